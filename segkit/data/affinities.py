@@ -1,0 +1,164 @@
+"""Affinities: does this voxel belong with its neighbour?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segkit.data.grid import Grid
+from segkit.data.labels import Labels
+from segkit.data.volume import hold
+from segkit.errors import InvalidInput, InvalidShape, sentence
+
+NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+"""The default neighborhood: the predecessors along z, y and x."""
+
+Slices = tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Affinities:
+    """`array[c, v]` belongs to the edge from voxel v to voxel v + neighborhood[c]; 1 = same object, 0 = split.
+
+    An edge that leaves the volume has affinity 0 and is no edge to any stage. Files of other tools differ in edge
+    side, polarity, scale and axis order: convert them first, for no stage knows any other convention.
+    """
+
+    array: np.ndarray
+    """float32 in 0..1, shape (C, Z, Y, X), as a read-only view."""
+    neighborhood: np.ndarray
+    """Offsets in voxels, int64, shape (C, 3), z, y, x; distinct, none zero, none the negative of another."""
+    grid: Grid
+    """Where the voxels lie."""
+
+    def __post_init__(self) -> None:
+        hold(self, "affinities", 4, "channel, z, y, x")
+        neighborhood = as_neighborhood(self.neighborhood)
+        object.__setattr__(self, "neighborhood", neighborhood)
+        channels = len(neighborhood)
+        if self.array.shape[0] != channels:
+            last = self.array.shape[-1] == channels
+            next_step = "the channels seem to be last: move them with np.moveaxis(array, -1, 0)" if last else None
+            value = f"{self.array.shape[0]}, of shape {self.array.shape}"
+            raise InvalidShape(
+                sentence("affinities", f"must have one channel an offset, {channels}, first", value, next_step)
+            )
+        if self.array.dtype != np.float32:
+            raise InvalidInput(sentence("affinities", "must be float32", self.array.dtype, "use Affinities.convert"))
+
+    @classmethod
+    def convert(cls, array, neighborhood=NEAREST, grid: Grid | None = None) -> "Affinities":
+        """Affinities from float16, float32, float64 (0..1), uint8 (divided by 255) or uint16 (by 65535).
+
+        Checks every value, and writes 0 (to a copy) where an edge leaves the volume.
+        """
+        array = np.asarray(array)
+        if array.dtype in (np.uint8, np.uint16):
+            array = array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+        elif array.dtype.kind != "f":
+            raise InvalidInput(sentence("affinities", "must be floats in 0..1, uint8 or uint16", array.dtype))
+        affinities = cls(array.astype(np.float32, copy=False), neighborhood, grid or Grid())
+        affinities._check_values()
+        if affinities._first_leaving() is None:
+            return affinities
+        cleaned = np.where(edge_mask(affinities.shape, affinities.neighborhood), affinities.array, np.float32(0))
+        return cls(cleaned, neighborhood, affinities.grid)
+
+    @classmethod
+    def from_labels(cls, labels: Labels, neighborhood=NEAREST) -> "Affinities":
+        """The affinities of a perfect network: 1 where both ends carry the same object, else 0.
+
+        Background and voxels outside the annotation belong with nothing.
+
+        >>> labels = Labels.convert([[[5, 5, 7]]], Grid())
+        >>> Affinities.from_labels(labels, [(0, 0, -1)]).array.ravel().tolist()
+        [0.0, 1.0, 0.0]
+        """
+        neighborhood = as_neighborhood(neighborhood)
+        objects = np.where(labels.inside, labels.array, np.uint64(0))
+        array = np.zeros((len(neighborhood), *labels.shape), np.float32)
+        for channel, offset in zip(array, neighborhood, strict=True):
+            source, target = edge_slices(labels.shape, offset)
+            channel[source] = (objects[source] == objects[target]) & (objects[source] != 0)
+        return cls(array, neighborhood, labels.grid)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size in voxels, (Z, Y, X), without the channels."""
+        return self.array.shape[1:]
+
+    def check(self) -> None:
+        """Raise InvalidInput unless all values are in 0..1 and 0 where an edge leaves the volume. O(n)."""
+        self._check_values()
+        leaving = self._first_leaving()
+        if leaving is not None:
+            rule = "must be 0 where an edge leaves the volume"
+            value = f"{self.array[leaving]} at (channel, z, y, x) {leaving}"
+            raise InvalidInput(sentence("affinities", rule, value, "use Affinities.convert"))
+
+    def _check_values(self) -> None:
+        low, high = self.array.min(), self.array.max()  # both are NaN if any value is
+        if np.isnan(low):
+            where = tuple(int(i) for i in np.argwhere(np.isnan(self.array))[0])
+            raise InvalidInput(sentence("affinities", "must not be NaN", f"NaN at (channel, z, y, x) {where}"))
+        if low < 0 or high > 1:
+            next_step = "divide by 255 if they come from 8 bits, apply a sigmoid if they are logits"
+            raise InvalidInput(sentence("affinities", "must lie in 0..1", f"{low:g}..{high:g}", next_step))
+
+    def _first_leaving(self) -> tuple[int, ...] | None:
+        for c, offset in enumerate(self.neighborhood):
+            for axis, step in enumerate(offset):
+                if step == 0:
+                    continue
+                band = [slice(None)] * 3
+                band[axis] = slice(0, -step) if step < 0 else slice(max(self.shape[axis] - step, 0), None)
+                found = np.argwhere(self.array[(c, *band)])
+                if len(found):
+                    found[0, axis] += band[axis].start
+                    return (c, *(int(i) for i in found[0]))
+        return None
+
+
+def as_neighborhood(offsets) -> np.ndarray:
+    """Checked offsets as a read-only int64 array (C, 3): distinct edges, so that none is counted twice."""
+    array = np.array(offsets)
+    if array.ndim != 2 or array.shape[1] != 3 or len(array) == 0 or array.dtype.kind not in "iu":
+        value = repr(np.asarray(offsets).tolist())
+        raise InvalidInput(sentence("neighborhood", "must be a list of integer offsets [z, y, x]", value))
+    seen: set[tuple[int, ...]] = set()
+    for offset in (tuple(int(step) for step in row) for row in array):
+        opposite = tuple(-step for step in offset)
+        if not any(offset):
+            raise InvalidInput(sentence("neighborhood", "must not contain the zero offset", array.tolist()))
+        if offset in seen or opposite in seen:
+            raise InvalidInput(sentence("neighborhood", f"must name the edge {list(offset)} once", array.tolist()))
+        seen.add(offset)
+    array = array.astype(np.int64)
+    array.flags.writeable = False
+    return array
+
+
+def edge_slices(shape: Sequence[int], offset: Sequence[int]) -> tuple[Slices, Slices]:
+    """Slices (source, target) of the last axes: source selects the voxels v whose v + offset lies inside `shape`.
+
+    Both select the same number of voxels, in the same order; none if the offset is longer than the volume.
+
+    >>> edge_slices((5,), (-2,))
+    ((slice(2, 5, None),), (slice(0, 3, None),))
+    """
+    source, target = [], []
+    for size, step in zip(shape, (int(s) for s in offset), strict=True):
+        length = max(size - abs(step), 0)
+        source.append(slice(-step, -step + length) if step < 0 else slice(0, length))
+        target.append(slice(0, length) if step < 0 else slice(step, step + length))
+    return tuple(source), tuple(target)
+
+
+def edge_mask(shape: Sequence[int], neighborhood, mask: np.ndarray | None = None) -> np.ndarray:
+    """bool (C, Z, Y, X): True where an edge exists: both ends inside the volume and, if given, inside `mask`."""
+    neighborhood = as_neighborhood(neighborhood)
+    edges = np.zeros((len(neighborhood), *shape), bool)
+    for channel, offset in zip(edges, neighborhood, strict=True):
+        source, target = edge_slices(shape, offset)
+        channel[source] = True if mask is None else mask[source] & mask[target]
+    return edges

@@ -1,0 +1,91 @@
+"""The order in which fragments were merged: the result of every agglomeration."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segkit.data.rag import frozen
+from segkit.errors import InvalidInput, sentence
+
+
+@dataclass(frozen=True, eq=False)
+class MergeTree:
+    """A forest of merges over L leaves (fragments): merge k joins two nodes into node L + k.
+
+    Altitudes are the running maximum of the scores at which the merges happened. So a cut "altitude < t" equals
+    replaying the merges until the first score >= t, and cutting at any threshold is a look-up table.
+
+    >>> tree = MergeTree.from_merges([2, 5, 9], [[0, 1], [2, 3]], [0.1, 0.6])
+    >>> tree.parents.tolist()
+    [3, 3, 4, 4, 4]
+    >>> tree.cut(0.5).tolist()
+    [2, 2, 9]
+    """
+
+    leaf_ids: np.ndarray
+    """Ids of the fragments, uint64 (L,), strictly increasing, without 0."""
+    parents: np.ndarray
+    """Parent of every node, int64 (L + M,): leaves first, then merges in order; a root is its own parent."""
+    altitudes: np.ndarray
+    """Altitude of every merge, float64 (M,), never decreasing; 0 = merged first, no doubt; 1 = merged last."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "leaf_ids", frozen(self.leaf_ids, np.uint64))
+        object.__setattr__(self, "parents", frozen(self.parents, np.int64))
+        object.__setattr__(self, "altitudes", frozen(self.altitudes, np.float64))
+        expected = len(self.leaf_ids) + len(self.altitudes)
+        if self.parents.ndim != 1 or len(self.parents) != expected:
+            rule = f"must have one entry a leaf and one a merge, {expected}"
+            raise InvalidInput(sentence("parents", rule, self.parents.shape))
+
+    @classmethod
+    def from_merges(cls, leaf_ids, merges, scores) -> "MergeTree":
+        """A tree from merges in order: `merges` int64 (M, 2) holds node numbers, `scores` (M,) may decrease."""
+        leaf_ids = np.asarray(leaf_ids)
+        merges = np.asarray(merges, np.int64).reshape(-1, 2)
+        parents = np.arange(len(leaf_ids) + len(merges))
+        parents[merges] = (len(leaf_ids) + np.arange(len(merges)))[:, None]
+        scores = np.asarray(scores, np.float64)
+        return cls(leaf_ids, parents, np.maximum.accumulate(scores) if len(scores) else scores)
+
+    @property
+    def merges(self) -> np.ndarray:
+        """The two nodes that each merge joined, int64 (M, 2), the smaller first."""
+        children = np.argsort(self.parents, kind="stable")
+        joined = self.parents[children] != children
+        return children[joined].reshape(-1, 2)
+
+    def roots(self, threshold: float) -> np.ndarray:
+        """The node that each leaf belongs to once all merges of altitude < `threshold` are done, int64 (L,)."""
+        if np.isnan(threshold):
+            raise InvalidInput(sentence("threshold", "must be a number", threshold))
+        nodes = len(self.leaf_ids) + int(np.searchsorted(self.altitudes, threshold, side="left"))
+        above = self.parents[:nodes].copy()
+        cut = above >= nodes
+        above[cut] = np.flatnonzero(cut)
+        while True:  # doubles the length of the paths each time
+            further = above[above]
+            if np.array_equal(further, above):
+                return above[: len(self.leaf_ids)]
+            above = further
+
+    def cut(self, threshold: float) -> np.ndarray:
+        """The id of the segment of each leaf, uint64 (L,): the smallest fragment id in it."""
+        roots = self.roots(threshold)
+        first = np.full(len(self.parents), len(self.leaf_ids))
+        np.minimum.at(first, roots, np.arange(len(roots)))
+        return self.leaf_ids[first[roots]]
+
+    def check(self) -> None:
+        """Raise InvalidInput unless ids increase, altitudes never decrease and every merge has two children. O(n)."""
+        leaves, nodes = len(self.leaf_ids), len(self.parents)
+        if (self.leaf_ids[1:] <= self.leaf_ids[:-1]).any() or (leaves and self.leaf_ids[0] == 0):
+            raise InvalidInput(sentence("leaf_ids", "must be positive and strictly increasing"))
+        if not np.isfinite(self.altitudes).all() or (np.diff(self.altitudes) < 0).any():
+            raise InvalidInput(sentence("altitudes", "must be finite and never decrease"))
+        own = np.arange(nodes)
+        if ((self.parents < own) | (self.parents >= nodes)).any():
+            raise InvalidInput(sentence("parents", "must come after their children"))
+        children = np.bincount(self.parents[self.parents != own], minlength=nodes)
+        if (children[:leaves] != 0).any() or (children[leaves:] != 2).any():
+            raise InvalidInput(sentence("parents", "must give every merge exactly two children and no leaf any"))

@@ -1,0 +1,73 @@
+"""The graph of regions that touch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from segkit.errors import InvalidInput, sentence
+
+
+@dataclass(frozen=True, eq=False)
+class RegionAdjacencyGraph:
+    """One node a fragment, one edge a pair of fragments that share an affinity edge.
+
+    >>> rag = RegionAdjacencyGraph([3, 8, 2**63], [[0, 1], [0, 2]], {"count": np.array([4, 1])})
+    >>> rag.edge_ids().tolist()
+    [[3, 8], [3, 9223372036854775808]]
+    """
+
+    node_ids: np.ndarray
+    """Ids of the fragments, uint64 (N,), strictly increasing; 0 (background) is no node."""
+    edges: np.ndarray
+    """Positions in `node_ids`, int64 (E, 2), u < v, unique, in lexicographic order."""
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Statistics of the contacts, by name, each of length E along its first axis."""
+
+    def __post_init__(self) -> None:
+        node_ids = frozen(self.node_ids, np.uint64)
+        edges = frozen(self.edges, np.int64).reshape(-1, 2)
+        if node_ids.ndim != 1:
+            raise InvalidInput(sentence("node_ids", "must have one dimension", node_ids.ndim))
+        features = {}
+        for name, values in self.features.items():
+            values = frozen(values)
+            if len(values) != len(edges):
+                rule = f"must have one row an edge, {len(edges)}"
+                raise InvalidInput(sentence(f"feature {name!r}", rule, len(values)))
+            features[name] = values
+        object.__setattr__(self, "node_ids", node_ids)
+        object.__setattr__(self, "edges", edges)
+        object.__setattr__(self, "features", MappingProxyType(features))
+
+    def edge_ids(self) -> np.ndarray:
+        """The fragment ids at both ends of each edge, uint64 (E, 2)."""
+        return self.node_ids[self.edges]
+
+    def check(self) -> None:
+        """Raise InvalidInput unless nodes and edges are sorted, unique and in range. O(n)."""
+        if (self.node_ids[1:] <= self.node_ids[:-1]).any() or (len(self.node_ids) and self.node_ids[0] == 0):
+            raise InvalidInput(sentence("node_ids", "must be positive and strictly increasing"))
+        u, v = self.edges.T
+        if len(u) == 0:
+            return
+        if u.min() < 0 or v.max() >= len(self.node_ids) or (u >= v).any():
+            raise InvalidInput(sentence("edges", f"must be pairs u < v of positions in 0..{len(self.node_ids) - 1}"))
+        if ((u[1:] < u[:-1]) | ((u[1:] == u[:-1]) & (v[1:] <= v[:-1]))).any():
+            raise InvalidInput(sentence("edges", "must be unique and in lexicographic order"))
+
+
+def frozen(values, dtype=None) -> np.ndarray:
+    """A read-only view of `values`, converted where need be; values that do not fit the dtype are refused."""
+    given = np.asarray(values)
+    if given.size == 0 and dtype is not None:
+        given = given.astype(dtype)
+    array = given if dtype is None else given.astype(dtype, copy=False)
+    if array.dtype != given.dtype and given.size and not np.array_equal(array, given):
+        raise InvalidInput(sentence("values", f"must fit {np.dtype(dtype)}", given.dtype))
+    if array.dtype != given.dtype and given.dtype.kind == "i" and array.dtype.kind == "u" and given.min() < 0:
+        raise InvalidInput(sentence("values", "must not be negative", given.min()))
+    array = array.view()
+    array.flags.writeable = False
+    return array

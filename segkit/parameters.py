@@ -1,0 +1,136 @@
+"""Parameters of components, read from the signatures of their constructors."""
+
+import inspect
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from segkit.errors import BrokenComponent, InvalidParameter, sentence
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One keyword parameter of a component."""
+
+    name: str
+    annotation: object
+    default: object
+    """`inspect.Parameter.empty` where the parameter must be given."""
+
+    @property
+    def type_name(self) -> str:
+        """The type as a user would write it: ``int``, ``'valid' | 'same'``."""
+        return _type_name(self.annotation)
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is inspect.Parameter.empty
+
+
+def parameters(component: type) -> dict[str, Parameter]:
+    """The parameters of a component class, by name, in order. Raises BrokenComponent if it breaks the contract."""
+    if component.__init__ is object.__init__:
+        return {}
+    try:
+        hints = typing.get_type_hints(component.__init__)
+    except Exception as error:
+        raise BrokenComponent(f"{component.__qualname__} has an annotation that cannot be read: {error}") from error
+    found = {}
+    for parameter in list(inspect.signature(component.__init__).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            rule = "must take explicit keyword parameters only"
+            raise BrokenComponent(sentence(f"the constructor of {component.__qualname__}", rule, str(parameter)))
+        if parameter.name not in hints:
+            name = f"parameter {parameter.name!r} of {component.__qualname__}"
+            raise BrokenComponent(sentence(name, "must have a type annotation"))
+        found[parameter.name] = Parameter(parameter.name, hints[parameter.name], parameter.default)
+    return found
+
+
+def construct(component: type, values: Mapping[str, object], title: str):
+    """An instance of `component`, after every value was checked against the annotation of its parameter.
+
+    `title` names the component in messages, such as ``agglomerator 'waterz'``.
+    """
+    return component(**convert(parameters(component), values, title))
+
+
+def convert(known: Mapping[str, Parameter], values: Mapping[str, object], title: str) -> dict[str, object]:
+    """The values, converted to the types of their parameters. Raises InvalidParameter, naming the culprit."""
+    from pydantic import TypeAdapter, ValidationError
+
+    for name in values:
+        if name not in known:
+            raise InvalidParameter(_unknown(name, known, title))
+    for parameter in known.values():
+        if parameter.required and parameter.name not in values:
+            raise InvalidParameter(sentence(f"parameter {parameter.name!r} of {title}", "must be given"))
+    converted = {}
+    for name, value in values.items():
+        try:
+            converted[name] = TypeAdapter(known[name].annotation).validate_python(value)
+        except ValidationError as error:
+            rule = f"must be {known[name].type_name}"
+            reason = error.errors()[0]["msg"].lower()
+            raise InvalidParameter(
+                sentence(f"parameter {name!r} of {title}", rule, repr(value), f"the reason given is: {reason}")
+            ) from None
+    return converted
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
+    """Values from the ``name=value`` of a command line; a value is TOML where it can be, else a bare string.
+
+    >>> parse_assignments(["features=16", "pooling=[[1, 3, 3]]", "padding=same", "bias=true"])
+    {'features': 16, 'pooling': [[1, 3, 3]], 'padding': 'same', 'bias': True}
+    """
+    values = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise InvalidParameter(sentence("--set", "must look like name=value", repr(assignment)))
+        values[name.strip()] = parse_value(text.strip())
+    return values
+
+
+def parse_value(text: str) -> object:
+    """`text` as TOML where it is, else the text itself.
+
+    >>> parse_value("1e-4"), parse_value("[1, 2]"), parse_value("sample_A.hdf")
+    (0.0001, [1, 2], 'sample_A.hdf')
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was most likely meant to be, if any is near."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+
+
+def _unknown(name: str, known: Mapping[str, Parameter], title: str) -> str:
+    guess = nearest(name, known)
+    next_step = f"did you mean {guess!r}? " if guess else ""
+    next_step += f"it takes {', '.join(known)}" if known else "it takes none"
+    return sentence(f"{title}", f"has no parameter {name!r}", next_step=next_step)
+
+
+def _type_name(annotation: object) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        return " | ".join(map(repr, typing.get_args(annotation)))
+    if annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    if args := typing.get_args(annotation):
+        origin = typing.get_origin(annotation)
+        if origin is typing.Union or getattr(origin, "__name__", "") == "UnionType":
+            return " | ".join(map(_type_name, args))
+        name = getattr(origin, "__name__", str(origin))
+        return f"{name}[{', '.join('...' if arg is Ellipsis else _type_name(arg) for arg in args)}]"
+    return str(annotation)

@@ -1,0 +1,158 @@
+"""Every plug point of segkit on one page: what a plugin author reads first.
+
+A component is a class. Its constructor takes explicit, typed keyword parameters with defaults and nothing else
+(no ``*args``, no ``**kwargs``), because the command line reads them from the signature. A distribution offers it by
+an entry point in one of the groups of :data:`GROUPS`; the name of the entry point is the name users type::
+
+    [project.entry-points."segkit.agglomerators"]
+    my-agglomerator = "my_package:MyAgglomerator"
+
+What every component promises:
+
+- It changes no input and returns nothing that shares memory with an input or with an earlier result.
+- Equal inputs give equal outputs, at any number of threads; ties go by the lowest index.
+- It keeps no global state, prints nothing, reads and writes no file.
+- Bad input raises an error from :mod:`segkit.errors` whose one sentence names the argument, the rule, the value and
+  the next step. It never gives a silent wrong answer.
+
+It may state ``segkit_api = "1"``, the version of this page that it was written for; a mismatch is reported by name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph, Volume
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+API_VERSION = "1"
+
+GROUPS = {
+    "models": "segkit.models",
+    "losses": "segkit.losses",
+    "fragmenters": "segkit.fragmenters",
+    "agglomerators": "segkit.agglomerators",
+    "metrics": "segkit.metrics",
+}
+"""Kind of component -> entry-point group."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A torch.nn.Module that maps raw data to logits of affinities.
+
+    Its constructor takes `channels`, the number of output channels C (one an offset of the neighborhood), beside
+    parameters of its own. forward maps float (B, S, [Z,] Y, X) to logits (B, C, [Z,] Y, X): S is `sections` for 2-D
+    networks and 1 for 3-D ones. All shapes below have `ndim` entries.
+    """
+
+    ndim: int
+    """2 or 3: the number of spatial axes of forward's input."""
+    sections: int
+    """Input sections for one output section; the output belongs to the central one. 1 for 3-D models."""
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Tilings agree if tiles step by multiples of this many voxels along each axis."""
+
+    def output_shape(self, input_shape: Sequence[int]) -> tuple[int, ...]:
+        """Spatial shape of the output. Raises InvalidShape, naming the nearest valid sizes, for an invalid input."""
+
+    def input_shape(self, output_shape: Sequence[int]) -> tuple[int, ...]:
+        """The smallest valid input whose output is at least `output_shape`."""
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Voxels that a valid network loses along each axis, both sides together; 0 where it pads."""
+
+    def forward(self, raw: "Tensor") -> "Tensor":
+        """Logits, not affinities: losses and inference apply the sigmoid."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a loss sees. 2-D networks have Z = 1, so that a loss knows one layout only."""
+
+    logits: "Tensor"
+    """Output of the model, any float dtype, (B, C, Z, Y, X)."""
+    target: "Tensor"
+    """True affinities, float32 (B, C, Z, Y, X): 1 = same object."""
+    labels: "Tensor"
+    """Objects, int64 (B, Z, Y, X); 0 = background. Ids are unique within one item of the batch."""
+    mask: "Tensor"
+    """bool (B, Z, Y, X): False outside the annotation. Such voxels are in no edge and in no pair."""
+    edges: "Tensor"
+    """bool (B, C, Z, Y, X): which edges exist: both ends inside the patch and inside the mask."""
+    neighborhood: "np.ndarray"
+    """Offset of each channel, int64 (C, 3), z, y, x."""
+
+    @cached_property
+    def affinities(self) -> "Tensor":
+        """The sigmoid of the logits, in float32."""
+        return self.logits.float().sigmoid()
+
+
+class Loss(ABC):
+    """A number to be made small.
+
+    Deterministic; differentiable by torch with respect to `prediction.logits`; finite for every valid prediction,
+    those without any edge or object included (then 0, with a gradient of 0).
+    """
+
+    @abstractmethod
+    def __call__(self, prediction: Prediction) -> "tuple[Tensor, dict[str, Tensor]]":
+        """A scalar float32 tensor, and its named parts, detached, for the log."""
+
+
+class Fragmenter(ABC):
+    """Cuts a volume into fragments, each inside one neuron if all goes well."""
+
+    @abstractmethod
+    def fragment(self, affinities: Affinities, mask: Volume | None = None) -> Labels:
+        """Fragments, numbered from 1 without gaps, on the grid of `affinities`; 0 where `mask` is False."""
+
+
+class Agglomerator(ABC):
+    """Merges fragments into segments.
+
+    It takes affinities and fragments, not their region adjacency graph, because some implementations build their
+    own; :class:`RagAgglomerator` is for those that want the graph.
+    """
+
+    @abstractmethod
+    def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
+        """All merges, best first, with scores in 0..1: 0 = surely the same neuron, 1 = surely not.
+
+        Every fragment id except 0 (and "outside") is a leaf. Fragments that share no affinity edge, directly or
+        through others, stay in separate trees. Raises unless both inputs are aligned.
+        """
+
+
+class RagAgglomerator(Agglomerator):
+    """An agglomerator that works on the region adjacency graph, which segkit builds for it."""
+
+    features: ClassVar[tuple[str, ...]] = ("count", "sum")
+    """The statistics it wants for each edge; see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""
+
+    def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
+        """Build the graph with the statistics in `features`, and cluster it."""
+        from segkit.agglomerate.rag import region_adjacency_graph
+
+        return self.cluster(region_adjacency_graph(affinities, fragments, features=self.features))
+
+    @abstractmethod
+    def cluster(self, rag: RegionAdjacencyGraph) -> MergeTree:
+        """All merges of the nodes of `rag`, which become the leaves, in the same order."""
+
+
+class Metric(ABC):
+    """Compares a segmentation with the truth."""
+
+    @abstractmethod
+    def score(self, segmentation: Labels, truth: Labels) -> Mapping[str, float]:
+        """Scores by name. Voxels outside the annotation of the truth do not count; aligned inputs only."""
