@@ -22,6 +22,7 @@ SINGULAR = {
     "agglomerators": "agglomerator",
     "metrics": "metric",
 }
+ARTICLE = {kind: ("an " if name[0] in "aeiou" else "a ") + name for kind, name in SINGULAR.items()}
 METHODS = {
     "models": ("forward", "output_shape", "input_shape"),
     "losses": ("__call__",),
@@ -90,7 +91,9 @@ class Component:
         stated = getattr(component, "segkit_api", API_VERSION)
         if stated != API_VERSION:
             raise BrokenComponent(
-                self._broken(f"it was written for version {stated} of segkit's plug points; this segkit has {API_VERSION}")
+                self._broken(
+                    f"it was written for version {stated} of segkit's plug points; this segkit has {API_VERSION}"
+                )
             )
 
     def _broken(self, reason: str) -> str:
@@ -144,7 +147,8 @@ def _entry_points(group: str) -> Iterable:
     try:
         return entrypoints.get_group_all(group)
     except configparser.Error as error:
-        raise BrokenComponent(f"an installed distribution has a damaged entry_points.txt ({error}); remove it") from error
+        message = f"an installed distribution has a damaged entry_points.txt ({error}); reinstall or remove it"
+        raise BrokenComponent(message) from error
 
 
 def _component(kind: str, point) -> Component:
@@ -157,7 +161,7 @@ def _normalize(distribution: str) -> str:
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    message = f"no installed distribution offers a {SINGULAR[kind]} {name!r}"
+    message = f"no installed distribution offers {ARTICLE[kind]} {name!r}"
     if (kind, name) in KNOWN_ELSEWHERE:
         return f"{message}; get it with 'pip install {KNOWN_ELSEWHERE[kind, name]}'"
     guess = nearest(name, known)

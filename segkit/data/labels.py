@@ -16,12 +16,7 @@ FIRST_OUTSIDE = np.uint64(2**64 - 2)
 class Labels:
     """One uint64 a voxel; 0 is background (membrane), 2^64 - 1 and 2^64 - 2 are outside the annotation.
 
-    >>> labels = Labels.convert([[[3, 0, -1]]], Grid())
-    Traceback (most recent call last):
-    ...
-    segkit.errors.InvalidInput: labels must not be negative, not -1; cast them to an unsigned dtype if -1 stands \
-for outside
-    >>> labels = Labels.convert([[[3, 0, 2**64 - 1]]], Grid())
+    >>> labels = Labels(np.array([[[3, 0, 2**64 - 1]]], np.uint64), Grid())
     >>> labels.inside.tolist(), labels.ids().tolist()
     ([[[True, True, False]]], [3])
     """
