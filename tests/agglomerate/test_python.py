@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from segkit import Affinities, Grid, Labels
+from segkit.agglomerate.python import Python
+from segkit.agglomerate.rag import region_adjacency_graph
+from segkit.agglomerate.reference import Reference
+from segkit.errors import InvalidInput, InvalidParameter
+
+NEAREST = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
+LONG = [*NEAREST, (0, 2, 3), (1, -1, 0)]
+PARAMETERS = [
+    {"score": "mean"},
+    {"score": "max"},
+    {"score": "min"},
+    {"score": "median"},
+    {"score": "quantile", "quantile": 0.85, "histogram_init": "max"},
+    {"score": "quantile", "quantile": 0.29, "bins": 10},
+    {"score": "quantile", "quantile": 0.0},
+    {"score": "quantile", "quantile": 1.0},
+]
+
+
+def volume(seed, shape, fragments, levels, neighborhood=NEAREST):
+    """Random affinities of `levels` + 1 different values (0: all different), and random fragments."""
+    rng = np.random.default_rng(seed)
+    values = rng.random((len(neighborhood), *shape), np.float32)
+    if levels:
+        values = np.round(values * levels) / levels
+    ids = rng.integers(0, fragments + 1, shape)
+    return Affinities.convert(values, neighborhood), Labels.convert(ids, Grid())
+
+
+def assert_same_tree(one, other):
+    np.testing.assert_array_equal(one.leaf_ids, other.leaf_ids)
+    np.testing.assert_array_equal(one.parents, other.parents)
+    np.testing.assert_array_equal(one.altitudes, other.altitudes)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    shape=st.tuples(*[st.integers(1, 6)] * 3),
+    fragments=st.sampled_from([3, 20, 200]),
+    levels=st.sampled_from([0, 1, 4, 255]),
+    neighborhood=st.sampled_from([NEAREST, LONG]),
+    parameters=st.sampled_from(PARAMETERS),
+)
+@example(0, (1, 1, 1), 3, 0, NEAREST, PARAMETERS[0])
+def test_equals_the_reference(seed, shape, fragments, levels, neighborhood, parameters):
+    data = volume(seed, shape, fragments, levels, neighborhood)
+    tree = Python(**parameters).agglomerate(*data)
+    tree.check()
+    assert_same_tree(tree, Reference(**parameters).agglomerate(*data))
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
+@pytest.mark.parametrize("levels", [0, 2])
+def test_equals_the_reference_on_thousands_of_edges(parameters, levels):
+    data = volume(5, (12, 14, 16), 1500, levels)
+    assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_affinities_all_equal(value):
+    affinities = Affinities.convert(np.full((3, 3, 3, 3), float(value)))
+    fragments = Labels.convert(np.arange(1, 28).reshape(3, 3, 3), Grid())
+    tree = Python().agglomerate(affinities, fragments)
+    assert tree.altitudes.tolist() == [1.0 - value] * 26
+    assert_same_tree(tree, Reference().agglomerate(affinities, fragments))
+
+
+def test_a_hub_that_touches_everything():
+    # Fragment 1 is a column; the others, in falling order, lie beside it and touch each other. Each merge can give
+    # the cluster that holds 1 hundreds of contacts to unite.
+    size = 600
+    ids = np.ones((1, size, 2), np.int64)
+    ids[0, :, 1] = np.arange(size, 0, -1) + 1
+    values = np.random.default_rng(3).random((2, 1, size, 2))
+    data = Affinities.convert(values, [(0, -1, 0), (0, 0, -1)]), Labels.convert(ids, Grid())
+    for parameters in PARAMETERS[:4]:
+        assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
+
+
+def test_order_preserving_ids_give_the_same_tree():
+    affinities, fragments = volume(7, (5, 6, 7), 50, 4)
+    high = np.sort(np.random.default_rng(0).choice(2**62, 51).astype(np.uint64) * 4 + 1)
+    high[0] = 0
+    renamed = Labels(high[fragments.array.astype(np.int64)], fragments.grid)
+    tree, other = Python().agglomerate(affinities, fragments), Python().agglomerate(affinities, renamed)
+    np.testing.assert_array_equal(other.leaf_ids, high[tree.leaf_ids.astype(np.int64)])
+    np.testing.assert_array_equal(other.parents, tree.parents)
+    np.testing.assert_array_equal(other.altitudes, tree.altitudes)
+
+
+@pytest.mark.parametrize("score", ["mean", "max", "min"])
+def test_permuted_ids_give_the_same_partitions(score):
+    affinities, fragments = volume(8, (6, 6, 6), 80, 0)
+    permuted = np.concatenate([[0], np.random.default_rng(1).permutation(80) + 1]).astype(np.uint64)
+    renamed = Labels(permuted[fragments.array.astype(np.int64)], fragments.grid)
+    tree = Python(score=score).agglomerate(affinities, fragments)
+    other = Python(score=score).agglomerate(affinities, renamed)
+    np.testing.assert_array_equal(tree.altitudes, other.altitudes)
+    place = np.searchsorted(other.leaf_ids, permuted[tree.leaf_ids.astype(np.int64)])
+    for threshold in np.quantile(tree.altitudes, [0.1, 0.5, 0.9]):
+        one, two = tree.cut(threshold), other.cut(threshold)[place]
+        pairs = {*zip(one.tolist(), two.tolist(), strict=True)}
+        assert len(pairs) == len(set(one.tolist())) == len(set(two.tolist()))
+
+
+def test_cut_equals_replaying_the_merges():
+    affinities, fragments = volume(9, (5, 6, 7), 60, 8)
+    tree = Python().agglomerate(affinities, fragments)
+    for threshold in [-1, 0, 0.3, 0.5, float(tree.altitudes[10]), 1, 2]:
+        segment = {node: {node} for node in range(len(tree.leaf_ids))}
+        for k, (a, b) in enumerate(tree.merges):
+            if tree.altitudes[k] >= threshold:
+                break
+            segment[len(tree.leaf_ids) + k] = segment.pop(int(a)) | segment.pop(int(b))
+        expected = np.empty_like(tree.leaf_ids)
+        for members in segment.values():
+            expected[list(members)] = tree.leaf_ids[min(members)]
+        np.testing.assert_array_equal(tree.cut(threshold), expected)
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
+def test_graph_is_not_changed_and_can_be_used_again(parameters):
+    agglomerator = Python(**parameters)
+    data = volume(10, (4, 5, 6), 30, 4)
+    rag = region_adjacency_graph(*data, agglomerator.features, bins=agglomerator.bins)
+    before = {name: values.copy() for name, values in rag.features.items()}
+    first, second = agglomerator.cluster(rag), agglomerator.cluster(rag)
+    assert_same_tree(first, second)
+    assert_same_tree(first, agglomerator.agglomerate(*data))
+    assert not np.shares_memory(first.parents, second.parents)
+    assert not np.shares_memory(first.leaf_ids, rag.node_ids)
+    for name, values in rag.features.items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_no_fragments_and_a_single_one():
+    affinities = Affinities.convert(np.ones((3, 2, 2, 2)))
+    for value in (0, 6):
+        tree = Python().agglomerate(affinities, Labels.convert(np.full((2, 2, 2), value), Grid()))
+        tree.check()
+        assert tree.leaf_ids.tolist() == [value] * (value > 0)
+        assert len(tree.altitudes) == 0
+
+
+def test_a_graph_without_the_statistics_is_refused():
+    data = volume(11, (3, 3, 3), 9, 4)
+    with pytest.raises(InvalidInput, match="'max'"):
+        Python(score="max").cluster(region_adjacency_graph(*data))
+    with pytest.raises(InvalidInput, match="256 bins"):
+        Python(score="median").cluster(region_adjacency_graph(*data, ("histogram",), bins=16))
+
+
+def test_bad_parameters_are_refused():
+    with pytest.raises(InvalidParameter, match="quantile"):
+        Python(score="quantile", quantile=-0.1)
