@@ -1,0 +1,128 @@
+"""Everything that decides how a network is trained, in one checked and printable object."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from segkit.data import NEAREST
+from segkit.data.affinities import as_neighborhood
+from segkit.errors import InvalidParameter, sentence
+from segkit.parameters import nearest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Axis = Literal["z", "y", "x"]
+
+
+class TrainConfig(BaseModel):
+    """The settings of a training run; an unknown or unfit one raises InvalidParameter.
+
+    >>> TrainConfig(steps=10, loss="mse").learning_rate
+    0.0001
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: str = "unet3d"
+    """Name of the architecture; see `segkit plugins list`."""
+    model_parameters: dict[str, object] = {}
+    """Parameters of its constructor, without `channels`, which follows from the neighborhood."""
+    loss: str = "constrained-malis"
+    """One loss or a weighted sum such as "constrained-malis+0.1*mse"."""
+    loss_parameters: dict[str, object] = {}
+    """Parameters of the loss; of a sum, a table a term."""
+    neighborhood: list[list[int]] | None = None
+    """Offsets of the channels, z, y, x, in voxels. Default: the nearest along z, y, x (y, x for 2-D networks)."""
+    patch: list[Count] | None = None
+    """Shape of the network's output in training, z, y, x (y, x or 1, y, x for 2-D networks); the input follows."""
+    batch_size: Count = 1
+    """Patches a step."""
+    steps: Count = 10_000
+    """Updates of the weights, all in all."""
+    learning_rate: Positive = 1e-4
+    """Step size of Adam (doi:10.48550/arXiv.1412.6980)."""
+    betas: tuple[Decay, Decay] = (0.95, 0.99)
+    """Decay of Adam's two running means."""
+    epsilon: Positive = 1e-8
+    """Adam's guard against division by zero."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over time: "cosine" falls to 0 at the last of `steps`."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """The learning rate grows linearly over so many first steps."""
+    gradient_clip: Positive | None = None
+    """Longest gradient (Euclidean norm over all weights); longer ones are scaled down."""
+    precision: Literal["32", "bf16"] = "32"
+    """"bf16" multiplies in bfloat16 and keeps the weights in float32."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides the first weights, every patch and every augmentation."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1", "mps"."""
+    threads: Count | None = None
+    """CPU threads of the network; None leaves torch's own choice."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that prepare patches; 0 prepares them between the steps. Any number gives the same patches."""
+    checkpoint_every: Count = 500
+    """Steps between checkpoints; there is always one after the last step."""
+    log_every: Count = 10
+    """Steps between lines of the log, which hold means over them."""
+    validate_every: Count = 500
+    """Steps between validations, if there are validation volumes."""
+    validation_patches: Count = 8
+    """Patches of a validation, the same ones each time, not augmented."""
+    flips: list[Axis] = ["z", "y", "x"]
+    """Axes along which half of the patches are mirrored."""
+    transposes: bool = True
+    """Exchange y and x in half of the patches, if they are square; z, y and x where voxels and patches are cubes."""
+    intensity_scale: Share = 0.1
+    """Contrast is multiplied by up to 1 plus or minus this."""
+    intensity_shift: Share = 0.1
+    """Brightness, in -1..1, is moved by up to plus or minus this."""
+    grow_boundary: Annotated[int, Field(ge=0)] = 0
+    """Voxels taken off the rim of every object, so that objects that touch get background between them; within
+    sections only if voxels are anisotropic or the network is 2-D."""
+    min_labelled: Share = 0.05
+    """Patches with less than this share of annotated voxels in objects are passed over."""
+    max_minutes: Positive | None = None
+    """Stop after this time, counted anew after a resume. The clock then decides the number of steps, so that two
+    such runs differ."""
+
+    def __init__(self, **values: object) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InvalidParameter(_explain(error.errors()[0], type(self))) from None
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+    @field_validator("model_parameters")
+    @classmethod
+    def _no_channels(cls, value: dict[str, object]) -> dict[str, object]:
+        if "channels" in value:
+            raise InvalidParameter("model_parameters must not hold 'channels'; set neighborhood, which decides it")
+        return value
+
+    def offsets(self, ndim: int):
+        """The neighborhood for a network of `ndim` dimensions, int64 (C, 3), z, y, x."""
+        given = self.neighborhood if self.neighborhood is not None else NEAREST[3 - ndim :]
+        offsets = as_neighborhood(given)
+        if ndim == 2 and offsets[:, 0].any():
+            rule = "of a 2-D network must not leave the section"
+            raise InvalidParameter(sentence("neighborhood", rule, offsets.tolist(), "use offsets [0, y, x]"))
+        return offsets
+
+
+def _explain(problem: dict, config: type[BaseModel]) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        guess = nearest(name, config.model_fields)
+        known = ", ".join(config.model_fields)
+        return sentence(
+            "training", f"has no setting {name!r}", next_step=f"did you mean {guess!r}?" if guess else f"it has {known}"
+        )
+    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    return sentence(f"setting {name!r}", "does not fit", repr(problem["input"]), f"the reason given is: {reason}")

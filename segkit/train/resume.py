@@ -1,0 +1,101 @@
+"""Going on with a run that was interrupted."""
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, StorageError, sentence
+from segkit.train.callbacks import replace_whole
+from segkit.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from segkit.train.run import RunFolder
+
+FIXED = ("model", "model_parameters", "neighborhood", "learning_rate", "betas", "epsilon")
+"""Settings that live on in the checkpoint: a resume cannot change them. It may change all others."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    step: int
+    """Steps done."""
+    patches: int
+    """Patches seen; the sampler goes on with the next."""
+
+
+def no_progress() -> Progress:
+    """That of a run that has yet to begin."""
+    return Progress(0, 0)
+
+
+def refuse_old_run(path: Path) -> None:
+    """Raise InvalidInput if there is anything at `path`: a new run overwrites nothing."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        rule = "must be a new or empty folder"
+        raise InvalidInput(sentence("run", rule, f"{str(path)!r}", "choose another --out, or --resume to go on"))
+
+
+def read_progress(folder: "RunFolder", config: TrainConfig) -> Progress:
+    """How far the run in `folder` has come; nowhere if it ended before its first checkpoint.
+
+    The checkpoint is read without executing code from it. Raises MissingFile if there is no run, CheckpointMismatch
+    if `config` does not fit it, InvalidInput if it has finished, StorageError if a file is damaged.
+    """
+    if not folder.config.exists():
+        next_step = "check its path, or train without --resume"
+        raise MissingFile(sentence("run", "must be the folder of an earlier run", f"{str(folder.path)!r}", next_step))
+    _refuse_changes(folder.config, config)
+    if not folder.checkpoint.exists():
+        return no_progress()
+    checkpoint = _read(folder.checkpoint)
+    progress = Progress(checkpoint["global_step"], checkpoint["patches"])
+    if progress.step >= config.steps:
+        next_step = f"set steps above {progress.step} to train further"
+        raise InvalidInput(
+            sentence(f"run {str(folder.path)!r}", f"has finished its {config.steps} steps", None, next_step)
+        )
+    return progress
+
+
+def trim_journal(path: Path, step: int) -> None:
+    """Drop the lines after `step` from a log: they will be written again."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step(line) <= step]
+    replace_whole(path, lambda half: half.write_text("".join(line + "\n" for line in kept)))
+
+
+def _refuse_changes(path: Path, config: TrainConfig) -> None:
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise StorageError(sentence(str(path), f"is damaged ({error})", None, "start a new run")) from error
+    now = json.loads(config.model_dump_json())
+    for name in FIXED:
+        if before.get(name) != now[name]:
+            rule = f"must be that of the run that is resumed, {before.get(name)!r}"
+            next_step = "use that, or start a new run with another --out"
+            raise CheckpointMismatch(sentence(name, rule, repr(now[name]), next_step))
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        next_step = "restore it from a copy, or start a new run"
+        raise StorageError(
+            sentence(str(path), f"is no checkpoint that can be read ({error})", None, next_step)
+        ) from error
+
+
+def _step(line: str) -> int:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:  # a line that was cut off when the run was killed
+        return 2**63

@@ -1,0 +1,254 @@
+import json
+import signal
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from segkit import Grid, Labels, Volume
+from segkit.errors import (
+    CheckpointMismatch,
+    InvalidInput,
+    InvalidParameter,
+    InvalidShape,
+    MissingFile,
+    StorageError,
+    TrainingFailed,
+)
+from segkit.models.checkpoint import load_model
+from segkit.protocols import Loss
+from segkit.train import TrainConfig, TrainingVolume, train
+from segkit.train.module import learning_rate_factor
+
+TINY = {
+    "model_parameters": {"features": 3, "growth": 2, "pooling": [[1, 2, 2]], "normalisation": "batch"},
+    "loss": "mse",
+    "patch": [2, 8, 8],
+    "steps": 6,
+    "learning_rate": 1e-2,
+    "checkpoint_every": 3,
+    "log_every": 2,
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def volume():
+    """Bright tubes along z on a dark ground, with noise."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((18, 36, 36), int)
+    labels[:, 2:16, 2:16], labels[:, 18:34, 2:16], labels[:, 2:34, 19:34] = 1, 2, 3
+    raw = np.where(labels > 0, 180, 20) + rng.integers(0, 60, labels.shape)
+    return TrainingVolume(Volume(raw.astype(np.uint8), Grid()), Labels.convert(labels, Grid()))
+
+
+def weights(result):
+    return load_model(result.model).module.state_dict()
+
+
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def stop_after(last):
+    def on_step(step, *_):
+        if step == last:
+            raise Interrupted
+
+    return on_step
+
+
+def lines(run, key="loss"):
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if key in line]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"schedule": "cosine", "warmup_steps": 2, "batch_size": 2}, {"precision": "bf16"}]
+)
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(volume, tmp_path, options):
+    config = TrainConfig(**{**TINY, **options})
+    whole = train(config, [volume], tmp_path / "whole", validation=[volume])
+    with pytest.raises(Interrupted):
+        train(config, [volume], tmp_path / "cut", validation=[volume], on_step=stop_after(5))
+    assert load_model(tmp_path / "cut" / "model.safetensors").extra["steps"] == 3
+    resumed = train(config, [volume], tmp_path / "cut", validation=[volume], resume=True)
+    assert same(weights(whole), weights(resumed))
+    assert resumed.steps == whole.steps == 6
+    assert [line["step"] for line in lines(tmp_path / "cut")] == [2, 4, 6]
+    assert lines(tmp_path / "cut")[-1]["loss"] == lines(tmp_path / "whole")[-1]["loss"]
+    assert resumed.validation_loss == whole.validation_loss
+
+
+def test_another_seed_gives_other_weights(volume, tmp_path):
+    first, second = (train(TrainConfig(**TINY, seed=s), [volume], tmp_path / str(s)) for s in (0, 1))
+    assert not same(weights(first), weights(second))
+
+
+def test_the_loss_falls_and_the_network_learns(volume, tmp_path):
+    changes = {"steps": 100, "log_every": 10, "batch_size": 2, "patch": [2, 16, 16], "checkpoint_every": 100}
+    config = TrainConfig(**{**TINY, **changes, "loss": "constrained-malis+mse"})
+    result = train(config, [volume], tmp_path / "run")
+    assert result.last_loss < result.first_loss / 2
+
+
+def test_what_a_run_leaves(volume, tmp_path, capsys):
+    seen = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = train(
+            TrainConfig(**TINY, validate_every=4),
+            [volume],
+            tmp_path / "run",
+            validation=[volume],
+            on_step=lambda *values: seen.append(values),
+        )
+    assert not caught and capsys.readouterr() == ("", "")
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {
+        "config.json", "model.safetensors", "checkpoints", "metrics.jsonl", "logs",
+    }  # fmt: skip
+    assert [s[:2] for s in seen] == [(n, 6) for n in range(1, 7)]
+    assert all(s[2] > 0 and s[4] > 0 and isinstance(s[3], dict) for s in seen)
+    assert lines(run)[0]["loss"] == pytest.approx((seen[0][2] + seen[1][2]) / 2)
+    assert [line["step"] for line in lines(run, "validation_loss")] == [4, 6]
+    config = json.loads((run / "config.json").read_text())
+    assert config["neighborhood"] == [[-1, 0, 0], [0, -1, 0], [0, 0, -1]] and config["patch"] == [2, 8, 8]
+    assert TrainConfig(**config).steps == 6
+    assert any("tfevents" in path.name for path in (run / "logs").iterdir())
+    checkpoint = torch.load(result.checkpoint, weights_only=True)
+    assert checkpoint["global_step"] == checkpoint["patches"] == 6
+    trained = load_model(result.model)
+    assert (trained.name, trained.extra["steps"]) == ("unet3d", 6)
+    assert all(torch.equal(value, checkpoint["state_dict"][f"network.{n}"]) for n, value in weights(result).items())
+
+
+def test_validation_leaves_training_as_it_was(volume, tmp_path):
+    config = TrainConfig(**TINY, validate_every=2)
+    without = train(config, [volume], tmp_path / "without")
+    assert without.validation_loss is None
+    assert same(weights(without), weights(train(config, [volume], tmp_path / "with", validation=[volume])))
+
+
+def test_the_callers_random_state_and_threads_stay(volume, tmp_path):
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(TrainConfig(**{**TINY, "steps": 1}), [volume], tmp_path / "run")
+    assert torch.equal(state, torch.get_rng_state()) and torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("name", ["fcn", "unet2d-3sections"])
+def test_2d_networks(volume, tmp_path, name):
+    parameters = {} if name == "fcn" else {"features": 2, "levels": 2}
+    values = {**TINY, "model": name, "model_parameters": parameters, "patch": [16, 16], "steps": 2}
+    result = train(TrainConfig(**values), [volume], tmp_path / "run")
+    assert load_model(result.model).neighborhood.tolist() == [[0, -1, 0], [0, 0, -1]]
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(volume, tmp_path):
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(InvalidInput, match=r"--out.*--resume"):
+        train(TrainConfig(**TINY), [volume], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_what_a_resume_refuses(volume, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(MissingFile, match="earlier run"):
+        train(TrainConfig(**TINY), [volume], run, resume=True)
+    result = train(TrainConfig(**TINY), [volume], run)
+    with pytest.raises(InvalidInput, match="finished its 6 steps; set steps above 6"):
+        train(TrainConfig(**TINY), [volume], run, resume=True)
+    wider = {**TINY["model_parameters"], "features": 4}
+    for change in ({"model_parameters": wider}, {"learning_rate": 1e-3}, {"neighborhood": [[0, 0, 1]]}):
+        with pytest.raises(CheckpointMismatch, match=next(iter(change))):
+            train(TrainConfig(**{**TINY, **change, "steps": 8}), [volume], run, resume=True)
+    assert train(TrainConfig(**{**TINY, "steps": 7}), [volume], run, resume=True).steps == 7
+    result.checkpoint.write_bytes(result.checkpoint.read_bytes()[:1000])
+    with pytest.raises(StorageError, match="no checkpoint"):
+        train(TrainConfig(**{**TINY, "steps": 8}), [volume], run, resume=True)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(volume, tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    with pytest.raises(Interrupted):
+        train(TrainConfig(**TINY), [volume], tmp_path / "run", on_step=stop_after(4))
+    torch.save({"global_step": 3, "patches": 3, "state_dict": Harm()}, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    with pytest.raises(StorageError):
+        train(TrainConfig(**TINY), [volume], tmp_path / "run", resume=True)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_run_without_a_checkpoint_begins_again(volume, tmp_path):
+    with pytest.raises(Interrupted):
+        train(TrainConfig(**TINY), [volume], tmp_path / "cut", on_step=stop_after(2))
+    resumed = train(TrainConfig(**TINY), [volume], tmp_path / "cut", resume=True)
+    assert same(weights(resumed), weights(train(TrainConfig(**TINY), [volume], tmp_path / "whole")))
+    assert [line["step"] for line in lines(tmp_path / "cut")] == [2, 4, 6]
+
+
+def test_bad_calls_write_nothing(volume, tmp_path):
+    small = TrainingVolume(Volume(volume.raw.array[:, :9], Grid()), Labels(volume.labels.array[:, :9], Grid()))
+    for error, values, volumes in [
+        (InvalidShape, {}, [volume, small]),
+        (InvalidShape, {"patch": [2, 9, 9]}, [volume]),
+        (InvalidParameter, {"model_parameters": {"feature": 3}}, [volume]),
+        (InvalidInput, {"loss": "mse+"}, [volume]),
+        (InvalidInput, {"device": "toaster"}, [volume]),
+        (InvalidInput, {}, []),
+    ]:
+        with pytest.raises(error):
+            train(TrainConfig(**{**TINY, **values}), volumes, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_clock_stops_a_run_that_can_be_resumed(volume, tmp_path):
+    result = train(TrainConfig(**TINY, max_minutes=1e-6), [volume], tmp_path / "run")
+    assert result.steps == 1
+    assert train(TrainConfig(**TINY), [volume], tmp_path / "run", resume=True).steps == 6
+
+
+def test_ctrl_c_comes_through_and_works_the_next_time(volume, tmp_path):
+    def on_step(*_):
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainConfig(**TINY), [volume], tmp_path / "run", on_step=on_step)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_what_cannot_be_written_is_said(volume, tmp_path):
+    def in_the_way(step, *_):
+        if step == 1:
+            (tmp_path / "run" / "checkpoints").write_text("no folder")
+
+    with pytest.raises(StorageError, match=r"last\.ckpt cannot be written"):
+        train(TrainConfig(**TINY), [volume], tmp_path / "run", on_step=in_the_way)
+
+
+class Explodes(Loss):
+    def __call__(self, prediction):
+        return prediction.affinities.mean() * float("inf"), {}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(volume, tmp_path, monkeypatch):
+    monkeypatch.setattr("segkit.train.run.parse_loss", lambda *_: Explodes())
+    with pytest.raises(TrainingFailed, match=r"loss at step 1 .*learning_rate.*0\.1\*mse"):
+        train(TrainConfig(**TINY), [volume], tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_learning_rates():
+    cosine = learning_rate_factor(TrainConfig(schedule="cosine", warmup_steps=4, steps=14))
+    assert [cosine(n) for n in range(4)] == [0.25, 0.5, 0.75, 1]
+    assert cosine(9) == pytest.approx(0.5) and cosine(14) == pytest.approx(0)
+    assert [learning_rate_factor(TrainConfig())(n) for n in (0, 10**6)] == [1, 1]
