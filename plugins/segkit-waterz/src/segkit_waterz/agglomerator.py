@@ -1,0 +1,118 @@
+"""waterz' hierarchical agglomeration."""
+
+import math
+from typing import Literal
+
+import numpy as np
+from segkit.data import Affinities, Labels, MergeTree, check_aligned
+from segkit.errors import InvalidParameter, sentence
+from segkit.protocols import Agglomerator
+
+from segkit_waterz.adapter import call, to_waterz
+
+ABOVE_ALL_SCORES = 2.0
+HISTOGRAM_BINS = 256
+MOST_QUEUE_BINS = 2**16
+
+
+class Waterz(Agglomerator):
+    """Agglomeration by waterz (Funke et al. 2018, doi:10.1109/TPAMI.2018.2835450), in C++.
+
+    At each step the contact of lowest score is merged; score = 1 - statistic of the affinities of the whole contact,
+    in float32. Affinities must be those of nearest neighbours. The altitude of a merge is the highest score so far.
+
+    Parameters
+    ----------
+    score
+        The statistic. "median" is "quantile" with 0.5. "max" needs a C++ compiler and the boost headers.
+    quantile
+        For "quantile": a fraction in whole percent, 0.01 to 0.99. waterz ships 0.1, 0.15, ... 0.95 compiled; others
+        need a compiler. A quantile is the centre of its bin in a histogram of 256 bins, so it is off by up to 1/512.
+    histogram_init
+        For quantiles: "all" counts every affinity of a contact; "max", waterz' own default, counts only the largest
+        of each contact between two fragments, so that it is a quantile of maxima.
+    queue_bins
+        0 merges in the order of the scores. Otherwise the queue has so many bins and within a bin takes contacts as
+        they come, which is faster; 0 and 256 are shipped compiled, others need a compiler.
+    """
+
+    segkit_api = "1"
+
+    def __init__(
+        self,
+        *,
+        score: Literal["mean", "max", "median", "quantile"] = "mean",
+        quantile: float = 0.5,
+        histogram_init: Literal["all", "max"] = "all",
+        queue_bins: int = 0,
+    ) -> None:
+        if not 0 <= queue_bins <= MOST_QUEUE_BINS:
+            raise InvalidParameter(sentence("queue_bins", f"must lie in 0..{MOST_QUEUE_BINS}", queue_bins))
+        self.score = score
+        self.quantile = quantile
+        self.histogram_init = histogram_init
+        self.queue_bins = queue_bins
+        self.scoring_function = _scoring_function(score, quantile, histogram_init)
+
+    def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
+        """All merges, best first; the ids of `fragments` may be any uint64.
+
+        Without bins, cutting at t gives the segmentation that waterz itself yields when asked for t alone; with
+        `queue_bins` it does so at multiples of 1 / queue_bins. See the README for the reasons.
+        """
+        check_aligned(affinities=affinities, fragments=fragments)
+        converted = to_waterz(affinities)
+        leaf_ids, compact = _compacted(fragments)
+        if len(leaf_ids) < 2:
+            return MergeTree.from_merges(leaf_ids, [], [])
+        history = call(
+            converted,
+            ABOVE_ALL_SCORES,
+            fragments=compact,
+            return_merge_history=True,
+            scoring_function=self.scoring_function,
+            discretize_queue=self.queue_bins,
+        )[1]
+        return _tree(leaf_ids, history)
+
+
+def _scoring_function(score: str, quantile: float, histogram_init: str) -> str:
+    """The C++ type that waterz compiles."""
+    if score in ("mean", "max"):
+        return f"OneMinus<{score.capitalize()}Affinity<RegionGraphType, ScoreValue>>"
+    percent = 50 if score == "median" else round(100 * quantile) if math.isfinite(quantile) else 0
+    if not 1 <= percent <= 99 or (score == "quantile" and not math.isclose(percent, 100 * quantile)):
+        next_step = "choose a value such as 0.5"
+        raise InvalidParameter(sentence("quantile", "must be a whole percentage, 0.01 to 0.99", quantile, next_step))
+    from_maxima = "true" if histogram_init == "max" else "false"
+    return (
+        f"OneMinus<HistogramQuantileAffinity<RegionGraphType, {percent}, ScoreValue, {HISTOGRAM_BINS}, {from_maxima}>>"
+    )
+
+
+def _compacted(fragments: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of the fragments, increasing, and a copy of them numbered 1, 2, ... in this order.
+
+    waterz takes ids for positions in its tables, so a large id would cost memory, and overwrites what it is given.
+    Background and outside become 0, which is in no contact. The numbers follow the ids because ties depend on them.
+    """
+    import fastremap
+
+    objects = np.where(fragments.inside, fragments.array, np.uint64(0))
+    numbered, numbers = fastremap.renumber(objects, start=1, preserve_zero=True, in_place=True)
+    pairs = sorted((old, new) for old, new in numbers.items() if old != 0)
+    ids = np.array([old for old, _ in pairs], np.uint64)
+    rank = np.zeros(len(pairs) + 1, np.uint64)
+    rank[[new for _, new in pairs]] = np.arange(1, len(pairs) + 1, dtype=np.uint64)
+    return ids, np.ascontiguousarray(rank[numbered])
+
+
+def _tree(leaf_ids: np.ndarray, history: list[dict]) -> MergeTree:
+    """The merge tree of waterz' history, in which a cluster is called by the number of one of its fragments."""
+    node = np.arange(-1, len(leaf_ids)).tolist()  # of the cluster that is called so; number 1 is leaf 0
+    merges = np.empty((len(history), 2), np.int64)
+    for k, merge in enumerate(history):
+        merges[k] = node[merge["a"]], node[merge["b"]]
+        node[merge["c"]] = len(leaf_ids) + k
+    scores = np.fromiter((merge["score"] for merge in history), np.float64, len(history))
+    return MergeTree.from_merges(leaf_ids, merges, np.clip(scores, 0, 1))

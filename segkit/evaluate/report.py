@@ -1,0 +1,53 @@
+"""Several metrics at once, in 3-D or section by section."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from segkit.data import Labels, check_aligned
+from segkit.errors import InvalidInput, sentence
+from segkit.protocols import Metric
+
+
+def evaluate(
+    segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], per_section: bool = False
+) -> dict[str, float]:
+    """The scores of all `metrics` (by name), in their order, in one dictionary.
+
+    With `per_section` each section is scored on its own, with the ids it has (two pieces of one neuron in a section
+    are one object), and every score is the plain mean over the sections in which the truth holds an object; mind that
+    then cremi_score is a mean of scores, not the score of the means. Raises InvalidInput if the two are not aligned,
+    if the truth holds no object, or if two metrics return different values under one name.
+
+    >>> from segkit import Grid, load
+    >>> labels = Labels.convert([[[1, 1, 2]]], Grid())
+    >>> evaluate(labels, labels, {"voi": load("metrics", "voi")})
+    {'voi_split': 0.0, 'voi_merge': 0.0}
+    """
+    check_aligned(segmentation=segmentation, truth=truth)
+    sections = np.flatnonzero(((truth.array != 0) & truth.inside).any(axis=(1, 2)))
+    if len(sections) == 0:
+        rule = "must hold at least one object"
+        raise InvalidInput(sentence("truth", rule, next_step="check that it is the annotation of this region"))
+    if not per_section:
+        return _scores(segmentation, truth, metrics)
+    rows = [_section_scores(segmentation, truth, metrics, int(z)) for z in sections]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _section_scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], z: int) -> dict[str, float]:
+    pair = (Labels(labels.array[z : z + 1], labels.grid.crop((z, 0, 0))) for labels in (segmentation, truth))
+    try:
+        return _scores(*pair, metrics)
+    except InvalidInput as error:
+        raise InvalidInput(f"section {z}: {error}") from error
+
+
+def _scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for metric_name, metric in metrics.items():
+        for name, value in metric.score(segmentation, truth).items():
+            if scores.setdefault(name, value) != value:
+                rule = f"must not return {name} = {value} beside the {scores[name]} of another"
+                raise InvalidInput(sentence(f"metric {metric_name!r}", rule, next_step="evaluate them one by one"))
+    return scores
