@@ -60,7 +60,7 @@ def construct(component: type, values: Mapping[str, object], title: str):
 
 def convert(known: Mapping[str, Parameter], values: Mapping[str, object], title: str) -> dict[str, object]:
     """The values, converted to the types of their parameters. Raises InvalidParameter, naming the culprit."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     for name in values:
         if name not in known:
@@ -70,10 +70,15 @@ def convert(known: Mapping[str, Parameter], values: Mapping[str, object], title:
             raise InvalidParameter(sentence(f"parameter {parameter.name!r} of {title}", "must be given"))
     converted = {}
     for name, value in values.items():
+        rule = f"must be {known[name].type_name}"
+        if isinstance(value, bool) and known[name].annotation in (int, float):  # pydantic would take true for 1
+            raise InvalidParameter(sentence(f"parameter {name!r} of {title}", rule, repr(value)))
         try:
             converted[name] = TypeAdapter(known[name].annotation).validate_python(value)
+        except PydanticUserError as error:
+            problem = f"parameter {name!r} of {title} has a type that cannot be checked, {known[name].type_name}"
+            raise BrokenComponent(problem) from error
         except ValidationError as error:
-            rule = f"must be {known[name].type_name}"
             reason = error.errors()[0]["msg"].lower()
             raise InvalidParameter(
                 sentence(f"parameter {name!r} of {title}", rule, repr(value), f"the reason given is: {reason}")
@@ -106,6 +111,38 @@ def parse_value(text: str) -> object:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def nest(values: Mapping[str, object]) -> dict[str, object]:
+    """Values with dotted names as nested tables.
+
+    >>> nest({"steps": 10, "loss.mse.weight": 2})
+    {'steps': 10, 'loss': {'mse': {'weight': 2}}}
+    """
+    nested: dict[str, object] = {}
+    for name, value in values.items():
+        *tables, last = name.split(".")
+        table = nested
+        for key in tables:
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise InvalidParameter(sentence(f"{name!r}", f"must not go below {key!r}, which has a value"))
+        table[last] = value
+    return nested
+
+
+def overlay(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """`base` with `changes` on top, table by table; neither is changed.
+
+    >>> overlay({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+    {'a': {'b': 1, 'c': 3}}
+    """
+    result = dict(base)
+    for name, value in changes.items():
+        below = result.get(name)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[name] = overlay(below, value) if both else value
+    return result
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

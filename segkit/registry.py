@@ -147,7 +147,8 @@ def _entry_points(group: str) -> Iterable:
     try:
         return entrypoints.get_group_all(group)
     except configparser.Error as error:
-        message = f"an installed distribution has a damaged entry_points.txt ({error}); reinstall or remove it"
+        reason = " ".join(str(error).split())
+        message = f"an installed distribution has a damaged entry_points.txt ({reason}); reinstall or remove it"
         raise BrokenComponent(message) from error
 
 

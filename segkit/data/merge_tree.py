@@ -33,6 +33,9 @@ class MergeTree:
         object.__setattr__(self, "leaf_ids", frozen(self.leaf_ids, np.uint64))
         object.__setattr__(self, "parents", frozen(self.parents, np.int64))
         object.__setattr__(self, "altitudes", frozen(self.altitudes, np.float64))
+        for name in ("leaf_ids", "altitudes"):
+            if getattr(self, name).ndim != 1:
+                raise InvalidInput(sentence(name, "must have one dimension", getattr(self, name).ndim))
         expected = len(self.leaf_ids) + len(self.altitudes)
         if self.parents.ndim != 1 or len(self.parents) != expected:
             rule = f"must have one entry a leaf and one a merge, {expected}"
@@ -41,8 +44,8 @@ class MergeTree:
     @classmethod
     def from_merges(cls, leaf_ids, merges, scores) -> "MergeTree":
         """A tree from merges in order: `merges` int64 (M, 2) holds node numbers, `scores` (M,) may decrease."""
-        leaf_ids = np.asarray(leaf_ids)
-        merges = np.asarray(merges, np.int64).reshape(-1, 2)
+        leaf_ids = frozen(leaf_ids, np.uint64)
+        merges = frozen(merges, np.int64).reshape(-1, 2)
         parents = np.arange(len(leaf_ids) + len(merges))
         parents[merges] = (len(leaf_ids) + np.arange(len(merges)))[:, None]
         scores = np.asarray(scores, np.float64)

@@ -27,15 +27,19 @@ class RegionAdjacencyGraph:
 
     def __post_init__(self) -> None:
         node_ids = frozen(self.node_ids, np.uint64)
-        edges = frozen(self.edges, np.int64).reshape(-1, 2)
+        edges = frozen(self.edges, np.int64)
+        if edges.size == 0:
+            edges = edges.reshape(0, 2)
         if node_ids.ndim != 1:
             raise InvalidInput(sentence("node_ids", "must have one dimension", node_ids.ndim))
+        if edges.ndim != 2 or edges.shape[1] != 2:
+            raise InvalidInput(sentence("edges", "must have the shape (E, 2)", edges.shape))
         features = {}
         for name, values in self.features.items():
             values = frozen(values)
-            if len(values) != len(edges):
+            if values.ndim == 0 or len(values) != len(edges):
                 rule = f"must have one row an edge, {len(edges)}"
-                raise InvalidInput(sentence(f"feature {name!r}", rule, len(values)))
+                raise InvalidInput(sentence(f"feature {name!r}", rule, f"the shape {values.shape}"))
             features[name] = values
         object.__setattr__(self, "node_ids", node_ids)
         object.__setattr__(self, "edges", edges)
@@ -61,13 +65,18 @@ class RegionAdjacencyGraph:
 def frozen(values, dtype=None) -> np.ndarray:
     """A read-only view of `values`, converted where need be; values that do not fit the dtype are refused."""
     given = np.asarray(values)
+    if given.dtype.kind == "f" and given is not values and np.dtype(dtype).kind in "ui":
+        given = np.asarray(values, object)  # a list of small and large integers, say, which floats would round
     if given.size == 0 and dtype is not None:
         given = given.astype(dtype)
-    array = given if dtype is None else given.astype(dtype, copy=False)
-    if array.dtype != given.dtype and given.size and not np.array_equal(array, given):
-        raise InvalidInput(sentence("values", f"must fit {np.dtype(dtype)}", given.dtype))
-    if array.dtype != given.dtype and given.dtype.kind == "i" and array.dtype.kind == "u" and given.min() < 0:
-        raise InvalidInput(sentence("values", "must not be negative", given.min()))
+    try:
+        with np.errstate(invalid="ignore"):
+            array = given if dtype is None else given.astype(dtype, copy=False)
+        fits = array.dtype == given.dtype or np.array_equal(array, given)
+    except (OverflowError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InvalidInput(sentence("values", f"must fit {np.dtype(dtype)}", np.asarray(values).dtype))
     array = array.view()
     array.flags.writeable = False
     return array

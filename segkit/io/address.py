@@ -1,0 +1,115 @@
+"""Where an object lies: a file, the dataset in it, and the part of it that is wanted."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from segkit.errors import InvalidInput, sentence
+from segkit.parameters import nearest
+
+ROLES = {
+    "raw": ("volumes/raw", "volume"),
+    "truth": ("volumes/labels/neuron_ids", "labels"),
+    "mask": ("volumes/labels/mask", "volume"),
+    "affinities": ("volumes/affinities", "affinities"),
+    "fragments": ("volumes/fragments", "labels"),
+    "segmentation": ("volumes/segmentation", "labels"),
+    "merge_tree": ("merge_tree", "merge_tree"),
+}
+"""Role -> its usual dataset (the layout of CREMI), and the kind of object that plays it."""
+
+Slices = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Address:
+    """What ``PATH``, ``PATH:DATASET`` and ``PATH:DATASET[z0:z1,y0:y1,x0:x1]`` mean."""
+
+    path: Path
+    """The HDF5 file or Zarr folder."""
+    dataset: str | None = None
+    """Name of the dataset in it; None for the usual one of the role."""
+    crop: Slices | None = None
+    """The part of interest in voxels, z, y, x; None for all of it."""
+
+    def at(self, role: str) -> str:
+        """The dataset, or the usual name of the role where none is given."""
+        usual, _ = role_of(role)
+        return usual if self.dataset is None else self.dataset
+
+    def bounds(self, shape: tuple[int, ...]) -> Slices:
+        """The crop with both ends given, in a volume of `shape` (Z, Y, X). Raises InvalidInput if it sticks out."""
+        slices = self.crop or (slice(None),) * 3
+        z, y, x = (_bound(axis, part, size) for axis, part, size in zip("zyx", slices, shape, strict=True))
+        return z, y, x
+
+    def __str__(self) -> str:
+        text = str(self.path) if not self.dataset else f"{self.path}:{self.dataset}"
+        return text if self.crop is None else f"{text}[{','.join(map(_show, self.crop))}]"
+
+
+def parse_address(text: str) -> Address:
+    """The address that `text` spells; the file need not exist.
+
+    >>> address = parse_address("sample_A.hdf:volumes/raw[0:10, :, 5:]")
+    >>> str(address.path), address.dataset, address.crop
+    ('sample_A.hdf', 'volumes/raw', (slice(0, 10, None), slice(None, None, None), slice(5, None, None)))
+    >>> parse_address("sample_A.hdf").at("truth")
+    'volumes/labels/neuron_ids'
+    """
+    if text and Path(text).exists():
+        return Address(Path(text))
+    body, crop = _split_crop(text)
+    if Path(body).exists() and body:
+        return Address(Path(body), None, crop)
+    path, colon, dataset = body.rpartition(":")
+    if not colon:
+        path, dataset = body, ""
+    dataset = dataset.strip("/")
+    if not path or (colon and not dataset):
+        raise InvalidInput(sentence("address", "must be PATH or PATH:DATASET, with a crop or without", repr(text)))
+    return Address(Path(path), dataset or None, crop)
+
+
+def as_address(address: "str | Path | Address") -> Address:
+    """An address from text (which is parsed), from a path (which is not), or from itself."""
+    if isinstance(address, Address):
+        return address
+    return Address(address) if isinstance(address, Path) else parse_address(str(address))
+
+
+def role_of(role: str) -> tuple[str, str]:
+    """The usual dataset of a role, and the kind of object that plays it."""
+    if role not in ROLES:
+        guess = nearest(str(role), ROLES)
+        raise InvalidInput(
+            sentence("role", f"must be one of {', '.join(ROLES)}", repr(role), guess and f"did you mean {guess!r}?")
+        )
+    return ROLES[role]
+
+
+def _split_crop(text: str) -> tuple[str, Slices | None]:
+    body, bracket, inside = text.rpartition("[")
+    if not bracket or not inside.endswith("]"):
+        return text, None
+    parts = [re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part) for part in inside[:-1].split(",")]
+    if not all(parts) or len(parts) > 3:
+        rule = "must be up to three ranges start:stop of voxels, z, y, x, without signs or steps"
+        raise InvalidInput(sentence("crop", rule, f"[{inside}", "write it as [110:150] or [110:150,0:200,:]"))
+    slices = [slice(*(int(number) if number else None for number in part.groups())) for part in parts if part]
+    z, y, x = slices + [slice(None)] * (3 - len(slices))
+    return body, (z, y, x)
+
+
+def _bound(axis: str, part: slice, size: int) -> slice:
+    start = 0 if part.start is None else part.start
+    stop = size if part.stop is None else part.stop
+    if part.step not in (None, 1) or not 0 <= start < stop <= size:
+        rule = f"must be a part of 0:{size} along {axis}, with at least one voxel and no step"
+        raise InvalidInput(sentence("the crop", rule, _show(part), "correct the numbers in [...]"))
+    return slice(start, stop)
+
+
+def _show(part: slice) -> str:
+    ends = ["" if end is None else str(end) for end in (part.start, part.stop)]
+    return ":".join(ends if part.step is None else [*ends, str(part.step)])

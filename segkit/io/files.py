@@ -1,0 +1,225 @@
+"""Reading and writing containers, whatever the format."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
+from segkit.errors import InvalidInput, MissingDataset, MissingFile, sentence
+from segkit.io.address import Address, as_address, role_of
+from segkit.io.atomic import check_folder
+from segkit.io.records import TREE, Stored, check_kind, encode, grid_of, kind_of, located, neighborhood_of
+from segkit.parameters import nearest
+
+FORMATS = {".h5": "hdf5", ".hdf": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
+"""Suffix -> module of this package. (".ome.zarr" ends in ".zarr".)"""
+
+AnyAddress = str | Path | Address
+
+
+def read_volume(address: AnyAddress, role: str = "raw") -> Volume:
+    """Raw data, of any real dtype, (Z, Y, X)."""
+    block = _block(address, role, ("volume",))
+    with located(block.place):
+        volume = Volume(block.array, block.grid)
+        volume.check()
+        return volume
+
+
+def read_mask(address: AnyAddress) -> Volume:
+    """A mask, bool (Z, Y, X): True inside the annotation. On disk: booleans, or integers of 0 and one other value."""
+    block = _block(address, "mask", ("volume", "labels"))
+    with located(block.place):
+        array = block.array
+        if array.dtype.kind not in "bui":
+            raise InvalidInput(sentence("mask", "must hold booleans or integers", array.dtype))
+        mask = array != 0
+        values = array[mask]
+        if values.size and values.min() != values.max():
+            found = f"{values.min()} and {values.max()}"
+            raise InvalidInput(sentence("mask", "must hold 0 and one other value", found, "name another dataset"))
+        return Volume(mask, block.grid)
+
+
+def read_labels(address: AnyAddress, role: str = "truth") -> Labels:
+    """Labels, uint64 (Z, Y, X), from any integer dtype; 2^64 - 1 and 2^64 - 2 stay "outside the annotation"."""
+    block = _block(address, role, ("labels",))
+    with located(block.place):
+        labels = Labels.convert(block.array, block.grid)
+        labels.check()
+        return labels
+
+
+def read_affinities(address: AnyAddress, neighborhood=None) -> Affinities:
+    """Affinities, float32 (C, Z, Y, X); 8 and 16 bits are scaled to 0..1.
+
+    `neighborhood`, offsets (C, 3), is needed where the file does not state one, and must agree with it where it does.
+    Edges that leave the crop become 0, as those that leave the volume.
+    """
+    block = _block(address, "affinities", ("affinities",))
+    with located(block.place):
+        return Affinities.convert(block.array, neighborhood_of(block.attributes, neighborhood), block.grid)
+
+
+def read_merge_tree(address: AnyAddress) -> MergeTree:
+    """A merge tree: a group with the arrays leaf_ids, parents and altitudes."""
+    address = as_address(address)
+    if address.crop:
+        raise InvalidInput(sentence(f"{address}", "must have no crop, for a merge tree has no voxels"))
+    with _open(address, "merge_tree") as (store, name), located(address.path):
+        arrays, attributes = store.group(name)
+    with located(f"{address.path}:{name}"):
+        check_kind(attributes, ("merge_tree",))
+        for member in TREE:
+            if member not in arrays:
+                rule = f"must hold {', '.join(TREE)}"
+                raise MissingDataset(sentence("the merge tree", rule, ", ".join(sorted(arrays)) or "an empty group"))
+        tree = MergeTree(**{member: arrays[member] for member in TREE})
+        tree.check()
+        return tree
+
+
+def exists(address: AnyAddress, role: str) -> bool:
+    """Whether there is an object at `address`; the usual name of the role is taken where no dataset is given."""
+    address = as_address(address)
+    name = address.at(role)
+    if not address.path.exists():
+        return False
+    with _format(address.path).reading(address.path) as store:
+        return store.find(name, _may_be_whole(address, role)) is not None
+
+
+def shape_of(address: AnyAddress, role: str) -> tuple[int, int, int]:
+    """Size in voxels, (Z, Y, X), of the crop where there is one; of affinities too. The voxels are not read."""
+    address = as_address(address)
+    with _open(address, role) as (store, name), located(Address(address.path, name)):
+        return _shape(store.array(name), address)[1]
+
+
+def write(path: AnyAddress, container, role: str | None = None) -> None:
+    """Write a container, beside whatever else is in the file, under its role's usual name or the dataset of `path`.
+
+    Without a role: raw (mask, if boolean) for a Volume, segmentation for Labels, affinities, merge_tree. The suffix
+    chooses the format: .h5 .hdf .hdf5 or .zarr .ome.zarr. A failure leaves what was there, and no half file. An
+    object of that name is replaced. Two processes must not write to one file at the same time.
+    """
+    address = as_address(path)
+    if address.crop:
+        raise InvalidInput(sentence(f"{address}", "must have no crop where something is written"))
+    role = role or _default_role(container)
+    _write(address.path, {address.at(role): _record(container, role)})
+
+
+def write_all(path: AnyAddress, containers: Mapping[str, object]) -> None:
+    """Write several containers, by role, in one go: in HDF5 all of them appear, or none.
+
+    A key is a role, or ``role:dataset`` where the dataset should not have the role's usual name.
+    """
+    address = as_address(path)
+    if address.crop or address.dataset:
+        raise InvalidInput(sentence(f"{address}", "must name neither a dataset nor a crop", next_step="name the file"))
+    records = {}
+    for key, container in containers.items():
+        role, _, dataset = key.partition(":")
+        records[dataset or role_of(role)[0]] = _record(container, role)
+    _write(address.path, records)
+
+
+def check_writable(path: AnyAddress) -> None:
+    """Raise what :func:`write` would raise because of the suffix or the folder: to be called before long work."""
+    address = as_address(path)
+    _format(address.path)
+    check_folder(address.path)
+
+
+@dataclass(frozen=True)
+class _Block:
+    place: str
+    array: np.ndarray
+    grid: Grid
+    attributes: Mapping[str, object]
+
+
+def _block(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> _Block:
+    address = as_address(address)
+    with _open(address, role) as (store, name):
+        place = str(Address(address.path, name, address.crop))
+        with located(place):
+            stored = store.array(name)
+            check_kind(stored.attributes, kinds)
+            part, _ = _shape(stored, address)
+            grid = grid_of(stored.attributes, place)
+            if address.crop and len(part) >= 3:
+                grid = grid.crop([along.start for along in part[-3:]])
+        array = stored.read(part)
+    return _Block(place, array.astype(array.dtype.newbyteorder("="), copy=False), grid, stored.attributes)
+
+
+def _shape(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[int, int, int]]:
+    if len(stored.shape) < 3 or 0 in stored.shape:  # whoever asked will refuse it, in its own words
+        return (slice(None),) * len(stored.shape), stored.shape  # type: ignore[return-value]
+    bounds = address.bounds(stored.shape[-3:])
+    part = (slice(None),) * (len(stored.shape) - 3) + bounds
+    return part, tuple(along.stop - along.start for along in bounds)  # type: ignore[return-value]
+
+
+@contextmanager
+def _open(address: Address, role: str) -> Iterator[tuple]:
+    wanted, path = address.at(role), address.path
+    backend = _format(path)
+    if not path.exists():
+        raise MissingFile(sentence(f"{path}", "does not exist", next_step=_beside(path)))
+    with backend.reading(path) as store:
+        name = store.find(wanted, _may_be_whole(address, role))
+        if name is None:
+            known = store.names()
+            guess = nearest(wanted, known)
+            next_step = f"did you mean {path}:{guess}? " if guess else ""
+            next_step += f"it holds {', '.join(known) or 'nothing'}"
+            raise MissingDataset(sentence(f"{path}", f"has no dataset {wanted!r}", next_step=next_step))
+        yield store, name
+
+
+def _may_be_whole(address: Address, role: str) -> bool:
+    """Other tools' Zarr stores are often one image and nothing else; that is raw data unless the user says more."""
+    return address.dataset is None and role == "raw"
+
+
+def _beside(path: Path) -> str:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        return f"there is no folder {folder} either"
+    guess = nearest(path.name, sorted(item.name for item in folder.iterdir() if item.suffix in FORMATS))
+    return f"did you mean {path.with_name(guess)}?" if guess else "check the spelling"
+
+
+def _format(path: Path):
+    if path.suffix.lower() not in FORMATS:
+        rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
+        raise InvalidInput(sentence("the file name", rule, repr(path.name), "rename it if it is of such a format"))
+    return import_module(f"segkit.io.{FORMATS[path.suffix.lower()]}")
+
+
+def _default_role(container) -> str:
+    if isinstance(container, Volume):
+        return "mask" if container.array.dtype == bool else "raw"
+    kind = kind_of(container)
+    return "segmentation" if kind == "labels" else kind
+
+
+def _record(container, role: str):
+    kind = kind_of(container)
+    expected = role_of(role)[1]
+    if kind != expected:
+        raise InvalidInput(sentence(f"what is written as {role}", f"must be of kind {expected}", kind))
+    return encode(container)
+
+
+def _write(path: Path, records: Mapping[str, object]) -> None:
+    backend = _format(path)
+    check_folder(path)
+    backend.write(path, records)

@@ -1,0 +1,239 @@
+"""Zarr v3 with OME-Zarr 0.5 metadata.
+
+Each object is one OME image group at its dataset's name, such as ``vol.zarr/volumes/raw``, with a single scale, array
+"0". Voxel size and offset are the scale and translation of its `multiscales`; the rest of the attributes stands in
+the group's attribute `segkit`. Channels are the first axis. A merge tree is a group of three arrays.
+
+OME-Zarr does not say which point of a voxel the translation means; here it is the corner, as in :class:`Grid`. Other
+tools' images are read at their first scale (or at ``vol.zarr:group/1``, say); versions 0.4 and 0.5 are known.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from segkit.errors import InvalidInput, MissingDataset, sentence
+from segkit.io.atomic import replacing, storage_errors
+from segkit.io.records import Record, Stored, nanometers
+
+CHUNK = 64
+"""Longest side of a chunk, in voxels."""
+SPACE = ("z", "y", "x")
+METADATA = ("zarr.json", ".zgroup", ".zarray")
+
+
+class Reader:
+    """An open store."""
+
+    def __init__(self, root: "zarr.Group | zarr.Array") -> None:
+        self._root = root
+
+    def names(self) -> list[str]:
+        """Names of all images, merge trees and bare arrays, sorted."""
+        if isinstance(self._root, zarr.Array):
+            return []
+        members = dict(self._root.members(max_depth=None))
+        objects = {name for name, item in members.items() if isinstance(item, zarr.Group) and _is_object(item)}
+        bare = {name for name in members if name.rpartition("/")[0] not in objects}
+        return sorted(objects | {name for name in bare if isinstance(members[name], zarr.Array)})
+
+    def find(self, name: str, whole: bool) -> str | None:
+        """`name`, if there is such an object; "" if the store is itself one image and may be taken as a `whole`."""
+        if isinstance(self._root, zarr.Group) and name in self._root:
+            return name
+        one = isinstance(self._root, zarr.Array) or _multiscales(self._root)
+        return "" if whole and one else None
+
+    def array(self, name: str) -> Stored:
+        """The image or bare array of that name."""
+        item = self._root[name] if name else self._root
+        if isinstance(item, zarr.Group):
+            return _first_scale(name, item)
+        parent, _, last = name.rpartition("/")
+        group = self._root if not parent else self._root[parent]
+        for scale in _scales(group) if isinstance(group, zarr.Group) else ():
+            if scale.get("path") == last:
+                return _image(item, group, scale)
+        return Stored(item.shape, lambda part: np.asarray(item[part]), dict(item.attrs))
+
+    def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
+        """The arrays of the group of that name, and its attributes."""
+        group = self._root[name]
+        if not isinstance(group, zarr.Group):
+            raise MissingDataset(sentence(name, "must be a group", "an array", "name the group of a merge tree"))
+        return {key: np.asarray(array[...]) for key, array in group.arrays()}, _ours(group)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Reader]:
+    """The store, open for reading."""
+    check_format(path)
+    with storage_errors("read", path):
+        yield Reader(zarr.open(str(path), mode="r", use_consolidated=False))
+
+
+def check_format(path: Path) -> None:
+    """Raise InvalidInput unless an existing `path` is a Zarr folder."""
+    if not path.is_dir():
+        raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a file", "name a folder"))
+    if not any((path / name).exists() for name in METADATA):
+        next_step = "name another folder, or remove it"
+        raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a folder without zarr.json", next_step))
+
+
+def write(path: Path, records: Mapping[str, Record]) -> None:
+    """Write objects, by name, each in a folder that is moved into place when complete."""
+    with storage_errors("written", path):
+        if not path.exists():
+            with replacing(path) as temporary:
+                _write_all(zarr.create_group(str(temporary), zarr_format=3), records)
+            return
+        check_format(path)
+        if not (path / "zarr.json").exists():
+            raise InvalidInput(sentence(f"{path}", "must be Zarr v3 to be added to", "v2", "write to another folder"))
+        for name in records:
+            _check_room(path, name)
+        for name, record in records.items():
+            _make_parents(path, name)
+            with replacing(path / name) as temporary:
+                _fill(zarr.create_group(str(temporary), zarr_format=3), name, record)
+
+
+def _write_all(root: zarr.Group, records: Mapping[str, Record]) -> None:
+    for name, record in records.items():
+        _fill(root.require_group(name), name, record)
+
+
+def _fill(group: zarr.Group, name: str, record: Record) -> None:
+    attributes = dict(record.attributes)
+    if not isinstance(record.data, np.ndarray):
+        for key, array in record.data.items():
+            _create(group, key, array)
+        group.attrs["segkit"] = attributes
+        return
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in SPACE]
+    channels = record.data.ndim - 3
+    axes = [{"name": "c", "type": "channel"}] * channels + axes
+    _create(group, "0", record.data, [axis["name"] for axis in axes])
+    scale = [1.0] * channels + attributes.pop("resolution")
+    translation = [0.0] * channels + attributes.pop("offset")
+    transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
+    datasets = [{"path": "0", "coordinateTransformations": transformations}]
+    image = {"name": name, "axes": axes, "datasets": datasets}
+    del attributes["unit"]
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": [image]}, "segkit": attributes})
+
+
+def _create(group: zarr.Group, name: str, array: np.ndarray, axes: list[str] | None = None) -> None:
+    spatial = tuple(min(size, CHUNK) for size in array.shape[-3:]) if array.ndim > 1 else (min(array.size, 2**16),)
+    chunks = (1,) * (array.ndim - len(spatial)) + tuple(max(size, 1) for size in spatial)
+    codec = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
+    stored = group.create_array(
+        name, shape=array.shape, dtype=array.dtype, chunks=chunks, compressors=[codec], dimension_names=axes
+    )
+    if array.size:
+        stored[...] = array
+
+
+def _check_room(path: Path, name: str) -> None:
+    for end in range(1, len(name.split("/"))):
+        above = "/".join(name.split("/")[:end])
+        if (path / above / "zarr.json").exists() and _holds_data(path / above):
+            raise InvalidInput(sentence(name, "cannot be written", next_step=f"{above} is an object itself"))
+    if (path / name).exists() and not _holds_data(path / name):
+        raise InvalidInput(sentence(name, "is a group of other datasets", next_step="name another dataset"))
+
+
+def _holds_data(folder: Path) -> bool:
+    item = zarr.open(str(folder), mode="r", use_consolidated=False)
+    return isinstance(item, zarr.Array) or _is_object(item)
+
+
+def _make_parents(path: Path, name: str) -> None:
+    folder = path
+    for part in name.split("/")[:-1]:
+        folder = folder / part
+        if not folder.exists():
+            with replacing(folder) as temporary:
+                zarr.create_group(str(temporary), zarr_format=3)
+
+
+def _first_scale(name: str, group: zarr.Group) -> Stored:
+    scales = _scales(group)
+    if not scales:
+        found = ", ".join(sorted(dict(group.members()))) or "nothing"
+        next_step = f"name one of its arrays; it holds {found}"
+        raise MissingDataset(
+            sentence(name or "the store", "must be an array or an OME-Zarr image", "a group", next_step)
+        )
+    return _image(group[scales[0]["path"]], group, scales[0])
+
+
+def _image(array: zarr.Array, group: zarr.Group, scale: Mapping) -> Stored:
+    axes = _multiscales(group)[0].get("axes") or [{"name": name} for name in "tczyx"[-array.ndim :]]
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
+    kept = _kept_axes(axes, array.shape, bool(_ours(group)))
+    space = [i for i, axis in enumerate(axes) if axis["name"] in SPACE]
+    if [axes[i]["name"] for i in space] != list(SPACE):
+        names = ", ".join(axis["name"] for axis in axes)
+        raise InvalidInput(
+            sentence("the axes of the image", "must include z, y, x in this order", names, "transpose it")
+        )
+    resolution, offset = _placement(_multiscales(group)[0], scale, array.ndim)
+    factors = [nanometers(axes[i].get("unit", "nanometer")) for i in space]
+    attributes = {
+        **_ours(group),
+        "resolution": [resolution[i] * factor for i, factor in zip(space, factors, strict=True)],
+        "offset": [offset[i] * factor for i, factor in zip(space, factors, strict=True)],
+        "unit": "nm",
+    }
+
+    def read(part: tuple[slice, ...]) -> np.ndarray:
+        index = iter(part)
+        return np.asarray(array[tuple(next(index) if i in kept else 0 for i in range(array.ndim))])
+
+    return Stored(tuple(array.shape[i] for i in kept), read, attributes)
+
+
+def _kept_axes(axes: list[dict], shape: tuple[int, ...], ours: bool) -> list[int]:
+    """All axes but times and channels of length 1, which other tools write around plain volumes."""
+    if ours:
+        return list(range(len(shape)))
+    return [i for i, axis in enumerate(axes) if axis["name"] in SPACE or shape[i] != 1]
+
+
+def _placement(image: Mapping, scale: Mapping, ndim: int) -> tuple[list[float], list[float]]:
+    """Voxel size and position: the transformations of the scale, then those of the image."""
+    size, position = [1.0] * ndim, [0.0] * ndim
+    steps = [*scale.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]
+    for step in steps:
+        if step["type"] == "scale":
+            size = [a * b for a, b in zip(size, step["scale"], strict=True)]
+            position = [a * b for a, b in zip(position, step["scale"], strict=True)]
+        elif step["type"] == "translation":
+            position = [a + b for a, b in zip(position, step["translation"], strict=True)]
+        elif step["type"] != "identity":
+            raise InvalidInput(sentence("coordinateTransformations", "must be scale or translation", step["type"]))
+    return size, position
+
+
+def _multiscales(group: zarr.Group) -> list:
+    attributes = dict(group.attrs)
+    return attributes.get("ome", attributes).get("multiscales", [])  # 0.4 has no `ome` around them
+
+
+def _scales(group: zarr.Group) -> list:
+    images = _multiscales(group)
+    return images[0]["datasets"] if images else []
+
+
+def _ours(group: zarr.Group) -> dict:
+    return dict(group.attrs.get("segkit", {}))
+
+
+def _is_object(group: zarr.Group) -> bool:
+    return bool(_multiscales(group) or _ours(group))

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from segkit.errors import InvalidInput
+from segkit.io import ROLES, Address, parse_address
+
+WHOLE = slice(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "dataset", "crop"),
+    [
+        ("a.h5", "a.h5", None, None),
+        ("/data/a.h5:volumes/raw", "/data/a.h5", "volumes/raw", None),
+        ("a.h5:/volumes/raw/", "a.h5", "volumes/raw", None),
+        ("a.h5[110:150]", "a.h5", None, (slice(110, 150), WHOLE, WHOLE)),
+        ("a.h5:raw[1:2,3:4,5:6]", "a.h5", "raw", (slice(1, 2), slice(3, 4), slice(5, 6))),
+        ("a.zarr:raw[ 1 : , : 4, :]", "a.zarr", "raw", (slice(1, None), slice(None, 4), WHOLE)),
+        ("x:y.h5:raw", "x:y.h5", "raw", None),
+    ],
+)
+def test_parsing(text, path, dataset, crop):
+    assert parse_address(text) == Address(Path(path), dataset, crop)
+
+
+@pytest.mark.parametrize("text", ["a.h5", "a.h5:volumes/raw", "a.h5[1:2,:,3:]", "a.h5:v[:5,:,:]"])
+def test_text_and_back(text):
+    assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["a[5]", "a[1:2:3]", "a[-1:2]", "a[1:2,]", "a[:,:,:,:]", "a[x:y]", "a[]", "", "a:", ":raw"]
+)
+def test_nonsense_is_refused(text):
+    with pytest.raises(InvalidInput):
+        parse_address(text)
+
+
+def test_a_file_that_exists_is_no_dataset_or_crop(tmp_path):
+    odd = tmp_path / "odd:name[1:2].h5"
+    odd.touch()
+    assert parse_address(str(odd)) == Address(odd)
+    assert parse_address(f"{odd}[0:3]") == Address(odd, None, (slice(0, 3), WHOLE, WHOLE))
+
+
+@pytest.mark.parametrize("crop", ["[0:6]", "[5:6]", "[2:2]", "[3:1]", "[:,0:99]"])
+def test_a_crop_must_lie_inside(crop):
+    with pytest.raises(InvalidInput, match=r"0:5 along z|0:7 along y"):
+        parse_address("a.h5" + crop).bounds((5, 7, 9))
+
+
+def test_bounds_fills_in_the_ends():
+    bounds = parse_address("a.h5[1:,:3]").bounds((5, 7, 9))
+    assert bounds == (slice(1, 5), slice(0, 3), slice(0, 9))
+
+
+def test_usual_names():
+    assert {role: Address(Path("a.h5")).at(role) for role in ROLES} == {
+        "raw": "volumes/raw",
+        "truth": "volumes/labels/neuron_ids",
+        "mask": "volumes/labels/mask",
+        "affinities": "volumes/affinities",
+        "fragments": "volumes/fragments",
+        "segmentation": "volumes/segmentation",
+        "merge_tree": "merge_tree",
+    }
+    assert Address(Path("a.h5"), "mine").at("raw") == "mine"
+    with pytest.raises(InvalidInput, match="did you mean 'fragments'"):
+        Address(Path("a.h5")).at("fragment")

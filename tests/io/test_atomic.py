@@ -1,0 +1,138 @@
+"""A write that fails leaves what was there, and nothing else."""
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from segkit.data import Grid, Labels
+from segkit.errors import StorageError
+from segkit.io import read_labels, write, write_all
+from segkit.io.atomic import replacing
+
+OLD = Labels(np.full((2, 3, 4), 7, np.uint64), Grid())
+NEW = Labels(np.full((2, 3, 4), 9, np.uint64), Grid())
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def no_permission(*args, **kwargs):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(
+    ("failure", "error", "message"),
+    [
+        (full_disk, StorageError, "No space left.*free space"),
+        (interrupted, KeyboardInterrupt, ""),
+        (no_permission, StorageError, "permission denied"),
+    ],
+)
+@pytest.mark.parametrize("when", ["array", "sync"])
+def test_failures(tmp_path, monkeypatch, name, exists, failure, error, message, when):
+    if exists:
+        write(tmp_path / name, OLD, "fragments")
+    before = contents(tmp_path)
+    if when == "sync":
+        monkeypatch.setattr(os, "fsync", failure)
+    elif name == "a.h5":
+        monkeypatch.setattr(h5py.Group, "create_dataset", failure)
+    else:
+        monkeypatch.setattr(zarr.Array, "__setitem__", failure)
+    with pytest.raises(error, match=message) as caught:
+        write(tmp_path / name, NEW, "fragments")
+    if error is StorageError:
+        assert name in str(caught.value)
+    assert contents(tmp_path) == before
+    monkeypatch.undo()
+    write(tmp_path / name, NEW, "fragments")
+    assert read_labels(tmp_path / name, "fragments").array.max() == 9
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
+def test_all_or_none(tmp_path, monkeypatch, name):
+    create, calls = h5py.Group.create_dataset, []
+
+    def second_fails(self, *args, **kwargs):
+        calls.append(1)
+        return create(self, *args, **kwargs) if len(calls) < 2 else full_disk()
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", second_fails)
+    monkeypatch.setattr(zarr.Group, "create_array", full_disk)
+    with pytest.raises(StorageError):
+        write_all(tmp_path / name, {"truth": OLD, "fragments": NEW})
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from segkit.data import Grid, Volume
+from segkit.errors import StorageError
+from segkit.io import write
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    write(sys.argv[1], Volume(np.random.default_rng(0).random((50, 50, 50)), Grid()))
+except StorageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
+def test_a_real_limit(tmp_path, name):
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / name], capture_output=True, text=True, timeout=120)
+    assert "cannot be written" in done.stdout, done.stderr
+    assert done.returncode == 0 and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_comes_back_if_its_successor_cannot_move_in(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+    rename = os.rename
+
+    def fails(source, destination):
+        return full_disk() if str(source).endswith(".tmp") else rename(source, destination)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(OSError), replacing(target) as temporary:
+        temporary.mkdir()
+    assert contents(tmp_path).keys() == {"folder/old"} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_link_stays_a_link(tmp_path):
+    write(tmp_path / "real.h5", OLD, "fragments")
+    (tmp_path / "link.h5").symlink_to(tmp_path / "real.h5")
+    write(tmp_path / "link.h5", NEW, "fragments")
+    assert (tmp_path / "link.h5").is_symlink()
+    assert read_labels(tmp_path / "real.h5", "fragments").array.max() == 9
+
+
+def test_rewriting_does_not_make_the_file_grow(tmp_path):
+    labels = Labels(np.random.default_rng(0).integers(0, 2**60, (20, 20, 20)).astype(np.uint64), Grid())
+    write(tmp_path / "a.h5", labels)
+    size = (tmp_path / "a.h5").stat().st_size
+    for _ in range(4):
+        write(tmp_path / "a.h5", labels)
+    assert (tmp_path / "a.h5").stat().st_size < 1.5 * size

@@ -1,0 +1,122 @@
+"""What imports what: the layers, the places of heavy libraries, and how much a fresh process loads."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import segkit
+
+ROOT = Path(segkit.__file__).parent
+LAYERS = [
+    {"errors"},
+    {"data"},
+    {"parameters"},
+    {"protocols"},
+    {"registry"},
+    {"io"},
+    {"models", "losses"},
+    {"train", "infer", "fragment", "agglomerate", "segment", "evaluate"},
+    {"run", "benchmark", "blockwise"},
+    {"testing"},
+    {"demo"},
+    {"cli"},
+]
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+EXCEPTIONS = {("protocols", "segkit.agglomerate.rag")}
+"""A plug point that builds the graph for its implementations, when it is called."""
+PLACES = {
+    "torch": {"models", "losses", "train", "infer"},
+    "lightning": {"train", "infer"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "pytest": {"testing"},
+    "hypothesis": {"testing"},
+    "h5py": {"io"},
+    "zarr": {"io"},
+    "entrypoints": {"registry"},
+}
+"""Library -> the packages that may import it."""
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def imports(path):
+    """Absolute names of all modules that a file imports, nested imports included, those for type checkers not."""
+    tree = ast.parse(path.read_text())
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            skipped |= {id(inner) for statement in node.body for inner in ast.walk(statement)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield from [f"segkit.{alias.name}" for alias in node.names] if node.module == "segkit" else [node.module]
+
+
+def package_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_left(path):
+    package = package_of(path)
+    if package == "__init__":
+        return
+    assert package in LAYER, f"the place of segkit.{package} is not stated"
+    for name in imports(path):
+        head, _, rest = name.partition(".")
+        other = rest.partition(".")[0]
+        if head != "segkit" or other == package or other not in LAYER or (package, name) in EXCEPTIONS:
+            continue
+        assert LAYER[other] < LAYER[package], f"segkit.{package} imports {name}, which lies beside it or to its right"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_libraries_stay_in_their_places(path):
+    for name in imports(path):
+        library = name.partition(".")[0]
+        if library == "numba":
+            assert path.name.startswith("_kernels"), f"numba belongs into files named _kernels*.py, not {path.name}"
+        assert package_of(path) in PLACES.get(library, {package_of(path)}), f"{library} is imported by {path}"
+
+
+def loaded(code):
+    """The libraries that a fresh process has loaded after `code`."""
+    program = f"import sys\n{code}\nprint('LOADED', *sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+HEAVY = {"torch", "lightning", "numba", "dask", "scipy", "skimage", "higra", "h5py", "zarr", "pydantic"}
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import segkit", HEAVY | {"numpy"}),
+        ("import segkit.data, segkit.protocols, segkit.registry, segkit.io", HEAVY),
+        ("import segkit.registry; segkit.registry.components('models')", HEAVY),
+        ("from segkit.cli.main import main; main(['--help'], standalone_mode=False)", HEAVY),
+    ],
+)
+def test_a_fresh_process_loads_little(code, unwanted):
+    assert not loaded(code) & unwanted
+
+
+def test_this_test_sees_what_is_loaded():
+    assert {"numpy", "h5py"} <= loaded("import segkit.io.hdf5")
+
+
+def test_the_top_level():
+    assert set(segkit.__all__) <= set(dir(segkit))
+    for name in segkit.__all__:
+        assert getattr(segkit, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = segkit.nonsense
