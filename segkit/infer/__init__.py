@@ -1,0 +1,12 @@
+"""From raw to affinities: by a network, tile by tile, or by an oracle that knows the truth."""
+
+from importlib import import_module
+
+_HOMES = {"predict": "segkit.infer.tiling", "oracle_affinities": "segkit.infer.oracle"}
+__all__ = ["oracle_affinities", "predict"]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'segkit.infer' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

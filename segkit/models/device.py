@@ -1,0 +1,38 @@
+"""Names of devices."""
+
+import torch
+
+from segkit.errors import InvalidInput, sentence
+
+
+def resolve_device(text: str | torch.device = "auto") -> torch.device:
+    """The device that `text` names: "auto" (the best there is), "cpu", "cuda", "cuda:1" or "mps".
+
+    A torch.device is checked alike. Raises InvalidInput if there is no such device here.
+
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if text == "auto":
+        return torch.device(_best())
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise InvalidInput(sentence("device", "must be auto, cpu, cuda, cuda:N or mps", repr(str(text))))
+    if (device.index or 0) >= _count(device.type):
+        present = ", ".join(f"{kind}:{i}" for kind in ("cuda", "mps") for i in range(_count(kind))) or "none"
+        next_step = f"accelerators that this PyTorch sees: {present}; choose 'cpu' or 'auto'"
+        raise InvalidInput(sentence("device", "must be present", repr(str(text)), next_step))
+    return device
+
+
+def _count(kind: str) -> int:
+    if kind == "cuda":
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return 1 if kind == "cpu" else int(torch.backends.mps.is_available())
+
+
+def _best() -> str:
+    return next((kind for kind in ("cuda", "mps") if _count(kind)), "cpu")
