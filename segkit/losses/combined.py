@@ -1,0 +1,97 @@
+"""Sums of losses, written as text: ``constrained-malis+0.1*mse``."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from segkit.errors import InvalidInput, InvalidParameter, sentence
+from segkit.protocols import Loss, Prediction
+from segkit.registry import find
+
+GRAMMAR = "TERM+TERM+..., each TERM a NAME or WEIGHT*NAME, as in 'constrained-malis+0.1*mse'"
+
+# Terms are matched from the left instead of splitting at '+', which may also stand in an exponent: 1e+2*mse.
+_TERM = re.compile(
+    r"\s*(?:(?P<weight>[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf|nan))\s*\*)?"
+    r"\s*(?P<name>[A-Za-z_][\w.:-]*)\s*(?P<end>\+|$)"
+)
+
+
+class Sum(Loss):
+    """A weighted sum of losses: sum over terms of weight * loss.
+
+    The parts hold each term's own value, not weighted, under its name, and its parts under ``name/part``.
+
+    Parameters
+    ----------
+    terms
+        (name, weight, loss) of each term; names differ.
+    """
+
+    def __init__(self, *, terms: Sequence[tuple[str, float, Loss]]) -> None:
+        self.terms = tuple(terms)
+
+    def __call__(self, prediction: Prediction) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum, and every term and part of a term."""
+        total, parts = 0.0, {}
+        for name, weight, loss in self.terms:
+            value, inner = loss(prediction)
+            total = total + weight * value
+            parts[name] = value.detach()
+            parts.update({f"{name}/{part}": number for part, number in inner.items()})
+        return total, parts
+
+
+def parse_loss(spec: str, parameters: Mapping[str, object] | None = None) -> Loss:
+    """The loss that `spec` describes: one name of a registered loss, or a sum of names with weights.
+
+    `parameters` are those of the loss, ``{"balanced": False}``, or, for any number of terms, those of each by name,
+    ``{"bce": {"balanced": False}}``. Raises InvalidInput where the text breaks the grammar, UnknownComponent where no
+    loss has that name, and InvalidParameter where a parameter does not fit.
+
+    >>> [(name, weight) for name, weight, loss in parse_loss("bce+1e-2*mse").terms]
+    [('bce', 1.0), ('mse', 0.01)]
+    >>> parse_loss("bce", {"balanced": False}).balanced
+    False
+    """
+    weights = parse_terms(spec)
+    values = _parameters_by_term(tuple(weights), parameters or {})
+    losses = {name: find("losses", name).create(**values[name]) for name in weights}
+    if list(weights.values()) == [1.0]:
+        return next(iter(losses.values()))
+    return Sum(terms=[(name, weight, losses[name]) for name, weight in weights.items()])
+
+
+def parse_terms(spec: str) -> dict[str, float]:
+    """Name -> weight of the terms of `spec`, in order.
+
+    >>> parse_terms("constrained-malis + 1e+1*mse")
+    {'constrained-malis': 1.0, 'mse': 10.0}
+    """
+    weights: dict[str, float] = {}
+    position, end = 0, "+"
+    while end:
+        term = _TERM.match(spec, position)
+        if term is None:
+            raise InvalidInput(sentence("loss", f"must look like {GRAMMAR}", repr(spec)))
+        name, weight = term["name"], float(term["weight"] or 1)
+        if not (math.isfinite(weight) and weight > 0):
+            raise InvalidInput(sentence(f"the weight of {name!r} in loss", "must be positive and finite", weight))
+        if name in weights:
+            raise InvalidInput(sentence("loss", f"must name {name!r} once", repr(spec), "add up its weights"))
+        weights[name] = weight
+        position, end = term.end(), term["end"]
+    return weights
+
+
+def _parameters_by_term(names: tuple[str, ...], parameters: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    by_term = all(name in names and isinstance(value, Mapping) for name, value in parameters.items())
+    if by_term:
+        return {name: parameters.get(name, {}) for name in names}
+    if len(names) == 1:
+        return {names[0]: parameters}
+    stray = next(name for name, value in parameters.items() if name not in names or not isinstance(value, Mapping))
+    next_step = f"give a table for each of {', '.join(names)}"
+    raise InvalidParameter(sentence("the parameters of a sum of losses", "must be given by term", stray, next_step))
