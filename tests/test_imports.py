@@ -11,7 +11,7 @@ import segkit
 
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
-    {"errors"},
+    {"errors", "timing"},
     {"data"},
     {"parameters"},
     {"protocols"},

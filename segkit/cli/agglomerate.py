@@ -1,0 +1,47 @@
+"""segkit agglomerate: affinities and fragments -> merge tree."""
+
+import click
+
+from segkit.cli.common import (
+    Verb,
+    component_parameters,
+    neighborhood_option,
+    note,
+    out_option,
+    parse_neighborhood,
+    set_option,
+)
+
+
+@click.command("agglomerate", cls=Verb)
+@click.argument("affinities")
+@click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of AFFINITIES if not given.")
+@click.option("--backend", default="python", show_default=True, help="An agglomerator; see `segkit plugins list`.")
+@click.option("--score", help="Shortcut for --set score=...: mean, max, median, quantile.")
+@click.option("--threshold", "thresholds", multiple=True, type=float, help="Write the segmentation too; repeatable.")
+@set_option
+@neighborhood_option
+@out_option
+def command(affinities, fragments, backend, score, thresholds, assignments, neighborhood, out) -> dict:
+    """Merge fragments by AFFINITIES into a merge tree.
+
+    FILE also receives the fragments, so that `segkit segment FILE --threshold T` needs nothing else, and for each
+    --threshold a segmentation: volumes/segmentation for one, volumes/segmentation_T for several.
+    """
+    from segkit import io
+    from segkit.registry import load
+    from segkit.segment import segment
+
+    io.check_writable(out)
+    agglomerator = load("agglomerators", backend, **component_parameters(assignments, score=score))
+    labels = io.read_labels(fragments or io.parse_address(affinities).path, role="fragments")
+    tree = agglomerator.agglomerate(
+        io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood)), labels
+    )
+    results = {"merge_tree": tree, "fragments": labels}
+    for threshold in thresholds:
+        name = "segmentation" if len(thresholds) == 1 else f"segmentation:volumes/segmentation_{threshold:g}"
+        results[name] = segment(tree, labels, threshold)
+    io.write_all(out, results)
+    note(f"{len(tree.leaf_ids)} fragments, {len(tree.altitudes)} merges -> {out}")
+    return {"out": out, "backend": backend, "merges": len(tree.altitudes)}

@@ -1,0 +1,98 @@
+"""segkit demo: a synthetic volume, everything from raw to scores."""
+
+from pathlib import Path
+
+import click
+
+from segkit.cli.common import Verb, echo_json, echo_table, json_option, note
+
+ROWS = {
+    "evaluate-untrained": "untrained network, python",
+    "evaluate-fragments": "fragments",
+    "evaluate-python": "agglomerated, python",
+    "evaluate-waterz": "agglomerated, waterz",
+}
+VOLUMES = (("train", (64, 160, 160), 0), ("test", (40, 128, 128), 1))
+"""Name, shape and number of the synthetic volumes."""
+
+
+@click.command("demo", cls=Verb)
+@click.option("--out", default="demo-output", show_default=True, metavar="FOLDER")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps, if not those of the recipe.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Other volumes, other weights.")
+@json_option
+def command(out, steps, seed, as_json) -> dict:
+    """Grow two synthetic volumes of neurites, train on the one, segment and score the other.
+
+    Training, inference, fragments, agglomeration by `python` and by `waterz` (where segkit-waterz is installed),
+    scores, and a picture. Every command is printed as one could type it.
+    """
+    from segkit.cli.run import call, execute
+    from segkit.run import load_recipe
+
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    changes = {"data": _grow(folder, seed), "train": {"seed": seed} | ({"steps": steps} if steps else {})}
+    recipe = load_recipe("demo", folder, changes)
+    stages = [stage for stage in recipe.stages if _available(stage)]
+    results = execute([(stage, *call(stage)) for stage in stages], folder)
+    scores = {title: results[stage] for stage, title in ROWS.items() if stage in results}
+    picture = folder / "demo.png"
+    _draw(folder, changes["data"]["test"], picture)
+    if as_json:
+        echo_json(scores | {"picture": str(picture)})
+    else:
+        echo_table("Scores on a volume that training never saw", [{"what": name} | row for name, row in scores.items()])
+        note(f"raw, affinities, fragments, segmentation, truth: {picture}")
+    return scores
+
+
+def _available(stage) -> bool:
+    from segkit.errors import UnknownComponent
+    from segkit.registry import find
+
+    if "waterz" not in stage.name:
+        return True
+    try:
+        find("agglomerators", "waterz")
+    except UnknownComponent as error:
+        note(f"{stage.name} is left out: {error}")
+        return False
+    return True
+
+
+def _grow(folder: Path, seed: int) -> dict[str, str]:
+    """The files of both volumes, made if they are not there."""
+    from segkit import io
+    from segkit.testing.phantoms import neurites
+
+    paths = {}
+    for name, shape, number in VOLUMES:
+        path = folder / f"{name}_{seed}.h5"
+        if not path.exists():
+            phantom = neurites(shape, seed=2 * seed + number)
+            io.write_all(path, {"raw": phantom.raw, "truth": phantom.truth})
+        paths[name] = str(path)
+    return paths
+
+
+def _draw(folder: Path, test: str, path: Path) -> None:
+    import numpy as np
+
+    from segkit import io
+    from segkit.demo import Panel, colours, save_picture
+
+    raw = io.read_volume(test).array
+    section = raw.shape[0] // 2
+    affinities = io.read_affinities(folder / "affinities.h5").array[:, section]
+    fragments = io.read_labels(folder / "fragments.h5", role="fragments").array[section]
+    segmentation = io.read_labels(folder / "python.h5", role="segmentation").array[section]
+    truth = io.read_labels(test, role="truth").array[section]
+    panels = [
+        Panel("raw", raw[section]),
+        Panel("affinities (z, y, x as red, green, blue)", (np.moveaxis(affinities, 0, -1) * 255).astype(np.uint8)),
+        Panel("fragments", colours(fragments)),
+        Panel("segmentation", colours(segmentation)),
+        Panel("truth", colours(truth)),
+    ]
+    save_picture(path, panels)

@@ -1,0 +1,48 @@
+"""segkit fragment: affinities -> fragments."""
+
+import click
+
+from segkit.cli.common import (
+    Verb,
+    component_parameters,
+    neighborhood_option,
+    note,
+    out_option,
+    parse_neighborhood,
+    set_option,
+)
+
+
+@click.command("fragment", cls=Verb)
+@click.argument("affinities", required=False)
+@click.option("--method", default="watershed", show_default=True, help="A fragmenter; see `segkit plugins list`.")
+@click.option("--per-section", is_flag=True, help="Every section on its own.")
+@click.option("--mask", metavar="ADDRESS", help="Fragments only where this volume is not 0.")
+@click.option("--from-labels", metavar="TRUTH", help="Take ground truth as fragments instead of affinities.")
+@set_option
+@neighborhood_option
+@out_option
+def command(affinities, method, per_section, mask, from_labels, assignments, neighborhood, out) -> dict:
+    """Cut AFFINITIES into fragments, or take the labels of --from-labels as fragments."""
+    from segkit import io
+
+    if (affinities is None) == (from_labels is None):
+        raise click.UsageError("give either AFFINITIES or --from-labels TRUTH")
+    io.check_writable(out)
+    if from_labels is not None:
+        if assignments or mask:
+            raise click.UsageError("--from-labels takes neither --mask nor --set")
+        from segkit.fragment.from_labels import fragments_from_labels
+
+        fragments = fragments_from_labels(io.read_labels(from_labels), per_section=per_section)
+    else:
+        from segkit.registry import load
+
+        parameters = component_parameters(assignments, per_section=per_section or None)
+        fragmenter = load("fragmenters", method, **parameters)
+        volume = io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood))
+        fragments = fragmenter.fragment(volume, io.read_mask(mask) if mask else None)
+    io.write(out, fragments, "fragments")
+    count = len(fragments.ids())
+    note(f"{count} fragments -> {out}")
+    return {"out": out, "fragments": count}

@@ -1,0 +1,58 @@
+"""The `segkit` command: finds the module of each verb when it is asked for."""
+
+from importlib import import_module
+
+import click
+
+from segkit import __version__
+
+VERBS = {
+    "demo": "A small volume, everything from raw to scores, in minutes, on a CPU.",
+    "train": "Train a network to predict affinities.",
+    "infer": "Predict affinities of a volume of any size.",
+    "fragment": "Cut affinities, or ground truth, into fragments.",
+    "agglomerate": "Merge fragments into a merge tree.",
+    "segment": "Cut a merge tree at a threshold.",
+    "evaluate": "Score a segmentation against the truth.",
+    "run": "Run a recipe: the stages composed.",
+    "plugins": "List components, and show their parameters.",
+}
+"""Verb V lives in segkit/cli/V.py; the sentence is here so that --help imports none of them."""
+
+
+class Verbs(click.Group):
+    """Imports a verb when it is used, so that `segkit --help` costs milliseconds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of the pipeline."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of a verb."""
+        return import_module(f"segkit.cli.{name}").command if name in VERBS else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        """As click does, but an unknown verb is answered with the nearest one."""
+        from segkit.parameters import nearest
+
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            guess = nearest(name, VERBS)
+            hint = f"did you mean {guess!r}?" if guess else f"the verbs are {', '.join(VERBS)}"
+            ctx.fail(f"there is no verb {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of verbs, without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="segkit")
+def main() -> None:
+    """Segment neurons in electron microscopy: affinities, fragments, agglomeration, scores.
+
+    Files are addressed as PATH:DATASET, both HDF5 and Zarr, optionally with a crop in voxels:
+    sample_A.hdf:volumes/raw[0:50]. Without a dataset the usual name for the role is taken.
+    """

@@ -1,0 +1,129 @@
+"""segkit run: a recipe, stage by stage."""
+
+import shlex
+import sys
+import time
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from segkit.cli.common import Verb, echo_json, echo_table, json_option, note
+from segkit.errors import InvalidInput, sentence
+from segkit.parameters import nest, parse_assignments
+
+REPEATABLE_PATHS = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
+PATH_OPTIONS = ("val", "validation", "run", "run_folder", "fragments", "mask", "from_labels", "config")
+
+
+@click.command("run", cls=Verb)
+@click.argument("recipe")
+@click.option("--out", metavar="FOLDER", help="Folder of the run.  [default: runs/RECIPE]")
+@click.option("--set", "assignments", multiple=True, metavar="TABLE.NAME=VALUE", help="Change the recipe; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Only print the commands.")
+@json_option
+def command(recipe, out, assignments, dry_run, as_json) -> dict:
+    """Run RECIPE, a .toml file or the name of a shipped recipe. Finished stages are not run again."""
+    from segkit.run import load_recipe
+
+    folder = Path(out or f"runs/{Path(recipe).stem}")
+    loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
+    calls = [(stage, *call(stage)) for stage in loaded.stages]
+    if dry_run:
+        for _, _, words in calls:
+            click.echo(shlex.join(words))
+        return {}
+    results = execute(calls, folder)
+    scores = [{"stage": name} | result for name, result in results.items() if "cremi_score" in result]
+    if as_json:
+        echo_json(results)
+    elif scores:
+        echo_table(loaded.title, scores)
+    return results
+
+
+def execute(calls: list, folder: Path) -> dict[str, dict]:
+    """Run the stages that are not done yet; the results of all."""
+    from segkit.run import Record, fingerprint
+
+    folder.mkdir(parents=True, exist_ok=True)
+    record = Record(folder)
+    results = {}
+    for stage, verb, words in calls:
+        context = verb.make_context(stage.verb, words[2:])
+        inputs, outputs = _files(context.params)
+        before = fingerprint(words, inputs)
+        result = record.result(stage.name, before, outputs)
+        if result is not None:
+            note(f"{stage.name}: finished before")
+        else:
+            started = time.perf_counter()
+            resume = ["--resume"] if record.begin(stage.name, before) and _can_resume(stage) else []
+            result = _invoke(stage, verb, [*words, *resume])
+            record.finish(stage.name, before, outputs, result, time.perf_counter() - started)
+        results[stage.name] = result
+    return results
+
+
+def _can_resume(stage) -> bool:
+    out = stage.options.get("out")
+    return stage.verb == "train" and bool(out) and (Path(str(out)) / "checkpoints" / "last.ckpt").exists()
+
+
+def _invoke(stage, verb: click.Command, words: list[str]) -> dict:
+    note(shlex.join(words))
+    with verb.make_context(stage.verb, words[2:]) as context, redirect_stdout(sys.stderr):
+        return verb.invoke(context)
+
+
+def call(stage) -> tuple[click.Command, list[str]]:
+    """The command of a stage and the words that a user would type for it."""
+    from segkit.cli.main import VERBS
+    from segkit.run.recipe import as_assignment, flatten
+
+    if stage.verb not in VERBS or stage.verb in ("run", "plugins", "demo"):
+        rule = "must be train, infer, fragment, agglomerate, segment or evaluate"
+        raise InvalidInput(sentence(f"verb of stage {stage.name!r}", rule, repr(stage.verb)))
+    verb = import_module(f"segkit.cli.{stage.verb}").command
+    options = dict(stage.options)
+    positional, named = [], []
+    for parameter in verb.params:
+        key = next((key for key in options if _matches(parameter, key)), None)
+        if key is None:
+            continue
+        value = options.pop(key)
+        if parameter.name == "assignments":
+            named += [word for item in flatten(value).items() for word in ("--set", as_assignment(*item))]
+        elif isinstance(parameter, click.Argument):
+            positional += map(str, value if isinstance(value, list) else [value])
+        elif getattr(parameter, "is_flag", False):
+            named += [parameter.opts[-1]] if value else []
+        elif parameter.multiple:
+            for item in value if isinstance(value, list) else [value]:
+                named += [parameter.opts[0], str(item)]
+        else:
+            named += [parameter.opts[0], *map(str, value if isinstance(value, list) else [value])]
+    if options:
+        rule = f"must be an argument or option of 'segkit {stage.verb}'"
+        raise InvalidInput(sentence(f"{next(iter(options))!r} of stage {stage.name!r}", rule))
+    return verb, ["segkit", stage.verb, *positional, *named]
+
+
+def _matches(parameter: click.Parameter, key: str) -> bool:
+    if isinstance(parameter, click.Argument):
+        return key == parameter.name
+    return any(key.replace("_", "-") == option.lstrip("-") for option in parameter.opts)
+
+
+def _files(parameters: dict) -> tuple[list[Path], list[Path]]:
+    """Files that a call reads and files that it writes."""
+    from segkit.io import parse_address
+
+    inputs = []
+    for name in (*REPEATABLE_PATHS, *PATH_OPTIONS):
+        value = parameters.get(name)
+        for text in value if isinstance(value, tuple) else [value] if value else []:
+            inputs.append(parse_address(text).path)
+    out = parameters.get("out")
+    return inputs, [parse_address(out).path] if out else []

@@ -1,0 +1,113 @@
+"""segkit run and demo: stages in order, done ones left alone, scores at the end."""
+
+import json
+
+import pytest
+
+from segkit import io
+from segkit.infer.oracle import oracle_affinities
+from segkit.testing.phantoms import neurites
+
+RECIPE = """
+title = "From affinities"
+[data]
+affinities = "affinities.h5"
+truth = "data.h5"
+[fragment]
+affinities = "{data.affinities}"
+out = "{out}/fragments.h5"
+[agglomerate]
+affinities = "{data.affinities}"
+fragments = "{out}/fragments.h5"
+threshold = [0.5]
+out = "{out}/tree.h5"
+[evaluate]
+segmentation = "{out}/tree.h5"
+truth = "{data.truth}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    phantom = neurites((12, 32, 32), count=6, seed=3)
+    io.write(tmp_path / "data.h5", phantom.truth, "truth")
+    io.write(tmp_path / "affinities.h5", oracle_affinities(phantom.truth, seed=0), "affinities")
+    (tmp_path / "mine.toml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stages_that_ran(result) -> list[str]:
+    assert result.exit_code == 0, result.stderr
+    return [line.split()[1] for line in result.stderr.splitlines() if line.startswith("segkit ")]
+
+
+def test_stages_run_once(segkit, folder):
+    words = ["run", "mine.toml", "--out", "out", "--json"]
+    first = segkit(*words)
+    assert stages_that_ran(first) == ["fragment", "agglomerate", "evaluate"]
+    again = segkit(*words)
+    assert stages_that_ran(again) == []
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert json.loads(first.stdout)["evaluate"]["cremi_score"] >= 0
+
+
+def test_a_change_runs_what_depends_on_it(segkit, folder):
+    words = ["run", "mine.toml", "--out", "out"]
+    segkit(*words)
+    changed = segkit(*words, "--set", "agglomerate.threshold=[0.2]")
+    assert stages_that_ran(changed) == ["agglomerate", "evaluate"]
+    (folder / "out" / "fragments.h5").unlink()
+    assert stages_that_ran(segkit(*words, "--set", "agglomerate.threshold=[0.2]"))[0] == "fragment"
+
+
+def test_a_dry_run_prints_commands_and_writes_nothing(segkit, folder):
+    result = segkit("run", "mine.toml", "--out", "out", "--dry-run")
+    assert [line.split()[1] for line in result.stdout.splitlines()] == ["fragment", "agglomerate", "evaluate"]
+    assert not (folder / "out").exists()
+
+
+def test_a_failing_stage_leaves_the_finished_ones(segkit, folder):
+    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=missing.h5")
+    assert result.exit_code == 2 and "missing.h5" in result.stderr
+    assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == ["evaluate"]
+
+
+def test_training_that_was_cut_off_goes_on(segkit, folder, monkeypatch):
+    phantom = neurites((8, 24, 24), count=4, seed=1)
+    io.write_all("train.h5", {"raw": phantom.raw, "truth": phantom.truth})
+    (folder / "train.toml").write_text(
+        '[train]\ndata = "train.h5"\nmodel = "fcn"\nloss = "mse"\nsteps = 4\nout = "{out}/run"\n'
+        "set = { patch = [1, 16, 16], checkpoint_every = 2 }\n"
+    )
+    from segkit.train import callbacks
+
+    clock = callbacks.Journal.on_train_batch_end
+    monkeypatch.setattr(callbacks.Journal, "on_train_batch_end", cut_off_at(3, clock))
+    assert segkit("run", "train.toml", "--out", "out").exit_code == 1
+    monkeypatch.setattr(callbacks.Journal, "on_train_batch_end", clock)
+    result = segkit("run", "train.toml", "--out", "out")
+    assert result.exit_code == 0 and "--resume" in result.stderr, result.stderr
+    lines = [json.loads(line) for line in (folder / "out/run/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 4
+
+
+def cut_off_at(step: int, original):
+    def hook(self, trainer, *arguments, **options):
+        if trainer.global_step == step:
+            raise RuntimeError("cut off")
+        return original(self, trainer, *arguments, **options)
+
+    return hook
+
+
+def test_demo_on_few_steps(segkit, tmp_path, monkeypatch):
+    from segkit.cli import demo
+
+    monkeypatch.setattr(demo, "VOLUMES", (("train", (24, 64, 64), 0), ("test", (16, 48, 48), 1)))
+    monkeypatch.chdir(tmp_path)
+    result = segkit("demo", "--steps", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads(result.stdout)
+    assert scores["fragments"].keys() == scores["agglomerated, python"].keys()
+    assert (tmp_path / "demo-output" / "demo.png").stat().st_size > 0

@@ -1,0 +1,28 @@
+"""What all tests share: the real volumes, where there are any, and a way to call the command line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real volumes that SEGKIT_DATA names."""
+    folder = os.environ.get("SEGKIT_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real volumes: SEGKIT_DATA names no folder")
+    return Path(folder)
+
+
+@pytest.fixture
+def segkit():
+    """A callable(*words) that runs the command line in this process; the result has exit_code, stdout, stderr."""
+    from click.testing import CliRunner
+
+    from segkit.cli.main import main
+
+    def call(*words):
+        return CliRunner().invoke(main, [str(word) for word in words], prog_name="segkit")
+
+    return call

@@ -1,0 +1,103 @@
+"""Recipes: references, changes, refusals; and that the shipped ones are commands the command line takes."""
+
+from pathlib import Path
+
+import pytest
+
+from segkit.cli.run import call
+from segkit.errors import InvalidInput, InvalidParameter, MissingFile
+from segkit.parameters import parse_assignments
+from segkit.run import load_recipe, shipped_recipes
+from segkit.run.recipe import as_assignment
+
+RECIPE = """
+title = "Small"
+[data]
+file = "a.h5"
+raw = "{data.file}"
+many = ["a.h5", "b.h5"]
+[infer]
+raw = "{data.raw}[0:5]"
+run = "{out}/run"
+out = "{out}/affinities.h5"
+[again]
+verb = "train"
+data = "{data.many}"
+out = "{out}/again"
+val = "{data.many}"
+resume = true
+set = { steps = 3, "model.pooling" = [[1, 2, 2]], model = { padding = "same" } }
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def words(recipe) -> list[list[str]]:
+    return [call(stage)[1] for stage in recipe.stages]
+
+
+def test_a_recipe_is_the_commands_that_a_user_would_type(path):
+    infer, train = words(load_recipe(str(path), Path("x")))
+    assert infer == ["segkit", "infer", "a.h5[0:5]", "--run", "x/run", "--out", "x/affinities.h5"]
+    settings = ["--set", "steps=3", "--set", "model.pooling=[[1, 2, 2]]", "--set", "model.padding=same", "--resume"]
+    assert train == [
+        *["segkit", "train", "a.h5", "b.h5", "--val", "a.h5", "--val", "b.h5", "--out", "x/again"],
+        *settings,
+    ]
+
+
+def test_changes_are_laid_over_it(path):
+    recipe = load_recipe(str(path), path.parent, {"data": {"raw": "c.h5"}, "infer": {"tile": [1, 2, 3]}})
+    first = words(recipe)[0]
+    assert first[2] == "c.h5[0:5]" and first[first.index("--tile") + 1 :][:3] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("value", [3, 1e-4, True, "same", [[1, 2, 2]], ["z", "y"]])
+def test_assignments_come_back_as_they_were(value):
+    assert parse_assignments([as_assignment("name", value)]) == {"name": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "fragment"),
+    [
+        ("[infer]\nraw = '{data.rwa}'\n", InvalidInput, "{data.rwa}"),
+        ("[data]\na = '{data.b}'\nb = '{data.a}'\n[infer]\nraw = '{data.a}'\n", InvalidInput, "in a circle"),
+        ("[infer\n", InvalidInput, "not valid TOML"),
+        ("infer = 3\n", InvalidInput, "table of options"),
+        ("[data]\ntrain = ''\n", InvalidParameter, "data.train"),
+    ],
+)
+def test_refusals(tmp_path, text, error, fragment):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(error, match=fragment.replace("{", r"\{")):
+        load_recipe(str(path), tmp_path)
+
+
+def test_a_change_must_name_a_table(path):
+    with pytest.raises(InvalidParameter, match="must name a table"):
+        load_recipe(str(path), path.parent, {"inffer": {}})
+    with pytest.raises(MissingFile, match="shipped recipes are"):
+        load_recipe("nothing", path.parent)
+
+
+@pytest.mark.parametrize(("key", "text"), [("tempo", "must be an argument or option"), ("verb", "must be train")])
+def test_options_and_verbs_must_exist(path, key, text):
+    recipe = load_recipe(str(path), path.parent, {"infer": {key: "nonsense"}})
+    with pytest.raises(InvalidInput, match=text):
+        words(recipe)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_parse_as_commands(name, tmp_path):
+    data = {"data": dict.fromkeys(("train", "test"), "sample.hdf")}
+    if name == "fib25-small":
+        data = {"data": {"file": "sample.hdf"}}
+    for stage in load_recipe(name, tmp_path, data).stages:
+        verb, line = call(stage)
+        assert verb.make_context(stage.verb, line[2:]).params["out" if stage.verb != "evaluate" else "truth"]

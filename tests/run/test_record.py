@@ -1,0 +1,49 @@
+"""A stage is done if its command, its inputs and its outputs are what they were."""
+
+import pytest
+
+from segkit.run import Record, fingerprint
+
+
+@pytest.fixture
+def output(tmp_path):
+    path = tmp_path / "output.h5"
+    path.write_text("result")
+    return path
+
+
+def test_finished_stages_are_found_again(tmp_path, output):
+    Record(tmp_path).finish("infer", "inputs", [output], {"voxels": 3}, 1.0)
+    assert Record(tmp_path).result("infer", "inputs", [output]) == {"voxels": 3}
+
+
+def test_another_command_or_output_means_not_done(tmp_path, output):
+    record = Record(tmp_path)
+    record.finish("infer", "inputs", [output], {}, 1.0)
+    assert record.result("infer", "other inputs", [output]) is None
+    output.write_text("changed by somebody")
+    assert record.result("infer", "inputs", [output]) is None
+    output.unlink()
+    assert record.result("infer", "inputs", [output]) is None
+
+
+def test_a_stage_that_was_cut_off_is_told_from_one_that_never_began(tmp_path):
+    assert Record(tmp_path).begin("train", "inputs") is False
+    assert Record(tmp_path).begin("train", "other inputs") is False
+    assert Record(tmp_path).begin("train", "other inputs") is True
+
+
+def test_a_damaged_record_is_an_empty_one(tmp_path):
+    (tmp_path / "stages.json").write_text("{ half")
+    assert Record(tmp_path).result("infer", "inputs", []) is None
+
+
+def test_fingerprints_see_words_files_and_folders(tmp_path, output):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    member = folder / "weights"
+    member.write_text("1")
+    prints = [fingerprint(["a", "b"], [output]), fingerprint(["ab"], [output]), fingerprint(["a", "b"], [folder])]
+    member.write_text("12")
+    prints.append(fingerprint(["a", "b"], [folder]))
+    assert len(set(prints)) == 4
