@@ -127,6 +127,8 @@ def nest(values: Mapping[str, object]) -> dict[str, object]:
             table = table.setdefault(key, {})
             if not isinstance(table, dict):
                 raise InvalidParameter(sentence(f"{name!r}", f"must not go below {key!r}, which has a value"))
+        if isinstance(table.get(last), dict):
+            raise InvalidParameter(sentence(f"{name!r}", "must not have a value beside the values below it", repr(value)))
         table[last] = value
     return nested
 

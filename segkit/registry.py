@@ -164,6 +164,7 @@ def _normalize(distribution: str) -> str:
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     message = f"no installed distribution offers {ARTICLE[kind]} {name!r}"
     if (kind, name) in KNOWN_ELSEWHERE:
-        return f"{message}; get it with 'pip install {KNOWN_ELSEWHERE[kind, name]}'"
+        distribution = KNOWN_ELSEWHERE[kind, name]
+        return f"{message}; it comes with {distribution}: 'pip install plugins/{distribution}' in segkit's repository"
     guess = nearest(name, known)
     return f"{message}; {f'did you mean {guess!r}? ' if guess else ''}known are {', '.join(known) or 'none'}"

@@ -118,7 +118,7 @@ def test_unknown_names(monkeypatch):
 
 def test_a_name_known_elsewhere_says_what_to_install(monkeypatch):
     monkeypatch.setitem(registry.KNOWN_ELSEWHERE, ("metrics", "ted"), "segkit-ted")
-    with pytest.raises(UnknownComponent, match="pip install segkit-ted"):
+    with pytest.raises(UnknownComponent, match="pip install plugins/segkit-ted"):
         registry.find("metrics", "ted")
     assert registry.KNOWN_ELSEWHERE["agglomerators", "waterz"] == "segkit-waterz"
 

@@ -1,5 +1,7 @@
 """segkit agglomerate: affinities and fragments -> merge tree."""
 
+from dataclasses import replace
+
 import click
 
 from segkit.cli.common import (
@@ -11,6 +13,7 @@ from segkit.cli.common import (
     parse_neighborhood,
     set_option,
 )
+from segkit.errors import InvalidInput, sentence
 
 
 @click.command("agglomerate", cls=Verb)
@@ -32,16 +35,30 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     from segkit.registry import load
     from segkit.segment import segment
 
-    io.check_writable(out)
+    thresholds = _checked(thresholds)
+    io.check_writable(out, dataset=False)
     agglomerator = load("agglomerators", backend, **component_parameters(assignments, score=score))
-    labels = io.read_labels(fragments or io.parse_address(affinities).path, role="fragments")
+    labels = io.read_labels(fragments or _beside(io.parse_address(affinities)), role="fragments")
     tree = agglomerator.agglomerate(
         io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood)), labels
     )
     results = {"merge_tree": tree, "fragments": labels}
     for threshold in thresholds:
-        name = "segmentation" if len(thresholds) == 1 else f"segmentation:volumes/segmentation_{threshold:g}"
+        name = "segmentation" if len(thresholds) == 1 else f"segmentation:volumes/segmentation_{threshold!r}"
         results[name] = segment(tree, labels, threshold)
-    io.write_all(out, results)
+    io.write_all(out, results, drop="volumes/segmentation")
     note(f"{len(tree.leaf_ids)} fragments, {len(tree.altitudes)} merges -> {out}")
     return {"out": out, "backend": backend, "merges": len(tree.altitudes)}
+
+
+def _checked(thresholds: tuple[float, ...]) -> tuple[float, ...]:
+    """The thresholds, each once, in order. Refuses what is no number, before the work."""
+    for threshold in thresholds:
+        if threshold != threshold:
+            raise InvalidInput(sentence("--threshold", "must be a number", threshold))
+    return tuple(sorted(set(thresholds)))
+
+
+def _beside(address):
+    """The fragments in the file of the affinities, with the same crop."""
+    return replace(address, dataset=None)

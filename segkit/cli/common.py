@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -27,17 +28,31 @@ class Verb(click.Command):
         super().__init__(*args, **kwargs)
         self.params += [
             click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads; all cores if not given."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="Say more on stderr."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Say where the time went, on stderr."),
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
         ]
 
     def invoke(self, ctx: click.Context):
-        """Run the verb."""
-        debug = ctx.params.pop("debug")
-        configure_logging(ctx.params.pop("verbose"))
-        limit_threads(ctx.params.pop("threads"))
-        with failures(debug):
+        """Run the verb as the user's own call."""
+        configure_warnings()
+        limit_threads(ctx.params["threads"])
+        with failures(ctx.params["debug"]):
+            return self.work(ctx)
+
+    def work(self, ctx: click.Context):
+        """Run the verb, and let its errors pass."""
+        ctx.params.pop("debug")
+        ctx.params.pop("threads")
+        if not ctx.params.pop("verbose"):
             return super().invoke(ctx)
+        from segkit.timing import listening
+
+        with listening() as phases:
+            started = time.perf_counter()
+            result = super().invoke(ctx)
+            phases = {"all": time.perf_counter() - started, **phases}
+        note(f"{ctx.info_name}: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items()))
+        return result
 
 
 @contextmanager
@@ -52,21 +67,28 @@ def failures(debug: bool) -> Iterator[None]:
             raise
         if isinstance(error, SegkitError):
             raise Failure(str(error), error.exit_code) from error
-        if isinstance(error, MemoryError):
-            raise Failure(f"the memory is not enough ({error}); work on a crop, PATH:DATASET[z0:z1]", 1) from error
+        if isinstance(error, MemoryError) or _is_out_of_memory(error):
+            next_step = "take a smaller crop, patch, batch or --tile"
+            raise Failure(f"the memory is not enough ({_first_line(error)}); {next_step}", 1) from error
         if isinstance(error, OSError):
             raise Failure(f"{type(error).__name__}: {error}", 1) from error
         message = f"unexpected {type(error).__name__}: {error}; run it again with --debug and report the traceback"
         raise Failure(message, 1) from error
 
 
-def configure_logging(verbose: bool) -> None:
-    """Log messages of segkit to stderr; warnings as one line."""
-    import logging
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch, which need not be imported here, ran out of memory, on a GPU or on the CPU."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def configure_warnings() -> None:
+    """Show warnings as one line on stderr."""
     import warnings
 
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    logging.getLogger("segkit").setLevel(logging.INFO if verbose else logging.WARNING)
     warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)
 
 

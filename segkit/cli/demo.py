@@ -27,7 +27,7 @@ def command(out, steps, seed, as_json) -> dict:
     Training, inference, fragments, agglomeration by `python` and by `waterz` (where segkit-waterz is installed),
     scores, and a picture. Every command is printed as one could type it.
     """
-    from segkit.cli.run import call, execute
+    from segkit.cli.run import call, check, execute
     from segkit.run import load_recipe
 
     folder = Path(out)
@@ -35,7 +35,9 @@ def command(out, steps, seed, as_json) -> dict:
     changes = {"data": _grow(folder, seed), "train": {"seed": seed} | ({"steps": steps} if steps else {})}
     recipe = load_recipe("demo", folder, changes)
     stages = [stage for stage in recipe.stages if _available(stage)]
-    results = execute([(stage, *call(stage)) for stage in stages], folder)
+    calls = [(stage, *call(stage)) for stage in stages]
+    check(calls)
+    results = execute(calls, folder)
     scores = {title: results[stage] for stage, title in ROWS.items() if stage in results}
     picture = folder / "demo.png"
     _draw(folder, changes["data"]["test"], picture)

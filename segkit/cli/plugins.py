@@ -57,6 +57,7 @@ def show(group, name, as_json) -> dict:
             "default": "must be given" if parameter.required else repr(parameter.default),
         }
         for parameter in parameters.values()
+        if (group, parameter.name) != ("models", "channels")  # follows from the neighborhood
     ]
     result = {
         "kind": group,
@@ -72,5 +73,6 @@ def show(group, name, as_json) -> dict:
         return result
     click.echo(f"{component.title}, {component.distribution} {component.version} ({component.target})\n")
     click.echo(description + "\n")
-    echo_table("Parameters, for --set", rows) if rows else click.echo("It takes no parameters.")
+    prefix = {"models": "model.", "losses": "loss."}.get(group, "")
+    echo_table(f"Parameters, as --set {prefix}NAME=VALUE", rows) if rows else click.echo("It takes no parameters.")
     return result

@@ -5,6 +5,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 
 import click
@@ -13,8 +14,11 @@ from segkit.cli.common import Verb, echo_json, echo_table, json_option, note
 from segkit.errors import InvalidInput, sentence
 from segkit.parameters import nest, parse_assignments
 
-REPEATABLE_PATHS = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
-PATH_OPTIONS = ("val", "validation", "run", "run_folder", "fragments", "mask", "from_labels", "config")
+INPUTS = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
+INPUTS += ("validation", "run_folder", "fragments", "mask", "from_labels", "config")
+"""Parameters of verbs that are addresses of what they read."""
+COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerators", "metrics": "metrics"}
+"""Options that name components, and the kind that they name."""
 
 
 @click.command("run", cls=Verb)
@@ -30,6 +34,7 @@ def command(recipe, out, assignments, dry_run, as_json) -> dict:
     folder = Path(out or f"runs/{Path(recipe).stem}")
     loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
     calls = [(stage, *call(stage)) for stage in loaded.stages]
+    check(calls)
     if dry_run:
         for _, _, words in calls:
             click.echo(shlex.join(words))
@@ -51,30 +56,53 @@ def execute(calls: list, folder: Path) -> dict[str, dict]:
     record = Record(folder)
     results = {}
     for stage, verb, words in calls:
-        context = verb.make_context(stage.verb, words[2:])
-        inputs, outputs = _files(context.params)
+        inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
         before = fingerprint(words, inputs)
         result = record.result(stage.name, before, outputs)
         if result is not None:
             note(f"{stage.name}: finished before")
         else:
             started = time.perf_counter()
-            resume = ["--resume"] if record.begin(stage.name, before) and _can_resume(stage) else []
+            known = stage.name in record.stages
+            resume = _make_room(stage, go_on=record.begin(stage.name, before), ours=known)
             result = _invoke(stage, verb, [*words, *resume])
             record.finish(stage.name, before, outputs, result, time.perf_counter() - started)
         results[stage.name] = result
     return results
 
 
-def _can_resume(stage) -> bool:
-    out = stage.options.get("out")
-    return stage.verb == "train" and bool(out) and (Path(str(out)) / "checkpoints" / "last.ckpt").exists()
+def _make_room(stage, go_on: bool, ours: bool) -> list[str]:
+    """What to add to the words of a training stage whose folder is not empty.
+
+    A run that was cut off goes on. One that this stage made with other settings or data is moved aside, not lost.
+    """
+    folder = Path(str(stage.options.get("out", "")))
+    if stage.verb != "train" or not (folder / "config.json").exists() or not ours:
+        return []
+    if go_on:
+        return ["--resume"]
+    number = next(n for n in count(1) if not folder.with_name(f"{folder.name}.before-{n}").exists())
+    folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
+    note(f"{stage.name}: the run of other settings or data is now {folder.name}.before-{number}")
+    return []
 
 
-def _invoke(stage, verb: click.Command, words: list[str]) -> dict:
+def _invoke(stage, verb: Verb, words: list[str]) -> dict:
     note(shlex.join(words))
     with verb.make_context(stage.verb, words[2:]) as context, redirect_stdout(sys.stderr):
-        return verb.invoke(context)
+        return verb.work(context)
+
+
+def check(calls: list) -> None:
+    """Raise now what is wrong with a later stage: options, and names of components."""
+    from segkit.registry import find
+
+    for stage, verb, words in calls:
+        parameters = verb.make_context(stage.verb, words[2:]).params
+        for option, kind in COMPONENTS.items():
+            names = parameters.get(option) or ()
+            for name in (names,) if isinstance(names, str) else names:
+                find(kind, name)
 
 
 def call(stage) -> tuple[click.Command, list[str]]:
@@ -94,10 +122,12 @@ def call(stage) -> tuple[click.Command, list[str]]:
             continue
         value = options.pop(key)
         if parameter.name == "assignments":
+            _require(isinstance(value, dict), f"set of stage {stage.name!r}", "must be a table", value)
             named += [word for item in flatten(value).items() for word in ("--set", as_assignment(*item))]
         elif isinstance(parameter, click.Argument):
             positional += map(str, value if isinstance(value, list) else [value])
         elif getattr(parameter, "is_flag", False):
+            _require(isinstance(value, bool), f"{key} of stage {stage.name!r}", "must be true or false", value)
             named += [parameter.opts[-1]] if value else []
         elif parameter.multiple:
             for item in value if isinstance(value, list) else [value]:
@@ -108,6 +138,11 @@ def call(stage) -> tuple[click.Command, list[str]]:
         rule = f"must be an argument or option of 'segkit {stage.verb}'"
         raise InvalidInput(sentence(f"{next(iter(options))!r} of stage {stage.name!r}", rule))
     return verb, ["segkit", stage.verb, *positional, *named]
+
+
+def _require(holds: bool, what: str, rule: str, value: object) -> None:
+    if not holds:
+        raise InvalidInput(sentence(what, rule, repr(value)))
 
 
 def _matches(parameter: click.Parameter, key: str) -> bool:
@@ -121,7 +156,7 @@ def _files(parameters: dict) -> tuple[list[Path], list[Path]]:
     from segkit.io import parse_address
 
     inputs = []
-    for name in (*REPEATABLE_PATHS, *PATH_OPTIONS):
+    for name in INPUTS:
         value = parameters.get(name)
         for text in value if isinstance(value, tuple) else [value] if value else []:
             inputs.append(parse_address(text).path)

@@ -19,6 +19,9 @@ def command(merge_tree, threshold, fragments, out) -> dict:
     tree = io.read_merge_tree(merge_tree)
     labels = io.read_labels(fragments or io.parse_address(merge_tree).path, role="fragments")
     segmentation = segment(tree, labels, threshold)
+    found = len(labels.ids())
+    if found < len(tree.leaf_ids):
+        note(f"only {found} of the {len(tree.leaf_ids)} fragments of the merge tree are in {fragments or merge_tree}")
     io.write(out, segmentation, "segmentation")
     count = len(segmentation.ids())
     note(f"{count} segments at {threshold:g} -> {out}")

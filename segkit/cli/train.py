@@ -1,12 +1,13 @@
 """segkit train: raw and labels -> a run folder with a trained network."""
 
+import json
 import tomllib
 from pathlib import Path
 
 import click
 
-from segkit.cli.common import Verb, device_option, note, progress, seed_option
-from segkit.errors import InvalidInput, MissingFile, sentence
+from segkit.cli.common import Verb, note, progress, seed_option
+from segkit.errors import InvalidInput, MissingFile, StorageError, sentence
 from segkit.parameters import nest, overlay, parse_assignments
 
 
@@ -21,9 +22,9 @@ from segkit.parameters import nest, overlay, parse_assignments
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="patch=[...], model.features=16, ...")
 @click.option("--raw-dataset", help="Dataset of the raw volume, if not volumes/raw.")
 @click.option("--labels-dataset", help="Dataset of the labels, if not volumes/labels/neuron_ids.")
-@click.option("--resume", is_flag=True, help="Go on where the run in RUN was stopped.")
+@click.option("--resume", is_flag=True, help="Go on where the run in RUN was stopped, with its settings.")
 @seed_option
-@device_option
+@click.option("--device", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
 def command(data, validation, out, resume, raw_dataset, labels_dataset, assignments, config, **options) -> dict:
     """Train a network on DATA: files with volumes/raw and volumes/labels/neuron_ids (and volumes/labels/mask).
 
@@ -32,7 +33,8 @@ def command(data, validation, out, resume, raw_dataset, labels_dataset, assignme
     """
     from segkit.train import TrainConfig, train
 
-    settings = TrainConfig(**_settings(config, options, assignments))
+    base = _read_settings(Path(out)) if resume else {}
+    settings = TrainConfig(**_settings(base, config, options, assignments))
     datasets = (raw_dataset, labels_dataset)
     volumes = [_read(address, *datasets) for address in data]
     others = [_read(address, *datasets) for address in validation]
@@ -48,14 +50,26 @@ def command(data, validation, out, resume, raw_dataset, labels_dataset, assignme
     return {"out": out, "steps": result.steps, "seconds": result.seconds}
 
 
-def _settings(config: str | None, options: dict, assignments: tuple[str, ...]) -> dict[str, object]:
-    settings = _read_config(config) if config else {}
+def _settings(base: dict, config: str | None, options: dict, assignments: tuple[str, ...]) -> dict[str, object]:
+    """`base`, with the file of --config, the options and --set laid over it in this order."""
+    settings = overlay(base, _read_config(config) if config else {})
     settings = overlay(settings, {name: value for name, value in options.items() if value is not None})
     changes = nest(parse_assignments(assignments))
     for name in ("model", "loss"):  # model.features=16 is a parameter of the model, model=unet3d its name
         if isinstance(changes.get(name), dict):
             changes[f"{name}_parameters"] = changes.pop(name)
     return overlay(settings, changes)
+
+
+def _read_settings(run: Path) -> dict[str, object]:
+    """The settings of a run that is resumed; what the call does not say stays as it was."""
+    try:
+        return json.loads((run / "config.json").read_text())
+    except FileNotFoundError:
+        rule, next_step = "must be the folder of an earlier run", "check its path, or train without --resume"
+        raise MissingFile(sentence("--out", rule, repr(str(run)), next_step)) from None
+    except ValueError as error:
+        raise StorageError(sentence(f"{run}/config.json", f"is damaged ({error})", None, "start a new run")) from error
 
 
 def _read_config(path: str) -> dict[str, object]:

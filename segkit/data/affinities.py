@@ -54,6 +54,9 @@ class Affinities:
         """
         array = np.asarray(array)
         if array.dtype in (np.uint8, np.uint16):
+            if array.size and array.max() == 1:
+                rule = f"of {array.dtype} must span 0..{np.iinfo(array.dtype).max}"
+                raise InvalidInput(sentence("affinities", rule, "0..1", "store them as floats if 1 = same object"))
             array = array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
         elif array.dtype.kind != "f":
             raise InvalidInput(sentence("affinities", "must be floats in 0..1, uint8 or uint16", array.dtype))
@@ -121,9 +124,12 @@ class Affinities:
 
 def as_neighborhood(offsets) -> np.ndarray:
     """Checked offsets as a read-only int64 array (C, 3): distinct edges, so that none is counted twice."""
-    array = np.array(offsets)
+    try:
+        array = np.array(offsets)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 3 or len(array) == 0 or array.dtype.kind not in "iu":
-        value = repr(np.asarray(offsets).tolist())
+        value = repr(offsets.tolist() if isinstance(offsets, np.ndarray) else offsets)
         raise InvalidInput(sentence("neighborhood", "must be a list of integer offsets [z, y, x]", value))
     seen: set[tuple[int, ...]] = set()
     for offset in (tuple(int(step) for step in row) for row in array):

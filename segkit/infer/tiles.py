@@ -56,7 +56,8 @@ def check_tile(model: Model, tile: Sequence[int], shape: Sequence[int]) -> tuple
     if model.ndim == 2 and len(tile) == 3 and tile[0] == 1:
         tile = tile[1:]
     if len(tile) != model.ndim or min(tile) < 1:
-        raise InvalidShape(sentence("tile_shape", f"must be {model.ndim} positive sizes", tile))
+        rule = "must be positive sizes z, y, x" if model.ndim == 3 else "of a 2-D model must be 1, y, x, positive sizes"
+        raise InvalidShape(sentence("tile_shape", rule, tile))
     above = _output(model, tile)
     if above != tile:
         below = tuple(a if a == t else a - s for a, t, s in zip(above, tile, model.stride, strict=True))

@@ -1,5 +1,6 @@
 """Reading and writing containers, whatever the format."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
-from segkit.errors import InvalidInput, MissingDataset, MissingFile, sentence
+from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError, sentence
 from segkit.io.address import Address, as_address, role_of
 from segkit.io.atomic import check_folder
 from segkit.io.records import TREE, Stored, check_kind, encode, grid_of, kind_of, located, neighborhood_of
@@ -114,10 +115,11 @@ def write(path: AnyAddress, container, role: str | None = None) -> None:
     _write(address.path, {address.at(role): _record(container, role)})
 
 
-def write_all(path: AnyAddress, containers: Mapping[str, object]) -> None:
+def write_all(path: AnyAddress, containers: Mapping[str, object], drop: str | None = None) -> None:
     """Write several containers, by role, in one go: in HDF5 all of them appear, or none.
 
-    A key is a role, or ``role:dataset`` where the dataset should not have the role's usual name.
+    A key is a role, or ``role:dataset`` where the dataset should not have the role's usual name. Datasets that were
+    there before and whose names begin with `drop` are removed, those that are written excepted.
     """
     address = as_address(path)
     if address.crop or address.dataset:
@@ -126,14 +128,32 @@ def write_all(path: AnyAddress, containers: Mapping[str, object]) -> None:
     for key, container in containers.items():
         role, _, dataset = key.partition(":")
         records[dataset or role_of(role)[0]] = _record(container, role)
-    _write(address.path, records)
-
-
-def check_writable(path: AnyAddress) -> None:
-    """Raise what :func:`write` would raise because of the suffix or the folder: to be called before long work."""
-    address = as_address(path)
-    _format(address.path)
+    backend = _format(address.path)
     check_folder(address.path)
+    stale = []
+    if drop is not None and address.path.exists():
+        with backend.reading(address.path) as store:
+            stale = [name for name in store.names() if name.startswith(drop) and name not in records]
+    backend.write(address.path, records, stale)
+
+
+def check_writable(path: AnyAddress, dataset: bool = True) -> None:
+    """Raise what :func:`write` would raise because of the address, the folder or the file that is there already.
+
+    To be called before long work. Without `dataset`, an address that names one is refused too.
+    """
+    address = as_address(path)
+    if address.crop or (address.dataset and not dataset):
+        rule = "must have no crop where something is written" if address.crop else "must name a file only"
+        raise InvalidInput(sentence(f"{address}", rule))
+    backend = _format(address.path)
+    check_folder(address.path)
+    folder = address.path.absolute().parent
+    if not os.access(folder, os.W_OK):
+        raise StorageError(sentence(f"the folder {folder}", "must be writable", next_step="write elsewhere"))
+    if address.path.exists():
+        with backend.reading(address.path):
+            pass
 
 
 @dataclass(frozen=True)

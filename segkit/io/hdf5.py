@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,8 +75,11 @@ def check_format(path: Path) -> None:
         raise InvalidInput(sentence(f"{path}", "must be an HDF5 file", "a file of another format", "name another file"))
 
 
-def write(path: Path, records: Mapping[str, Record]) -> None:
-    """Write objects, by dataset name, into a new file or beside the other objects of an existing one; all or none."""
+def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
+    """Write objects, by dataset name, into a new file or beside the other objects of an existing one; all or none.
+
+    The datasets in `drop` are removed in the same step.
+    """
     if path.exists():
         check_format(path)
     with storage_errors("written", path), replacing(path) as temporary:
@@ -84,6 +87,8 @@ def write(path: Path, records: Mapping[str, Record]) -> None:
             shutil.copy(path, temporary)
         with _Output(temporary) as output:
             with h5py.File(output, "r+" if path.exists() else "w") as file:
+                for name in drop:
+                    del file[name]
                 for name, record in records.items():
                     _write(file, name, record)
             output.check()

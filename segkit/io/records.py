@@ -12,6 +12,7 @@ from warnings import warn
 import numpy as np
 
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
+from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
 
 FORMAT_VERSION = 1
@@ -122,8 +123,8 @@ def neighborhood_of(attributes: Mapping[str, object], given):
         next_step = "say which edge each channel is, as --neighborhood '[[-1,0,0],[0,-1,0],[0,0,-1]]'"
         raise InvalidInput(sentence("the neighborhood of the affinities", rule, next_step=next_step))
     if stated is None:
-        return given
-    if given is not None and np.asarray(given).tolist() != np.asarray(stated).tolist():
+        return as_neighborhood(given)
+    if given is not None and as_neighborhood(given).tolist() != np.asarray(stated).tolist():
         rule = f"must be the one that the file states, {np.asarray(stated).tolist()}"
         raise InvalidInput(sentence("neighborhood", rule, np.asarray(given).tolist(), "leave it out"))
     return np.asarray(stated)

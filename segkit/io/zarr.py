@@ -8,7 +8,7 @@ OME-Zarr does not say which point of a voxel the translation means; here it is t
 tools' images are read at their first scale (or at ``vol.zarr:group/1``, say); versions 0.4 and 0.5 are known.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from segkit.errors import InvalidInput, MissingDataset, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import remove, replacing, storage_errors
 from segkit.io.records import Record, Stored, nanometers
 
 CHUNK = 64
@@ -85,8 +85,8 @@ def check_format(path: Path) -> None:
         raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a folder without zarr.json", next_step))
 
 
-def write(path: Path, records: Mapping[str, Record]) -> None:
-    """Write objects, by name, each in a folder that is moved into place when complete."""
+def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
+    """Write objects, by name, each in a folder that is moved into place when complete; remove those in `drop` first."""
     with storage_errors("written", path):
         if not path.exists():
             with replacing(path) as temporary:
@@ -97,6 +97,8 @@ def write(path: Path, records: Mapping[str, Record]) -> None:
             raise InvalidInput(sentence(f"{path}", "must be Zarr v3 to be added to", "v2", "write to another folder"))
         for name in records:
             _check_room(path, name)
+        for name in drop:
+            remove(path / name)
         for name, record in records.items():
             _make_parents(path, name)
             with replacing(path / name) as temporary:

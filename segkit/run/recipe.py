@@ -71,11 +71,8 @@ def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = Non
         if table not in content:
             known = ", ".join(key for key in content if key not in ("title", "description"))
             raise InvalidParameter(sentence(f"--set {table}", f"must name a table of recipe {name!r}: {known}"))
+    _check_data(name, content.get("data", {}), (changes or {}).get("data", {}))
     content = overlay(content, changes or {})
-    for key, value in content.get("data", {}).items():
-        if value == "":
-            hint = f"segkit run {name} --set data.{key}=sample_A.hdf"
-            raise InvalidParameter(sentence(f"data.{key} of recipe {name!r}", "must be given", next_step=hint))
     values = content | {"out": str(out)}
     stages = []
     for key, table in content.items():
@@ -86,7 +83,19 @@ def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = Non
         options = _resolve(dict(table), values, path)
         verb = options.pop("verb", key)
         stages.append(Stage(key, str(verb), options))
+    if not stages:
+        raise InvalidInput(
+            sentence(f"recipe {path}", "must have at least one stage", next_step="add a table [infer], say")
+        )
     return Recipe(path.stem, str(content.get("title", path.stem)), tuple(stages))
+
+
+def _check_data(name: str, known: object, changed: object) -> None:
+    if not isinstance(known, Mapping) or not isinstance(changed, Mapping):
+        raise InvalidParameter(sentence(f"data of recipe {name!r}", "must be a table", next_step="set data.NAME"))
+    for key in changed:
+        if key not in known:
+            raise InvalidParameter(sentence(f"--set data.{key}", f"must be one of {', '.join(known)}"))
 
 
 def as_assignment(name: str, value: object) -> str:
@@ -131,4 +140,7 @@ def _look_up(name: str, values: Mapping[str, object], path: Path, seen: tuple[st
         if not isinstance(found, Mapping) or key not in found:
             raise InvalidInput(sentence(f"recipe {path}", f"refers to {{{name}}}, which it does not define"))
         found = found[key]
+    if found == "" and name.startswith("data."):
+        hint = f"add --set {name}=sample_A.hdf"
+        raise InvalidParameter(sentence(f"{name} of recipe {path.stem!r}", "must be given", next_step=hint))
     return _resolve(found, values, path, (*seen, name))

@@ -35,12 +35,20 @@ class Journal(L.Callback):
         rate = self.steps / max(time.perf_counter() - self.since, 1e-9)
         step = trainer.global_step
         if step % self.every == 0 or step == self.total:
-            means = {name: value / self.steps for name, value in self.sums.items()}
-            self.write(trainer, step, {**means, "learning_rate": _learning_rate(trainer), "steps_per_second": rate})
-            self.sums, self.steps, self.since = {}, 0, time.perf_counter()
+            self._flush(trainer, rate)
         if self.on_step is not None:
             loss = values.pop("loss")
             self.on_step(step, self.total, loss, values, rate)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.steps:  # the clock stopped the run between two lines
+            self._flush(trainer, self.steps / max(time.perf_counter() - self.since, 1e-9))
+
+    def _flush(self, trainer: L.Trainer, rate: float) -> None:
+        means = {name: value / self.steps for name, value in self.sums.items()}
+        values = {**means, "learning_rate": _learning_rate(trainer), "steps_per_second": rate}
+        self.write(trainer, trainer.global_step, values)
+        self.sums, self.steps, self.since = {}, 0, time.perf_counter()
 
     def write(self, trainer: L.Trainer, step: int, values: Mapping[str, float]) -> None:
         """Add a line of named values."""

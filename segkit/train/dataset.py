@@ -92,9 +92,10 @@ class PatchDataset(Dataset):
             labels, mask = _crop_annotation(self.volumes[number], origin, origin + self.patch.output)
             if np.count_nonzero(labels[mask]) >= least:
                 return self.volumes[number], origin
-        rule = f"must be reached by some patch, but none of {TRIES} places had so many labelled voxels"
-        next_step = "lower min_labelled, or check labels and mask"
-        raise InvalidInput(sentence("min_labelled", rule, self.config.min_labelled, next_step))
+        rule = f"must hold patches with a share of labelled voxels of {self.config.min_labelled}"
+        next_step = "check labels and mask, or lower min_labelled"
+        found = f"in none of the {TRIES} places looked at"
+        raise InvalidInput(f"{sentence('the training data', rule)}; that was so {found}; {next_step}")
 
     def _annotation(self, volume: TrainingVolume, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels int64 and mask of the output, rims taken off with a look at what lies around the patch."""

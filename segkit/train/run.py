@@ -131,6 +131,7 @@ def _prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation:
         **{**config.model_dump(), "neighborhood": neighborhood.tolist(), "patch": patch.output[3 - ndim :]}
     )
     patches = PatchDataset(config, volumes, patch, neighborhood)
+    patches[0]  # data without any usable patch are refused before anything is written
     module = TrainingModule(network, loss, neighborhood, config)
     if not validation:
         return _Job(config, module, patches)
@@ -150,9 +151,11 @@ def _fit(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -
         )
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
+    except SegkitError as error:
+        if config.workers and "DataLoader worker" in str(error):  # torch puts a traceback before the sentence
+            raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+        raise
     except OSError as error:  # of the logger, say
-        if isinstance(error, SegkitError):
-            raise
         next_step = "free space or check permissions, then resume"
         raise StorageError(
             sentence(f"run {str(folder.path)!r}", f"cannot be written ({error})", None, next_step)

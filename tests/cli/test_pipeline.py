@@ -72,6 +72,26 @@ def test_outputs_may_share_a_file_with_their_input(segkit, files, tmp_path):
     assert io.read_affinities(whole).array.shape[0] == 3
 
 
+def test_a_new_tree_leaves_no_segmentation_of_the_old_one(segkit, files, tmp_path):
+    whole = tmp_path / "whole.zarr"
+    io.write(whole, io.read_affinities(files / "affinities.h5"), "affinities")
+    segkit("fragment", whole, "--out", whole)
+    assert segkit("agglomerate", whole, "--threshold", 0.5, "--out", whole).exit_code == 0
+    assert io.exists(whole, "segmentation")
+    assert segkit("agglomerate", whole, "--threshold", 0.2, "--threshold", 0.5, "--out", whole).exit_code == 0
+    assert not io.exists(whole, "segmentation") and io.exists(f"{whole}:volumes/segmentation_0.2", "segmentation")
+
+
+def test_a_resumed_run_keeps_its_settings(segkit, files, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", files / "data.h5", "--model", "fcn", "--loss", "mse", "--seed", 7, "--set", "patch=[1,16,16]"]
+    assert segkit(*words, "--steps", 1, "--out", run).exit_code == 0
+    before = json.loads((run / "config.json").read_text())
+    result = segkit("train", files / "data.h5", "--out", run, "--resume", "--steps", 2)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((run / "config.json").read_text()) == before | {"steps": 2}
+
+
 @pytest.mark.parametrize("model", ["fcn", "unet3d"])
 def test_train_and_infer(segkit, files, tmp_path, model):
     small = "model.features=2 model.growth=1 model.pooling=[[1,2,2]] model.padding=same patch=[8,16,16]"

@@ -126,6 +126,34 @@ def test_missing_files_and_datasets(segkit, folder):
     refused(segkit("fragment", "good.h5", "--out", "out.txt"), "must end in .h5")
 
 
+def test_what_cannot_be_written_is_refused_before_the_work(segkit, folder):
+    (folder / "notes.h5").write_text("not HDF5")
+    refused(segkit("fragment", "good.h5", "--out", "notes.h5"), "must be an HDF5 file")
+    refused(segkit("fragment", "good.h5", "--out", "out.h5:volumes/fragments[0:3]"), "must have no crop")
+    refused(segkit("agglomerate", "good.h5", "--out", "out.h5:tree"), "must name a file only")
+    refused(segkit("agglomerate", "good.h5", "--threshold", "nan", "--out", "out.h5"), "--threshold", "nan")
+
+
+def test_eight_bits_that_hold_only_zero_and_one(segkit, folder):
+    address = store("bits.h5", np.ones((3, *SHAPE), np.uint8))
+    refused(segkit("fragment", address, *NEIGHBORS, "--out", "out.h5"), "must span 0..255", "floats")
+
+
+def test_neighborhoods_that_are_none(segkit, folder):
+    address = store("bare.h5", np.zeros((3, *SHAPE), np.float32))
+    refused(segkit("fragment", address, "--neighborhood", "[[1,0],[2]]", "--out", "o.h5"), "must be a list of integer")
+    refused(segkit("fragment", address, "--neighborhood", "zyx", "--out", "o.h5"), "must look like")
+
+
+def test_training_data_without_labels(segkit, folder):
+    labels = store("empty.h5", np.zeros(SHAPE, int)).removesuffix(":data")
+    with h5py.File(labels, "r+") as file, h5py.File("good.h5") as good:
+        good.copy("volumes/raw", file, "volumes/raw")
+    words = ["train", labels, "--model", "fcn", "--set", "patch=[1, 8, 8]", "--labels-dataset", "data"]
+    refused(segkit(*words, "--out", "run"), "share of labelled voxels", "min_labelled")
+    assert not (folder / "run").exists()
+
+
 def test_names(segkit, folder):
     refused(segkit("agglomerate", "good.h5", "--backend", "pyton", "--out", "o.h5"), "did you mean 'python'?")
     refused(segkit("fragment", "good.h5", "--set", "treshold=1", "--out", "o.h5"), "did you mean 'threshold'?")
@@ -135,6 +163,7 @@ def test_names(segkit, folder):
     refused(segkit("fragmet", "good.h5"), "did you mean 'fragment'?")
     refused(segkit("run", "mala4d"), "did you mean 'mala3d'?")
     refused(segkit("run", "mala3d"), "data.train", "--set data.train=")
+    refused(segkit("train", "good.h5", "--set", "model.features=2", "--set", "model=fcn", "--out", "run"), "'model'")
     assert not (folder / "run").exists()
 
 
@@ -166,7 +195,8 @@ def test_a_checkpoint_of_another_model(segkit, folder):
     tensors.pop(next(iter(tensors)))
     save_file(tensors, "run/model.safetensors", metadata)
     refused(segkit("infer", "good.h5", "--run", "run", "--out", "out.h5"), "model.safetensors")
-    refused(segkit(*words, *TINY, "--model", "fcn", "--out", "run", "--resume"), "fcn")
+    more = ["--steps", 2, "--out", "run", "--resume"]
+    refused(segkit("train", "good.h5", "--set", "model.features=4", *more), "model_parameters")
     assert not (folder / "out.h5").exists()
 
 

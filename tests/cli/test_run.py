@@ -73,23 +73,59 @@ def test_a_failing_stage_leaves_the_finished_ones(segkit, folder):
     assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == ["evaluate"]
 
 
-def test_training_that_was_cut_off_goes_on(segkit, folder, monkeypatch):
+@pytest.fixture
+def training(folder):
+    """A recipe that only trains, for four steps."""
     phantom = neurites((8, 24, 24), count=4, seed=1)
     io.write_all("train.h5", {"raw": phantom.raw, "truth": phantom.truth})
-    (folder / "train.toml").write_text(
+    path = folder / "train.toml"
+    path.write_text(
         '[train]\ndata = "train.h5"\nmodel = "fcn"\nloss = "mse"\nsteps = 4\nout = "{out}/run"\n'
         "set = { patch = [1, 16, 16], checkpoint_every = 2 }\n"
     )
+    return path
+
+
+@pytest.mark.parametrize("step", [1, 3], ids=["before a checkpoint", "after a checkpoint"])
+def test_training_that_was_cut_off_goes_on(segkit, folder, training, monkeypatch, step):
     from segkit.train import callbacks
 
-    clock = callbacks.Journal.on_train_batch_end
-    monkeypatch.setattr(callbacks.Journal, "on_train_batch_end", cut_off_at(3, clock))
-    assert segkit("run", "train.toml", "--out", "out").exit_code == 1
-    monkeypatch.setattr(callbacks.Journal, "on_train_batch_end", clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Journal, "on_train_batch_end", cut_off_at(step, callbacks.Journal.on_train_batch_end))
+        assert segkit("run", "train.toml", "--out", "out").exit_code == 1
     result = segkit("run", "train.toml", "--out", "out")
     assert result.exit_code == 0 and "--resume" in result.stderr, result.stderr
-    lines = [json.loads(line) for line in (folder / "out/run/metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 4
+    assert last_step(folder / "out/run") == 4
+
+
+def test_training_with_other_settings_moves_the_old_run_aside(segkit, folder, training):
+    segkit("run", "train.toml", "--out", "out")
+    result = segkit("run", "train.toml", "--out", "out", "--set", "train.steps=2")
+    assert result.exit_code == 0 and "run.before-1" in result.stderr, result.stderr
+    assert (last_step(folder / "out/run"), last_step(folder / "out/run.before-1")) == (2, 4)
+
+
+def test_a_run_that_the_recipe_did_not_make_is_left_alone(segkit, folder, training):
+    words = ["train", "train.h5", "--model", "fcn", "--loss", "mse", "--steps", 1, "--set", "patch=[1, 16, 16]"]
+    assert segkit(*words, "--out", folder / "run").exit_code == 0
+    result = segkit("run", "train.toml", "--out", ".")
+    assert result.exit_code == 2 and "must be a new or empty folder" in result.stderr
+
+
+def test_names_of_later_stages_are_checked_first(segkit, folder):
+    for more in ([], ["--dry-run"]):
+        result = segkit("run", "mine.toml", "--out", "out", "--set", "agglomerate.backend=pyhton", *more)
+        assert result.exit_code == 2 and "did you mean 'python'?" in result.stderr
+    assert not (folder / "out").exists()
+
+
+def test_debug_reaches_the_stages(segkit, folder):
+    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=missing.h5", "--debug")
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def last_step(run) -> int:
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
 
 
 def cut_off_at(step: int, original):

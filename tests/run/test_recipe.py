@@ -69,7 +69,8 @@ def test_assignments_come_back_as_they_were(value):
         ("[data]\na = '{data.b}'\nb = '{data.a}'\n[infer]\nraw = '{data.a}'\n", InvalidInput, "in a circle"),
         ("[infer\n", InvalidInput, "not valid TOML"),
         ("infer = 3\n", InvalidInput, "table of options"),
-        ("[data]\ntrain = ''\n", InvalidParameter, "data.train"),
+        ("[data]\ntrain = ''\n[infer]\nraw = '{data.train}'\n", InvalidParameter, "--set data.train="),
+        ("title = 'empty'\n", InvalidInput, "at least one stage"),
     ],
 )
 def test_refusals(tmp_path, text, error, fragment):
@@ -82,6 +83,10 @@ def test_refusals(tmp_path, text, error, fragment):
 def test_a_change_must_name_a_table(path):
     with pytest.raises(InvalidParameter, match="must name a table"):
         load_recipe(str(path), path.parent, {"inffer": {}})
+    with pytest.raises(InvalidParameter, match="must be one of file, raw, many"):
+        load_recipe(str(path), path.parent, {"data": {"rwa": "b.h5"}})
+    with pytest.raises(InvalidParameter, match="must be a table"):
+        load_recipe(str(path), path.parent, {"data": 5})
     with pytest.raises(MissingFile, match="shipped recipes are"):
         load_recipe("nothing", path.parent)
 
@@ -93,11 +98,15 @@ def test_options_and_verbs_must_exist(path, key, text):
         words(recipe)
 
 
+@pytest.mark.parametrize(("key", "value"), [("resume", "false"), ("set", 5)])
+def test_flags_are_booleans_and_set_is_a_table(path, key, value):
+    with pytest.raises(InvalidInput, match="must be"):
+        words(load_recipe(str(path), path.parent, {"again": {key: value}}))
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_parse_as_commands(name, tmp_path):
     data = {"data": dict.fromkeys(("train", "test"), "sample.hdf")}
-    if name == "fib25-small":
-        data = {"data": {"file": "sample.hdf"}}
     for stage in load_recipe(name, tmp_path, data).stages:
         verb, line = call(stage)
         assert verb.make_context(stage.verb, line[2:]).params["out" if stage.verb != "evaluate" else "truth"]

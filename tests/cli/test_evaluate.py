@@ -1,0 +1,93 @@
+"""segkit evaluate: scores, sweeps and the worst mistakes, as a user would ask for them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segkit import Grid, Labels, MergeTree, io
+
+GRID = Grid((10, 10, 10))
+SCORES = ["rand_index", "adapted_rand_error", "voi_split", "voi_merge", "cremi_score"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """tree.h5 (merge tree and fragments), apart.h5 (the tree alone), cut.h5 and truth.h5."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    fragments = np.repeat([1, 1, 2, 3, 3, 4], 2) * np.ones((2, 4, 1), int)
+    truth = np.repeat([5, 5, 5, 6, 6, 6], 2) * np.ones((2, 4, 1), int)
+    tree = MergeTree.from_merges([1, 2, 3, 4], [[0, 1], [2, 3], [4, 5]], [0.2, 0.4, 0.6])
+    io.write_all(folder / "tree.h5", {"merge_tree": tree, "fragments": Labels.convert(fragments, GRID)})
+    io.write(folder / "apart.h5", tree, "merge_tree")
+    io.write(folder / "cut.h5", Labels.convert(fragments, GRID), "segmentation")
+    io.write(folder / "truth.h5", Labels.convert(truth, GRID), "truth")
+    return folder
+
+
+def answer(result) -> dict:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def refused(result, *words) -> None:
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert all(word in line for word in words) and result.stdout == ""
+
+
+def test_a_sweep_shows_the_best_threshold_and_both_bounds(segkit, folder):
+    found = answer(segkit("evaluate", folder / "tree.h5", folder / "truth.h5", "--sweep", "--json"))
+    assert list(found) == ["fragments", "best", "oracle", "thresholds"]
+    assert found["best"]["threshold"] == 0.6 and found["best"]["cremi_score"] == 0 == found["oracle"]["cremi_score"]
+    apart = answer(segkit("evaluate", folder / "cut.h5", folder / "truth.h5", "--json"))
+    assert found["fragments"] == apart and list(apart) == SCORES
+    assert 5 <= len(found["thresholds"]) <= 10
+    text = segkit("evaluate", folder / "tree.h5", folder / "truth.h5", "--sweep").stdout
+    assert all(word in text for word in ("fragments", "best", "oracle", "0.6", *SCORES))
+
+
+def test_thresholds_and_fragments_may_be_given(segkit, folder):
+    words = ["evaluate", folder / "apart.h5", folder / "truth.h5", "--sweep", "--json"]
+    words += ["--fragments", f"{folder / 'tree.h5'}:volumes/fragments"]
+    found = answer(segkit(*words, "--threshold", 0.3, "--threshold", 0.5))
+    assert [row["threshold"] for row in found["thresholds"]] == [0.3, 0.5]
+    assert list(found["thresholds"][0]) == ["threshold", *SCORES]
+    assert found["best"]["voi_split"] == 0
+
+
+def test_what_counts_is_chosen_as_for_the_metric(segkit, folder):
+    words = ["evaluate", folder / "tree.h5", folder / "truth.h5", "--sweep", "--json"]
+    found = answer(segkit(*words, "--border", 10, "--set", "ignore_background=false"))
+    assert found["fragments"] != answer(segkit(*words))["fragments"]
+    refused(segkit(*words, "--set", "boarder=3"), "boarder", "border")
+
+
+def test_the_worst_mistakes_come_with_a_voxel(segkit, folder):
+    words = ["evaluate", folder / "cut.h5", folder / "truth.h5", "--worst", 2]
+    found = answer(segkit(*words, "--json"))
+    first, second = found["worst_splits"]
+    assert (first["object"], second["object"], found["worst_merges"]) == (5, 6, [])
+    assert first["parts"] == [{"id": 1, "voxels": 32}, {"id": 2, "voxels": 16}]
+    assert first["voxel"][2] == 4 and first["position"][2] == 45.0
+    assert sum(row["bits"] for row in found["worst_splits"]) == pytest.approx(found["voi_split"])
+    text = segkit(*words).stdout
+    assert "worst splits" in text and "1 (32) + 2 (16)" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cut.h5", "truth.h5", "--threshold", "0.5"], ["--threshold needs --sweep", "add --sweep"]),
+        (["cut.h5", "truth.h5", "--fragments", "tree.h5"], ["--fragments needs --sweep"]),
+        (["tree.h5", "truth.h5", "--sweep", "--worst", "3"], ["--worst needs a segmentation", "segkit segment"]),
+        (["tree.h5", "truth.h5", "--sweep", "--per-section"], ["--per-section needs a segmentation"]),
+        (["tree.h5", "truth.h5", "--sweep", "--metric", "voi"], ["--metric must be cremi", "not voi"]),
+        (["tree.h5", "truth.h5", "--sweep", "--threshold", "nan"], ["threshold must be a number"]),
+        (["tree.h5", "truth.h5", "--sweep", "--fragments", "truth.h5"], ["truth.h5"]),
+        (["tree.h5", "truth.h5", "--sweep", "--fragments", "truth.h5:volumes/labels/neuron_ids"], ["leaves", "not 5"]),
+    ],
+)
+def test_a_wrong_call_gets_one_sentence(segkit, folder, monkeypatch, words, said):
+    monkeypatch.chdir(folder)
+    refused(segkit("evaluate", *words), *said)
