@@ -1,12 +1,15 @@
 """What fragmenters share: which edges they use, the mask, and sections treated apart."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from segkit.data import Affinities, Volume, check_aligned, edge_slices
+from segkit.data import Affinities, Volume, check_aligned
 from segkit.errors import InvalidInput, InvalidParameter, sentence
+from segkit.fragment._kernels_affinity import mean_or_least
+from segkit.threads import share
 
 Statistic = Literal["mean", "min"]
 
@@ -48,6 +51,41 @@ def nearest_channels(affinities: Affinities, per_section: bool) -> list[int]:
     return [int(c) for c in np.flatnonzero(direct & (steps[:, 0] == 0) if per_section else direct)]
 
 
+@dataclass(frozen=True)
+class Edges:
+    """The edges between direct neighbours, as the kernels read them; see _kernels_affinity."""
+
+    array: np.ndarray
+    """All affinities, C-contiguous and read-only: two kinds of arrays would be compiled twice."""
+    channels: np.ndarray
+    """The channel of the edges along z, y and x, int64 (3,); -1 if they are not used."""
+    later: np.ndarray
+    """Whether edges along z, y and x are stored at their later end, bool (3,)."""
+    mask: np.ndarray
+    """bool (Z, Y, X), or of size 0."""
+
+    @classmethod
+    def of(cls, affinities: Affinities, mask: np.ndarray | None, per_section: bool) -> "Edges":
+        """Those that :func:`nearest_channels` names."""
+        array = np.ascontiguousarray(affinities.array).view()
+        array.flags.writeable = False
+        channels, later = np.full(3, -1), np.ones(3, bool)
+        for channel in nearest_channels(affinities, per_section):
+            offset = affinities.neighborhood[channel]
+            axis = int(np.flatnonzero(offset)[0])
+            channels[axis], later[axis] = channel, offset[axis] < 0
+        return cls(array, channels, later, contiguous(mask))
+
+    def arguments(self) -> tuple[np.ndarray, ...]:
+        """What every kernel on edges takes."""
+        return self.array, self.channels, self.later, self.mask
+
+
+def contiguous(mask: np.ndarray | None) -> np.ndarray:
+    """`mask` as kernels take it: bool (Z, Y, X), C-contiguous, of size 0 for None."""
+    return np.empty((0, 0, 0), bool) if mask is None else np.ascontiguousarray(mask, bool)
+
+
 def voxel_affinity(
     affinities: Affinities, mask: np.ndarray | None, per_section: bool, statistic: Statistic = "mean"
 ) -> np.ndarray:
@@ -57,22 +95,30 @@ def voxel_affinity(
     one side and flipping the volume flips it. Edges that leave the volume or the mask do not count at all; a voxel
     without any edge has 1, for nothing separates it from others.
     """
-    extreme = np.full(affinities.shape, 0 if statistic == "mean" else 1, np.float32)
-    count = np.zeros(affinities.shape, np.float32)
-    for channel in nearest_channels(affinities, per_section):
-        source, target = edge_slices(affinities.shape, affinities.neighborhood[channel])
-        exists = np.float32(1) if mask is None else (mask[source] & mask[target]).astype(np.float32)
-        values = affinities.array[channel][source]
-        for end in (source, target):
-            count[end] += exists
-            if statistic == "mean":
-                extreme[end] += values * exists
-            else:
-                extreme[end] = np.minimum(extreme[end], np.where(exists, values, np.float32(1)))
-    if statistic == "mean":
-        np.divide(extreme, count, out=extreme, where=count > 0)
-        extreme[count == 0] = 1
-    return extreme
+    out = np.empty(affinities.shape, np.float32)
+    edges = Edges.of(affinities, mask, per_section).arguments()
+    mean_or_least(0, len(out), *edges, statistic == "min", out)
+    return out
+
+
+def voxels_above(
+    affinities: Affinities, mask: np.ndarray | None, per_section: bool, statistic: Statistic, threshold: float
+) -> np.ndarray:
+    """Where :func:`voxel_affinity` exceeds `threshold` and the mask is True, bool (Z, Y, X)."""
+    above = np.empty(affinities.shape, bool)
+    edges = Edges.of(affinities, mask, per_section).arguments()
+    share(_write_above, len(above), edges, statistic == "min", threshold, above)
+    return above
+
+
+def _write_above(start: int, stop: int, edges, least: bool, threshold: float, above: np.ndarray) -> None:
+    """Section by section, so that affinities of voxels stay in the cache."""
+    section, mask = np.empty((1, *above.shape[1:]), np.float32), edges[-1]
+    for z in range(start, stop):
+        mean_or_least(z, z + 1, *edges, least, section)
+        np.greater(section[0], threshold, out=above[z])
+        if mask.size:
+            above[z] &= mask[z]
 
 
 def slabs(shape: tuple[int, int, int], per_section: bool) -> Iterator[slice]:

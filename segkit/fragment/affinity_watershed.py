@@ -2,11 +2,23 @@
 
 import numpy as np
 
-from segkit.data import Affinities, Labels, Volume, edge_slices
+from segkit.data import Affinities, Labels, Volume
 from segkit.errors import InvalidParameter, sentence
-from segkit.fragment._kernels import basins, contacts, merge_small
-from segkit.fragment._shared import check_at_least, check_unit, checked_mask, nearest_channels
+from segkit.fragment._kernels_affinity import steepest_edges
+from segkit.fragment._kernels_basins import (
+    contacts,
+    descending,
+    drain_plateaus,
+    find_exits,
+    merge_small,
+    number_basins,
+    sizes_of,
+    write_ids,
+)
+from segkit.fragment._shared import Edges, check_at_least, check_unit, checked_mask
 from segkit.protocols import Fragmenter
+from segkit.threads import share
+from segkit.timing import phase
 
 
 class AffinityWatershed(Fragmenter):
@@ -16,7 +28,7 @@ class AffinityWatershed(Fragmenter):
     the nearest first. Then basins smaller than `size_threshold` merge with a neighbour, highest saddle first. No
     boundary is left between fragments, and there are many of them: food for agglomeration. Voxels stay 0 outside the
     mask, where all edges of a voxel are at most `low`, and in dust. Edges longer than one voxel are not used. Of equal
-    choices that at the lowest voxel index is taken.
+    choices that at the lowest voxel index is taken. Takes some 20 bytes a voxel beside the affinities.
 
     Parameters
     ----------
@@ -62,38 +74,45 @@ class AffinityWatershed(Fragmenter):
 
         Raises InvalidInput if a neighbour's edge is missing from the neighborhood or the mask is not aligned.
         """
-        edges = self._edges(affinities, checked_mask(affinities, mask))
-        _, height, width = affinities.shape
-        strides = np.array([height * width, width, 1])
-        labels, count = basins(edges, strides)
-        sizes = np.bincount(labels, minlength=count + 1)
-        regions = np.arange(count + 1)
-        if self.size_threshold > 1:
-            saddles, pairs = contacts(
-                edges, strides, labels, sizes, self.size_threshold, np.float32(self.merge_threshold)
-            )
-            regions = merge_small(np.argsort(-saddles, kind="stable"), pairs, sizes, self.size_threshold)
-        fragments = self._numbered(regions, sizes)[labels].reshape(affinities.shape)
+        edges = Edges.of(affinities, checked_mask(affinities, mask), self.per_section)
+        with phase("basins"):
+            labels, count = basins(edges, np.float32(self.low), np.float32(self.high))
+            sizes = sizes_of(labels.reshape(-1), count)
+        with phase("merging"):
+            regions = self._merged(edges, labels, sizes)
+        with phase("relabelling"):
+            fragments = np.empty(affinities.shape, np.uint64)
+            ids = self._numbered(regions, sizes)
+            share(write_ids, labels.size, labels.reshape(-1), ids, fragments.reshape(-1))
         return Labels(fragments, affinities.grid)
 
-    def _edges(self, affinities: Affinities, mask: np.ndarray | None) -> np.ndarray:
-        """Affinity between each voxel and its predecessor along z, y and x, float32 (3, N); -1 where it is cut."""
-        edges = np.full((3, *affinities.shape), -1, np.float32)
-        for channel in nearest_channels(affinities, self.per_section):
-            offset = affinities.neighborhood[channel]
-            source, target = edge_slices(affinities.shape, offset)
-            values = affinities.array[channel][source]
-            joined = values > np.float32(self.low)
-            if mask is not None:
-                joined &= mask[source] & mask[target]
-            later = source if offset.sum() < 0 else target
-            edges[int(np.flatnonzero(offset)[0])][later] = np.where(
-                joined, np.minimum(values, np.float32(self.high)), np.float32(-1)
-            )
-        return edges.reshape(3, -1)
+    def _merged(self, edges: Edges, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """The region each basin belongs to, named by its first basin; `sizes` becomes those of the regions."""
+        if self.size_threshold <= 1:
+            return np.arange(len(sizes))
+        least = max(np.float32(self.merge_threshold), np.nextafter(np.float32(self.low), np.float32(1)))
+        limits = np.float32(least), np.float32(self.high)
+        parts = share(contacts, len(labels), *edges.arguments(), *limits, labels, sizes, self.size_threshold)
+        saddles, pairs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        indices = np.arange(len(saddles), dtype=np.int32 if len(saddles) < 2**31 else np.int64)
+        return merge_small(descending(saddles, indices), pairs, sizes, self.size_threshold)
 
     def _numbered(self, regions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """New id of each basin, uint64: regions without gaps in order of their first basin, dust and 0 as 0."""
         keep = (regions == np.arange(len(regions))) & (sizes >= max(self.dust, 1))
         keep[0] = False
         return (np.cumsum(keep) * keep).astype(np.uint64)[regions]
+
+
+def basins(edges: Edges, low: np.float32, high: np.float32) -> tuple[np.ndarray, int]:
+    """-1 - label of each voxel's basin, int32 (Z, Y, X), and how many basins there are; 0 for voxels without edges."""
+    shape = edges.array.shape[1:]
+    codes = np.empty(shape, np.uint8)
+    share(steepest_edges, shape[0], *edges.arguments(), low, high, codes)
+    plane, row = shape[1] * shape[2], shape[2]
+    steps = np.array([-plane, -row, -1, 1, row, plane])
+    targets = np.empty(shape, np.int32 if codes.size < 2**31 else np.int64)
+    flat = codes.reshape(-1), steps, targets.reshape(-1)
+    exits = np.concatenate(share(find_exits, codes.size, *flat))
+    drain_plateaus(exits, *flat)
+    return targets, number_basins(targets.reshape(-1))

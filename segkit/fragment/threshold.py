@@ -11,7 +11,7 @@ from segkit.fragment._shared import (
     checked_mask,
     slabs,
     stacked,
-    voxel_affinity,
+    voxels_above,
 )
 from segkit.protocols import Fragmenter
 
@@ -55,9 +55,7 @@ class Threshold(Fragmenter):
         Raises InvalidInput if a neighbour's edge is missing from the neighborhood or the mask is not aligned.
         """
         allowed = checked_mask(affinities, mask)
-        inside = voxel_affinity(affinities, allowed, self.per_section, self.statistic) > self.threshold
-        if allowed is not None:
-            inside &= allowed
+        inside = voxels_above(affinities, allowed, self.per_section, self.statistic, self.threshold)
         parts = (self._components(inside[slab]) for slab in slabs(affinities.shape, self.per_section))
         return Labels(stacked(parts, affinities.shape, self.per_section), affinities.grid)
 

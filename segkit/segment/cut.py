@@ -1,12 +1,15 @@
 """From fragments to segments, by a look-up table."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from segkit.data import Labels, MergeTree
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, sentence
+from segkit.segment import _kernels
+from segkit.threads import share
+from segkit.timing import phase
+
+OUTSIDE = np.uint64(FIRST_OUTSIDE)
 
 
 def segment(tree: MergeTree, fragments: Labels, threshold: float) -> Labels:
@@ -36,40 +39,25 @@ def segment(tree: MergeTree, fragments: Labels, threshold: float) -> Labels:
     >>> segment(tree, Labels.convert([[[9, 5, 0, 2]]], Grid()), 0.5).array.tolist()
     [[[9, 2, 0, 2]]]
     """
-    segments = tree.cut(threshold)
-    position = _finder(tree.leaf_ids, fragments.array.size)
-    result = np.zeros(fragments.shape, np.uint64)
-    for section, written in zip(fragments.array, result, strict=True):  # one at a time, to save memory
-        found, known = position(section)
-        written[...] = np.where(known, segments[found], section) if len(segments) else section
-        unknown = ~known & (section != 0) & (section < FIRST_OUTSIDE)
-        if unknown.any():
-            next_step = "cut the tree with the fragments that it was made from"
-            raise InvalidInput(sentence("fragments", "must be leaves of the tree", section[unknown][0], next_step))
-    return Labels(result, fragments.grid)
+    with phase("relabelling"):
+        segments = tree.cut(threshold)
+        flat = np.ascontiguousarray(fragments.array).reshape(-1)
+        result = np.empty(flat.shape, np.uint64)
+        unknown = [position for position in _look_up(tree.leaf_ids, segments, flat, result) if position >= 0]
+    if unknown:
+        next_step = "cut the tree with the fragments that it was made from"
+        raise InvalidInput(sentence("fragments", "must be leaves of the tree", flat[unknown[0]], next_step))
+    return Labels(result.reshape(fragments.shape), fragments.grid)
 
 
-def _finder(leaf_ids: np.ndarray, voxels: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A function from ids to their positions in `leaf_ids` and to whether they are there; any position if not.
+def _look_up(leaf_ids: np.ndarray, segments: np.ndarray, flat: np.ndarray, result: np.ndarray) -> list[int]:
+    """Fill `result`; for each piece the position of the first fragment that is no leaf, or -1.
 
-    Ids in a narrow range, however high, are found in a table, others by binary search.
+    Ids in a narrow range, however high, are found in a table, others by hashing.
     """
-    if len(leaf_ids) == 0:
-        return lambda ids: (np.zeros(ids.shape, np.int64), np.zeros(ids.shape, bool))
-    low, high = leaf_ids[0], leaf_ids[-1]
-    if int(high - low) >= 4 * voxels + 1024:
-
-        def search(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            found = np.minimum(np.searchsorted(leaf_ids, ids), len(leaf_ids) - 1)
-            return found, leaf_ids[found] == ids
-
-        return search
-    table = np.full(int(high - low) + 2, -1, np.int64)
-    table[leaf_ids - low] = np.arange(len(leaf_ids))
-
-    def look_up(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # ids below `low` wrap around to high numbers, and with all others out of range go to the last entry, -1
-        found = table[np.minimum(ids - low, np.uint64(len(table) - 1))]
-        return found, found >= 0
-
-    return look_up
+    low, high = (leaf_ids[0], leaf_ids[-1]) if len(leaf_ids) else (np.uint64(1), np.uint64(0))
+    if int(high) - int(low) >= 4 * flat.size + 1024:
+        return share(_kernels.look_up_hashed, flat.size, flat, result, *_kernels.hashed(leaf_ids, segments), OUTSIDE)
+    table = np.zeros(int(high) - int(low) + 1, np.uint64)
+    table[leaf_ids - low] = segments
+    return share(_kernels.look_up, flat.size, flat, result, table, low, OUTSIDE)

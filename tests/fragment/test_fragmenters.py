@@ -43,6 +43,20 @@ def test_same_input_same_output_and_nothing_shared(name, random_affinities):
     assert np.array_equal(affinities.array, before)
 
 
+@pytest.mark.parametrize("per_section", [False, True])
+@pytest.mark.parametrize("name", ("threshold", "watershed", "affinity-watershed"))
+def test_the_number_of_threads_does_not_matter(name, per_section, random_affinities, monkeypatch):
+    affinities = random_affinities((9, 40, 70), levels=5)
+    mask = Volume(np.random.default_rng(3).random((9, 40, 70)) < 0.95, affinities.grid)
+    results = []
+    for threads in (1, 2, 7):
+        monkeypatch.setattr("segkit.threads.thread_count", lambda threads=threads: threads)
+        results.append(segkit.load("fragmenters", name, per_section=per_section).fragment(affinities, mask).array)
+    assert results[0].max() > 10
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mask_equals_a_crop(name, random_affinities):
     """Nothing outside the mask has any influence, and outside it all is 0."""

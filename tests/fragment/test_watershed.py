@@ -1,13 +1,19 @@
-from itertools import product
+from heapq import heapify, heappop, heappush
 
+import edt
 import numpy as np
 import pytest
+from scipy.ndimage import label, maximum_filter
 from scipy.spatial.distance import cdist
+from skimage.segmentation import watershed
 
 from segkit.data import NEAREST, Affinities, Grid, Labels, Volume, edge_mask
-from segkit.fragment.watershed import Watershed, boundary_distance, maxima, seeded_watershed
+from segkit.fragment._distance import depths_of, maxima, squared_distance
+from segkit.fragment._flood import flooded, numbered_seeds
+from segkit.fragment._shared import voxel_affinity
+from segkit.fragment.watershed import Watershed
 
-EDGES = list(product((-1, 0, 1), repeat=3))
+STEPS = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, 1), (0, 1, 0), (1, 0, 0))
 
 
 def two_rooms(shape=(5, 9, 21), wall=10):
@@ -18,43 +24,152 @@ def two_rooms(shape=(5, 9, 21), wall=10):
     return Affinities.from_labels(Labels(objects, Grid((40, 4, 4))))
 
 
-@pytest.mark.parametrize("sampling", [(1, 1, 1), (10, 1, 2)])
-def test_distance_equals_brute_force(sampling):
-    inside = np.random.default_rng(0).random((4, 6, 7)) < 0.9
-    points = np.argwhere(np.ones_like(inside)) * np.array(sampling)
-    expected = cdist(points, points[~inside.ravel()]).min(axis=1).reshape(inside.shape)
-    assert np.allclose(boundary_distance(inside, np.array(sampling, float)), expected, rtol=1e-5)
+@pytest.mark.parametrize("sampling", [(1, 1, 1), (10, 1, 2), (10.87, 1, 1)])
+@pytest.mark.parametrize("shape", [(4, 6, 7), (3, 2, 150), (1, 90, 80)])
+def test_distance_equals_brute_force(sampling, shape):
+    inside = np.random.default_rng(0).random(shape) < 0.97
+    points = np.argwhere(np.ones_like(inside)) * np.array(sampling, np.float64)
+    expected = cdist(points, points[~inside.ravel()], "sqeuclidean").min(axis=1).reshape(shape)
+    found = squared_distance(inside, sampling, False)
+    assert np.allclose(found, expected, rtol=1e-5)
+    if float(sampling[0]).is_integer():
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_long_distances_equal_those_of_edt(seed):
+    """Far from any boundary, on lines longer than a block of lanes, with lines that meet none."""
+    inside = np.random.default_rng(seed).random((9, 130, 140)) < 0.9999
+    expected = edt.edtsq(inside, black_border=False)
+    assert expected.max() > 1000
+    assert np.array_equal(squared_distance(inside, (1, 1, 1), False), expected)
+    sections = np.stack([edt.edtsq(section, black_border=False) for section in inside])
+    bounded = ~inside.all(axis=(1, 2))
+    assert np.array_equal(squared_distance(inside, (1, 1, 1), True)[bounded], sections[bounded])
 
 
 def test_without_a_boundary_all_are_equally_deep():
-    assert len(np.unique(boundary_distance(np.ones((2, 3, 4), bool), np.ones(3)))) == 1
+    assert (squared_distance(np.ones((2, 3, 4), bool), np.ones(3), False) == 1).all()
+    inside = np.ones((2, 1, 3), bool)
+    inside[0, 0, 0] = False
+    assert squared_distance(inside, np.ones(3), True).tolist() == [[[0, 1, 4]], [[1, 1, 1]]]
 
 
-@pytest.mark.parametrize(("window", "reach"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2)])
-def test_maxima_equal_brute_force(window, reach):
-    distance = np.random.default_rng(1).integers(0, 9, (5, 8, 9)).astype(np.float32)
-    inside = distance > 0
-    expected = np.zeros_like(inside)
-    for z, y, x in np.argwhere(inside):
-        low = np.maximum(np.array([z, y, x]) - reach, 0)
-        box = tuple(slice(a, b + reach + 1) for a, b in zip(low, (z, y, x), strict=True))
-        expected[z, y, x] = distance[z, y, x] == distance[box].max()
-    seeds, count = maxima(distance, inside, window, np.ones(3))
-    assert np.array_equal(seeds > 0, expected)
-    assert count == seeds.max()
-    for voxel in np.argwhere(expected):  # touching maxima are one seed
-        for step in EDGES:
-            other = tuple(voxel + step)
-            if min(other) >= 0 and all(o < s for o, s in zip(other, distance.shape, strict=True)) and expected[other]:
-                assert seeds[other] == seeds[tuple(voxel)]
+def test_depths_are_ranks_where_lengths_are_no_integers():
+    squares = np.array([[[2.5, 0, 1.25]], [[1.25, 1.25, 4]]], np.float32)
+    assert depths_of(squares, (1.5, 1, 1)).tolist() == [[[2, 0, 1]], [[1, 1, 3]]]
+    assert depths_of(np.float32(squares * 4), (2, 1, 1)).tolist() == (squares * 4).tolist()
+
+
+def stacked_labels(seeds):
+    """The labels of all maxima, those of each slab above those before it."""
+    last = np.cumsum([0, *(count for _, count in seeds)])
+    return np.concatenate([labels + before for (labels, _), before in zip(seeds, last, strict=False)])
+
+
+@pytest.mark.parametrize("reach", [(0, 0, 0), (1, 1, 1), (2, 2, 2), (1, 5, 3), (7, 0, 90)])
+@pytest.mark.parametrize("shape", [(5, 8, 9), (2, 3, 150)])
+def test_maxima_equal_scipy(reach, shape):
+    depths = np.random.default_rng(1).integers(0, 9, shape).astype(np.float32)
+    for per_section in (False, True):
+        window = [1 if per_section else 2 * reach[0] + 1, 2 * reach[1] + 1, 2 * reach[2] + 1]
+        expected = (maximum_filter(depths, size=window, mode="nearest") == depths) & (depths > 0)
+        assert np.array_equal(maxima(depths, reach, per_section), np.flatnonzero(expected))
+
+
+@pytest.mark.parametrize("per_section", [False, True])
+def test_touching_maxima_are_one_seed(per_section):
+    depths = (np.random.default_rng(2).random((6, 20, 21)) < 0.12).astype(np.float32)
+    structure = np.ones((3, 3, 3))
+    if per_section:
+        structure[[0, 2]] = 0
+    expected, count = label(depths, structure)
+    places = maxima(depths, (0, 0, 0), per_section)
+    found = np.zeros(depths.shape, int)
+    found.flat[places] = stacked_labels(numbered_seeds(places, depths.shape, per_section))
+    assert count == found.max() > 10
+    assert np.array_equal(found, expected)  # both number them in the order of their first voxels
+
+
+def heap_flooding(depths, seeds, allowed):
+    """The deepest goes next, of equals the first reached, seeds in their order; none is deeper than its pass."""
+    labels = np.where(seeds > 0, seeds, 0)
+    heap = [(-depths[tuple(v)], age, tuple(int(i) for i in v)) for age, v in enumerate(np.argwhere(seeds))]
+    age = len(heap)
+    heapify(heap)
+    while heap:
+        level, _, voxel = heappop(heap)
+        for step in STEPS:
+            other = tuple(a + b for a, b in zip(voxel, step, strict=True))
+            if min(other) < 0 or any(o >= s for o, s in zip(other, depths.shape, strict=True)):
+                continue
+            if labels[other] == 0 and allowed[other]:
+                labels[other] = labels[voxel]
+                heappush(heap, (max(level, -depths[other]), age, other))
+                age += 1
+    return labels
+
+
+@pytest.mark.parametrize("levels", [2, 5, 60])
+@pytest.mark.parametrize("shape", [(5, 9, 11), (1, 20, 20), (7, 1, 12)])
+def test_flooding_equals_a_heap(levels, shape):
+    rng = np.random.default_rng(levels)
+    for _ in range(4):
+        depths = rng.integers(0, levels, shape).astype(np.float32)
+        allowed = rng.random(shape) < 0.9
+        places = np.flatnonzero(allowed & (rng.random(shape) < 0.05))
+        for per_section in (False, True):
+            seeds = numbered_seeds(places, shape, per_section)
+            found = flooded(depths, places, seeds, allowed).astype(int)
+            slabs = [slice(z, z + 1) for z in range(shape[0])] if per_section else [slice(None)]
+            start = np.zeros(shape, int)
+            start.flat[places] = stacked_labels(seeds)
+            for slab in slabs:
+                assert np.array_equal(found[slab], heap_flooding(depths[slab], start[slab], allowed[slab]))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_flooding_equals_skimage_voxel_by_voxel(seed, masked):
+    """With many ties; of seeds that are equally deep skimage's heap takes any first, so there are none here."""
+    rng = np.random.default_rng(seed)
+    shape = (12, 25, 26)
+    depths = rng.integers(0, 6, shape).astype(np.float32)
+    allowed = rng.random(shape) < 0.8 if masked else None
+    places = np.sort(rng.choice(np.flatnonzero(allowed) if masked else depths.size, 12, replace=False))
+    depths.flat[places] = rng.permutation(12) + 3
+    seeds = numbered_seeds(places, shape, False)
+    markers = np.zeros(shape, np.int32)
+    markers.flat[places] = seeds[0][0]
+    expected = watershed(-depths, markers, mask=allowed, connectivity=1)
+    assert np.array_equal(flooded(depths, places, seeds, allowed), expected)
+
+
+@pytest.mark.parametrize("per_section", [False, True])
+@pytest.mark.parametrize("statistic", ["mean", "min"])
+def test_equals_the_same_steps_by_other_libraries(per_section, statistic, random_affinities):
+    """edt, scipy's maximum filter and labels, and the heap."""
+    affinities = random_affinities((7, 30, 31), seed=4)
+    threshold = 0.5 if statistic == "mean" else 0.35
+    inside = voxel_affinity(affinities, None, per_section, statistic) > threshold
+    expected, last = np.zeros(inside.shape, int), 0
+    for slab in [slice(z, z + 1) for z in range(7)] if per_section else [slice(None)]:
+        squares = edt.edtsq(inside[slab], black_border=False)
+        peaks = inside[slab] & (maximum_filter(squares, size=5, mode="nearest") == squares)
+        seeds, count = label(peaks, np.ones((3, 3, 3)))
+        part = heap_flooding(squares, seeds, np.ones_like(peaks))
+        expected[slab] = np.where(part > 0, part + last, 0)
+        last += count
+    found = Watershed(per_section=per_section, statistic=statistic, threshold=threshold, seed_distance=4)
+    assert last > 4
+    assert np.array_equal(found.fragment(affinities).array, expected)
 
 
 def test_window_shrinks_along_coarse_axes():
-    distance = np.ones((3, 1, 1), np.float32)
-    distance[1] = 2
-    inside = np.ones((3, 1, 1), bool)
-    assert maxima(distance, inside, 3, np.array([1.0, 1.0, 1.0]))[0].any(axis=(1, 2)).tolist() == [False, True, False]
-    assert maxima(distance, inside, 3, np.array([4.0, 1.0, 1.0]))[0].all()
+    depths = np.ones((3, 1, 1), np.float32)
+    depths[1] = 2
+    assert maxima(depths, [1, 1, 1], per_section=False).tolist() == [1]
+    assert maxima(depths, [0, 1, 1], per_section=False).tolist() == [0, 1, 2]
 
 
 def pass_value(distance, allowed):
@@ -77,19 +192,19 @@ def test_flooding_takes_the_deepest_pass(seed):
     shape = (2, 6, 7)
     distance = rng.permutation(84).reshape(shape).astype(np.float32)
     allowed = rng.random(shape) < 0.85
-    seeds = np.zeros(shape, np.uint32)
-    places = rng.choice(np.flatnonzero(allowed), 4, replace=False)
-    seeds.flat[places] = [1, 2, 3, 4]
-    flooded = seeded_watershed(distance, seeds, allowed)
+    places = np.sort(rng.choice(np.flatnonzero(allowed), 4, replace=False))
+    while numbered_seeds(places, shape, False)[0][1] < 4:  # some touch
+        places = np.sort(rng.choice(np.flatnonzero(allowed), 4, replace=False))
+    found = flooded(distance, places, numbered_seeds(places, shape, False), allowed).astype(int)
     voxels, best = pass_value(distance, allowed)
     at = {v: i for i, v in enumerate(voxels)}
     by_seed = best[:, [at[tuple(int(i) for i in np.unravel_index(p, shape))] for p in places]]
-    assert not flooded[~allowed].any()
+    assert not found[~allowed].any()
     for i, voxel in enumerate(voxels):
         if by_seed[i].max() < 0:
-            assert flooded[voxel] == 0
+            assert found[voxel] == 0
         else:
-            assert by_seed[i, flooded[voxel] - 1] == by_seed[i].max()
+            assert by_seed[i, found[voxel] - 1] == by_seed[i].max()
 
 
 @pytest.mark.parametrize("per_section", [False, True])

@@ -1,0 +1,122 @@
+"""Seeds and their flooding, on a flat array with a border one voxel wide.
+
+`state` holds all there is to know of a voxel: its label once it is flooded; 0 where water cannot go, the border
+included; before that -1 - its depth, an integer. So a neighbour costs one look, and rows and planes need no bounds.
+"""
+
+import numpy as np
+from numba import njit
+
+from segkit.fragment._kernels_prefetch import prefetch
+
+AHEAD = 12
+"""Voxels ahead in a queue whose neighbours are fetched: without it the flood waits for memory most of its time."""
+
+
+@njit(cache=True, nogil=True)
+def fill_state(start, stop, depths, allowed, state):
+    """Write the planes start..stop of `depths`, (Z, Y, X), into `state`, (Z + 2, Y + 2, X + 2); its border is 0.
+
+    Water cannot go where `allowed` is False; if that is empty, it can go everywhere.
+    """
+    for z in range(start, stop):
+        for y in range(depths.shape[1]):
+            row, depth = state[z + 1, y + 1, 1:-1], depths[z, y]
+            for x in range(len(depth)):
+                row[x] = -1 - np.int32(depth[x])
+            if allowed.size:
+                free = allowed[z, y]
+                for x in range(len(depth)):
+                    row[x] = row[x] if free[x] else 0
+
+
+@njit(cache=True, nogil=True)
+def read_labels(start, stop, state, last, labels):
+    """Write the planes start..stop of `state` to `labels`, `last` added to each id, and 0 where no water came."""
+    for z in range(start, stop):
+        for y in range(labels.shape[1]):
+            row, label = state[z + 1, y + 1, 1:-1], labels[z, y]
+            for x in range(len(label)):
+                label[x] = row[x] + last if row[x] > 0 else 0
+
+
+@njit(cache=True, nogil=True)
+def _find(parents, node):
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+@njit(cache=True, nogil=True)
+def join_peaks(state, places, earlier):
+    """Number the seeds: peaks that touch are one. Returns the label of each peak, and how many labels there are.
+
+    `places` are the peaks' indices in `state`, ascending; `earlier` are the steps to the 13 earlier neighbours. Writes
+    the labels, in the order of their first peaks, to `state`.
+    """
+    parents = np.arange(len(places))
+    for k in range(len(places)):
+        state[places[k]] = k + 1
+        for step in earlier:
+            other = state[places[k] + step]
+            if other > 0:
+                a, b = _find(parents, k), _find(parents, other - 1)
+                parents[max(a, b)] = min(a, b)
+    labels = np.empty(len(places), np.int32)
+    count = 0
+    for k in range(len(places)):
+        root = _find(parents, k)
+        if root == k:
+            count += 1
+        labels[k] = count if root == k else labels[root]
+        state[places[k]] = labels[k]
+    return labels, count
+
+
+@njit(cache=True, nogil=True)
+def _queue_starts(state, depths, starts):
+    """Set starts[d + 1] to where the queue of depth d begins: how many voxels each will hold is known beforehand."""
+    for voxel in state:
+        if voxel < 0:
+            starts[1 - voxel] += 1
+    for depth in depths:
+        starts[depth + 2] += 1
+    for d in range(2, len(starts)):
+        starts[d] += starts[d - 1]
+
+
+@njit(cache=True, nogil=True)
+def flood(state, places, depths, steps, deepest, queue):
+    """Give every voxel that water can reach from the seeds at `places` the label of the seed that reaches it first.
+
+    The deepest voxel reached goes next; of equally deep ones that reached first, seeds in their order. Behind a pass,
+    a voxel counts as no deeper than the pass. A heap keeps that order too, but each depth has a queue of its own here,
+    in one array of which it takes a part, so that a voxel costs one step. What is deeper than the pass makes a queue
+    outgrow its part: into those of greater depths, which are empty for good.
+    """
+    starts = np.zeros(deepest + 3, np.int64)
+    _queue_starts(state, depths, starts)
+    heads, tails = starts[1:-1].copy(), starts[1:-1]
+    for k in range(len(places)):
+        queue[tails[depths[k]]] = places[k]
+        tails[depths[k]] += 1
+    depth = deepest
+    while depth >= 0:
+        head = heads[depth]
+        if head == tails[depth]:
+            depth -= 1
+            continue
+        if head + AHEAD < tails[depth]:
+            for step in steps:
+                prefetch(state, np.int64(queue[head + AHEAD]) + step)
+        voxel = queue[head]
+        heads[depth] += 1
+        label = state[voxel]
+        for step in steps:
+            found = state[voxel + step]
+            if found < 0:
+                state[voxel + step] = label
+                other = min(-1 - found, depth)
+                queue[tails[other]] = voxel + step
+                tails[other] += 1
