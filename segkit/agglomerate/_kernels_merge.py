@@ -1,11 +1,8 @@
 """Greedy merging of the nodes of a graph.
 
-Edges are numbered as in the graph. Edge e has two halves, 2e and 2e + 1, one at each end: `end[h]` is the cluster at
-half h, `end[h ^ 1]` the one across. The halves at a cluster form a linked list, so that two lists become one in
-constant time; a dead edge stays in the list across until that list is walked.
-
-When two contacts are united, the edge of the lower number survives. So an edge's number is the lowest in its contact,
-which is the tie rule, and no entry of the queue changes when a cluster only changes its name.
+A cluster goes by the number of one of its nodes, found by union and find, so an edge keeps its ends and its place in
+the lists of its nodes when its clusters merge: only contacts that are united are touched. When two are, the edge of the
+lower number survives. So an edge's number is the lowest in its contact, which is the tie rule.
 """
 
 import numpy as np
@@ -16,98 +13,119 @@ from segkit.agglomerate.scores import MILLION
 
 MEAN, MIN, MAX, QUANTILE = 0, 1, 2, 3
 NONE = -1
-MAX_EDGES = 2**30  # halves are int32
+MAX_EDGES = 2**30  # places in the lists of edges are int32
+RECORD = np.dtype([("count", "i8"), ("sum", "i8"), ("score", "f8"), ("queued", "f8")])
+"""Of an edge, in half a line of the cache: statistics, score, and the score at which the queue holds it, if lower."""
+HUB = 64
+"""A cluster with more entries in its list is a hub."""
+MOST_BUCKETS = 2**16
 
 
 @njit(cache=True, nogil=True)
-def score_edges(mode, statistics, lists, per_million, bins, scores):
-    """Fill `scores` float64 (E,) with the score of each edge; see `merge_all` for the arguments."""
-    for e in range(len(scores)):
-        scores[e] = _score(e, mode, statistics, lists, per_million, bins)
+def score_edges(mode, records, lists, levels, per_million, bins):
+    """Fill in the score of each edge; see `merge_all` for the arguments. MIN and MAX have it already."""
+    for e in range(len(records)):
+        if mode in (MEAN, QUANTILE):
+            records[e].score = _score(e, mode, records, lists, levels, per_million, bins)
+        records[e].queued = records[e].score
 
 
 @njit(cache=True, nogil=True)
-def merge_all(nodes, edges, mode, statistics, lists, per_million, bins, score, order):
-    """All merges in order: int64 (M, 2) nodes of the tree, float64 (M,) scores. Changes statistics, lists and score.
+def merge_all(nodes, edges, mode, records, lists, levels, per_million, bins, sizes, max_size, blocked):
+    """All merges in order: int64 (M, 2) nodes of the tree, float64 (M,) scores. Changes all but `edges`.
 
-    `statistics` = (totals int64 (E, 2), extremes float32 (E,)): MEAN needs count and sum, QUANTILE the count, MIN and
-    MAX the extreme. `lists` = (head of edge, next, bin, count): QUANTILE's histograms, each a list of the bins that
-    are not empty, in increasing order. `score` belongs to the edges, and `order` sorts it.
+    `records` (see RECORD): MEAN needs count and sum, QUANTILE the count, and all their scores. `lists` = (head of edge,
+    next, bin, count): QUANTILE's histograms, each a list of the bins that are not empty, in increasing order; `levels`
+    the value of each entry, or empty where it is the middle of its bin. Clusters whose `sizes` sum up above `max_size`
+    are not merged, nor are those with a `blocked` edge between them; both may be empty.
 
-    Why a hash of pairs of clusters, and not the incidence lists alone? To see which neighbours two clusters share, both
-    lists would be walked at each merge, and a large cluster merges often. With the hash only the shorter one is: at
-    most E log N steps in all.
+    Why no list of neighbours that is always up to date, nor a hash of all pairs? Either is changed at all contacts of a
+    cluster whenever it merges. Here the shorter list is walked, at most E log N steps in all; the neighbours of the
+    other cluster are marked, if it is small, or else looked for in the lists of the neighbours. Only pairs of hubs,
+    both of whose lists are long, are hashed.
 
-    Why is an edge not moved in the queue when its score rises? Contacts are united many times before they come up. Its
-    entry stays as a lower bound (`queued`), and is put back with the true score when it comes up.
+    Why buckets before the heap? The scores of most contacts are too high to be of interest soon, and many will have
+    changed by then: they lie unsorted until their bucket's turn comes. An edge is not moved either when its score
+    rises: its entry stays as a lower bound, and goes back with the true score when it comes up.
     """
-    live = np.arange(len(edges), dtype=np.int32)
     alive = np.ones(len(edges), np.bool_)
-    end, following, head, tail, degree = _incidence(nodes, edges)
-    slots, slot_edges = _hash_live(end, live)
-    used = len(live)
-    queued, initial, first = score.copy(), score[order], 0  # initial scores are read in order, later ones are heaped
-    heap_scores, heap_edges, size = np.empty(2 * len(edges)), np.empty(2 * len(edges), np.int32), 0
-    tree_node = np.arange(nodes)
-    merges, scores, merged = np.empty((nodes, 2), np.int64), np.empty(nodes), 0
+    starts, entries = _incidence(nodes, edges)
+    length = (starts[1:] - starts[:-1]).astype(np.int32)
+    graph = (starts, entries, length, np.full(nodes, NONE, np.int32), np.arange(nodes, dtype=np.int32))
+    stored = length.copy()
+    parent, tree_node = np.arange(nodes, dtype=np.int32), np.arange(nodes)
+    hub, mark = stored > HUB, np.full(nodes, NONE, np.int32)
+    near, other = np.empty((nodes, 2), np.int32), np.empty((HUB + 1, 2), np.int32)
+    slots, slot_edges, used = _hash_hubs(edges, hub)
+    queue = _queue(records)
+    merges, scores, merged = np.empty((max(nodes, 1), 2), np.int64), np.empty(max(nodes, 1)), 0
     while True:
-        if first < len(order) and (size == 0 or _before(initial[first], order[first], heap_scores[0], heap_edges[0])):
-            bound, m = initial[first], np.int64(order[first])
-            first += 1
-        elif size > 0:
-            bound, m = heap_scores[0], np.int64(heap_edges[0])
-            size = _pop(heap_scores, heap_edges, size)
-        else:
+        m = _next(queue, records, alive)
+        if m == NONE:
             break
-        if not alive[m] or bound != queued[m]:
+        stays, goes = _find(parent, edges[m, 0]), _find(parent, edges[m, 1])
+        if len(blocked) and blocked[m]:
             continue
-        if score[m] > bound:
-            queued[m] = score[m]
-            size = _push(heap_scores, heap_edges, size, score[m], m)
-            continue
-
+        if len(sizes):
+            if sizes[stays] + sizes[goes] > max_size:
+                continue
+            sizes[stays] = sizes[goes] = sizes[stays] + sizes[goes]
         alive[m] = False
-        stays, goes = end[2 * m], end[2 * m + 1]
-        degree[stays] -= 1
-        degree[goes] -= 1
-        if degree[stays] < degree[goes]:
+        if (hub[goes] and not hub[stays]) or (hub[goes] == hub[stays] and stored[goes] > stored[stays]):
             stays, goes = goes, stays
-        merges[merged, 0], merges[merged, 1], scores[merged] = tree_node[stays], tree_node[goes], score[m]
+        merges[merged, 0], merges[merged, 1], scores[merged] = tree_node[stays], tree_node[goes], records[m].score
         tree_node[stays] = nodes + merged
         merged += 1
 
-        if used + degree[goes] > 0.7 * len(slots):
-            live = live[alive[live]]
-            slots, slot_edges = _hash_live(end, live)
-            used = len(live)
-        half = np.int64(head[goes])
-        while half != NONE:
-            upcoming = np.int64(following[half])
-            e = half >> 1
-            if alive[e]:
-                across = end[half ^ 1]
-                key = _key(stays, across)
-                slot = find_slot(slots, key)
-                end[half] = stays
-                if slots[slot] == EMPTY:
-                    slots[slot], slot_edges[slot] = key, e
-                    used += 1
-                    degree[stays] += 1
-                    _append(half, stays, head, tail, following)
-                else:
-                    f = np.int64(slot_edges[slot])
-                    kept, lost = min(e, f), max(e, f)
-                    slot_edges[slot] = kept
-                    alive[lost] = False
-                    degree[across] -= 1
-                    if kept == e:
-                        _append(half, stays, head, tail, following)
-                    _unite(kept, lost, mode, statistics, lists)
-                    score[kept] = _score(kept, mode, statistics, lists, per_million, bins)
-                    if score[kept] < queued[kept]:
-                        queued[kept] = score[kept]
-                        size = _push(heap_scores, heap_edges, size, score[kept], kept)
-            half = upcoming
+        found = _gather(goes, graph, alive, parent, near)
+        stored[goes] = found
+        if used + found > 0.5 * len(slots):
+            slots, slot_edges, used = _hash_again(slots, slot_edges, parent, found)
+        if not hub[stays]:
+            stored[stays] = _gather(stays, graph, alive, parent, other)
+            for k in range(stored[stays]):
+                mark[other[k, 0]] = other[k, 1]
+        for k in range(found):
+            across, e = np.int64(near[k, 0]), np.int64(near[k, 1])
+            slot = np.int64(NONE)
+            if not hub[stays]:
+                f = np.int64(mark[across])
+            elif hub[across]:
+                slot = find_slot(slots, _key(stays, across))
+                f = np.int64(NONE) if slots[slot] == EMPTY else np.int64(slot_edges[slot])
+            else:
+                f = _edge_to(stays, across, graph, alive, parent)
+            kept = e
+            if f != NONE:
+                kept, lost = min(e, f), max(e, f)
+                alive[lost] = False
+                if len(blocked):
+                    blocked[kept] |= blocked[lost]
+                _unite(kept, lost, mode, records, lists, levels, per_million, bins)
+                if records[kept].score < records[kept].queued:
+                    records[kept].queued = records[kept].score
+                    _put(queue, records[kept].score, kept)
+            if slot != NONE:
+                used += slots[slot] == EMPTY
+                slots[slot], slot_edges[slot] = _key(stays, across), kept
+        if not hub[stays]:
+            for k in range(stored[stays]):
+                mark[other[k, 0]] = NONE
+        parent[goes] = stays
+        _join(stays, goes, graph)
+        stored[stays] += found
+        if stored[stays] > HUB and not hub[stays]:
+            stored[stays] = _gather(stays, graph, alive, parent, near)
+            if stored[stays] > HUB:
+                hub[stays] = True
+                if used + stored[stays] > 0.5 * len(slots):
+                    slots, slot_edges, used = _hash_again(slots, slot_edges, parent, stored[stays])
+                for k in range(stored[stays]):
+                    if hub[near[k, 0]]:
+                        key = _key(stays, near[k, 0])
+                        slot = find_slot(slots, key)
+                        used += slots[slot] == EMPTY
+                        slots[slot], slot_edges[slot] = key, near[k, 1]
     return merges[:merged], scores[:merged]
 
 
@@ -137,34 +155,36 @@ def lists_of_bins(starts, numbers, weights):
 
 
 @njit(cache=True, nogil=True)
-def _score(e, mode, statistics, lists, per_million, bins):
-    totals, extremes = statistics
+def _score(e, mode, records, lists, levels, per_million, bins):
+    count = records[e].count
     if mode == MEAN:
-        return 1.0 - totals[e, 1] / UNIT / totals[e, 0]
-    if mode != QUANTILE:
-        return 1.0 - np.float64(extremes[e])
+        return 1.0 - records[e].sum / UNIT / count
     head, following, bin_numbers, counts = lists
-    pivot = min(totals[e, 0] * per_million // MILLION + 1, totals[e, 0])
+    pivot = min(count * per_million // MILLION + 1, count)
     entry = head[e]
     below = counts[entry]
     while below < pivot:
         entry = following[entry]
         below += counts[entry]
+    if len(levels):
+        return 1.0 - np.float64(levels[entry])
     return 1.0 - (bin_numbers[entry] + 0.5) / bins
 
 
 @njit(cache=True, nogil=True)
-def _unite(kept, lost, mode, statistics, lists):
-    totals, extremes = statistics
-    if mode == MIN:
-        extremes[kept] = min(extremes[kept], extremes[lost])
-    elif mode == MAX:
-        extremes[kept] = max(extremes[kept], extremes[lost])
+def _unite(kept, lost, mode, records, lists, levels, per_million, bins):
+    """Unite the statistics of two contacts in the first, and score it."""
+    one, two = records[kept], records[lost]
+    if mode == MAX:
+        one.score = min(one.score, two.score)
+    elif mode == MIN:
+        one.score = max(one.score, two.score)
     else:
-        totals[kept, 0] += totals[lost, 0]
-        totals[kept, 1] += totals[lost, 1]
-    if mode == QUANTILE:
-        _merge_lists(kept, lost, lists)
+        one.count += two.count
+        one.sum += two.sum
+        if mode == QUANTILE:
+            _merge_lists(kept, lost, lists)
+        one.score = _score(kept, mode, records, lists, levels, per_million, bins)
 
 
 @njit(cache=True, nogil=True)
@@ -193,46 +213,205 @@ def _merge_lists(kept, lost, lists):
 
 @njit(cache=True, nogil=True)
 def _incidence(nodes, edges):
-    """Ends of the halves, their linked lists (next; first and last of each node), degrees of the nodes."""
-    end = np.empty(2 * len(edges), np.int32)
-    following = np.full(2 * len(edges), NONE, np.int32)
-    head, tail = np.full(nodes, NONE, np.int32), np.full(nodes, NONE, np.int32)
-    degree = np.zeros(nodes, np.int32)
-    for half in range(len(end)):
-        node = edges[half >> 1, half & 1]
-        end[half] = node
-        degree[node] += 1
-        _append(half, node, head, tail, following)
-    return end, following, head, tail, degree
+    """Where each node's list begins, int64 (nodes + 1,), and the entries (node across, edge), int32 (2 E, 2)."""
+    places = np.zeros(nodes + 2, np.int64)
+    for e in range(len(edges)):
+        places[edges[e, 0] + 2] += 1
+        places[edges[e, 1] + 2] += 1
+    places = np.cumsum(places)
+    entries = np.empty((2 * len(edges), 2), np.int32)
+    for e in range(len(edges)):
+        for side in range(2):
+            node = edges[e, side]
+            entries[places[node + 1], 0], entries[places[node + 1], 1] = edges[e, 1 - side], e
+            places[node + 1] += 1
+    return places[:-1], entries
 
 
 @njit(cache=True, nogil=True)
-def _append(half, node, head, tail, following):
-    following[half] = NONE
-    if head[node] == NONE:
-        head[node] = half
-    else:
-        following[tail[node]] = half
-    tail[node] = half
+def _find(parent, node):
+    """The cluster of a node; paths are halved on the way."""
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return np.int64(node)
 
 
 @njit(cache=True, nogil=True)
-def _hash_live(end, live):
-    """A hash table of the pairs that live edges join. Pairs with a cluster that is gone are never asked for."""
-    size = 16
-    while size < 2 * len(live) + 1:
+def _gather(cluster, graph, alive, parent, found):
+    """Copy the live entries (cluster across, edge) of a cluster to `found`, and close the gaps in its list.
+
+    The list of a cluster is a chain of the lists of its nodes. What is read is written back in front of it.
+    """
+    starts, entries, length, following, last = graph
+    count, written, target = 0, 0, cluster
+    node = cluster
+    while node != NONE:
+        upcoming = following[node]
+        for i in range(starts[node], starts[node] + length[node]):
+            e = entries[i, 1]
+            if not alive[e]:
+                continue
+            across = _find(parent, entries[i, 0])
+            while written == starts[target + 1] - starts[target]:
+                length[target] = written
+                target, written = np.int64(following[target]), 0
+            place = starts[target] + written
+            entries[place, 0], entries[place, 1] = across, e
+            written += 1
+            found[count, 0], found[count, 1] = across, e
+            count += 1
+        node = np.int64(upcoming)
+    length[target] = written
+    following[target] = NONE
+    last[cluster] = target
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _join(stays, goes, graph):
+    """Append one chain to another."""
+    _, _, _, following, last = graph
+    following[last[stays]] = goes
+    last[stays] = last[goes]
+
+
+@njit(cache=True, nogil=True)
+def _edge_to(cluster, across, graph, alive, parent):
+    """The live edge to `cluster` in the list of `across`, or NONE."""
+    starts, entries, length, following, _ = graph
+    node = across
+    while node != NONE:
+        for i in range(starts[node], starts[node] + length[node]):
+            if alive[entries[i, 1]] and _find(parent, entries[i, 0]) == cluster:
+                return np.int64(entries[i, 1])
+        node = np.int64(following[node])
+    return np.int64(NONE)
+
+
+@njit(cache=True, nogil=True)
+def _hash_hubs(edges, hub):
+    """Keys, edges, and number of the pairs of hubs among the nodes."""
+    used = 0
+    for e in range(len(edges)):
+        used += hub[edges[e, 0]] and hub[edges[e, 1]]
+    size = 1024
+    while size < 4 * used:
         size *= 2
     slots, slot_edges = np.zeros(size, np.int64), np.empty(size, np.int32)
-    for e in live:
-        key = _key(end[2 * e], end[2 * e + 1])
-        slot = find_slot(slots, key)
-        slots[slot], slot_edges[slot] = key, e
-    return slots, slot_edges
+    for e in range(len(edges)):
+        if hub[edges[e, 0]] and hub[edges[e, 1]]:
+            key = _key(edges[e, 0], edges[e, 1])
+            slot = find_slot(slots, key)
+            slots[slot], slot_edges[slot] = key, e
+    return slots, slot_edges, used
+
+
+@njit(cache=True, nogil=True)
+def _hash_again(slots, slot_edges, parent, room):
+    """A table of the pairs of hubs that still are clusters, with room for more."""
+    used = 0
+    for key in slots:
+        used += key != EMPTY and parent[key >> 32] == key >> 32 and parent[key & 0xFFFFFFFF] == key & 0xFFFFFFFF
+    size = 1024
+    while size < 4 * (used + room):
+        size *= 2
+    new_slots, new_edges = np.zeros(size, np.int64), np.empty(size, np.int32)
+    for i in range(len(slots)):
+        key = slots[i]
+        if key != EMPTY and parent[key >> 32] == key >> 32 and parent[key & 0xFFFFFFFF] == key & 0xFFFFFFFF:
+            slot = find_slot(new_slots, key)
+            new_slots[slot], new_edges[slot] = key, slot_edges[i]
+    return new_slots, new_edges, used
 
 
 @njit(cache=True, nogil=True)
 def _key(a, b):
     return (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
+
+
+@njit(cache=True, nogil=True)
+def _bucket(score, buckets):
+    return max(min(np.int64(score * buckets), buckets - 1), 0)
+
+
+@njit(cache=True, nogil=True)
+def _queue(records):
+    """Buckets of edges by score: those of the start in `first`, later ones in lists; the current one is a heap.
+
+    State: current bucket, entries in the heap, first free place of the lists, places used so far. There are never more
+    than two entries an edge: one of the start, and one for each time that a contact was united.
+    """
+    edges = len(records)
+    buckets = max(min(edges // 32, MOST_BUCKETS), 1)
+    places = np.zeros(buckets + 2, np.int64)
+    for e in range(edges):
+        places[_bucket(records[e].score, buckets) + 2] += 1
+    places = np.cumsum(places)
+    first = np.empty(edges, np.int32)
+    for e in range(edges):
+        bucket = _bucket(records[e].score, buckets)
+        first[places[bucket + 1]] = e
+        places[bucket + 1] += 1
+    heads, following = np.full(buckets, NONE, np.int32), np.empty(2 * edges, np.int32)
+    later, heap_scores, heap_edges = np.empty(2 * edges, np.int32), np.empty(2 * edges), np.empty(2 * edges, np.int32)
+    state = np.array([NONE, 0, NONE, 0])
+    return places[:-1], first, heads, following, later, heap_scores, heap_edges, state
+
+
+@njit(cache=True, nogil=True)
+def _put(queue, score, edge):
+    """Enter an edge: into the heap, if its bucket is the current one or has passed."""
+    _, _, heads, following, later, heap_scores, heap_edges, state = queue
+    bucket = _bucket(score, len(heads))
+    if bucket <= state[0]:
+        state[1] = _push(heap_scores, heap_edges, state[1], score, edge)
+        return
+    place = state[2]
+    if place == NONE:
+        place = state[3]
+        state[3] += 1
+    else:
+        state[2] = following[place]
+    later[place], following[place] = edge, heads[bucket]
+    heads[bucket] = place
+
+
+@njit(cache=True, nogil=True)
+def _enter(queue, records, alive, edge):
+    """Enter an edge of the current bucket with its true score, unless it is dead or entered elsewhere."""
+    state, buckets = queue[7], len(queue[2])
+    if alive[edge] and _bucket(records[edge].queued, buckets) == state[0]:
+        records[edge].queued = records[edge].score
+        _put(queue, records[edge].score, edge)
+
+
+@njit(cache=True, nogil=True)
+def _next(queue, records, alive):
+    """Take the live edge of the lowest score, then number, out of the queue; NONE if there is none."""
+    starts, first, heads, following, later, heap_scores, heap_edges, state = queue
+    while True:
+        while state[1] == 0:
+            state[0] += 1
+            bucket = state[0]
+            if bucket >= len(heads):
+                return np.int64(NONE)
+            for i in range(starts[bucket], starts[bucket + 1]):
+                _enter(queue, records, alive, np.int64(first[i]))
+            while heads[bucket] != NONE:
+                place, edge = heads[bucket], np.int64(later[heads[bucket]])
+                heads[bucket] = following[place]
+                following[place] = state[2]
+                state[2] = place
+                _enter(queue, records, alive, edge)
+        bound, edge = heap_scores[0], np.int64(heap_edges[0])
+        state[1] = _pop(heap_scores, heap_edges, state[1])
+        if not alive[edge] or bound != records[edge].queued:
+            continue
+        if records[edge].score == bound:
+            return edge
+        records[edge].queued = records[edge].score
+        _put(queue, records[edge].score, edge)
 
 
 @njit(cache=True, nogil=True)

@@ -7,10 +7,12 @@ import numpy as np
 from segkit.agglomerate import _kernels_merge as kernels
 from segkit.agglomerate._kernels import bins_of
 from segkit.agglomerate.rag import contact_bins, region_adjacency_graph
-from segkit.agglomerate.scores import Score, check_parameters, millionths
+from segkit.agglomerate.scores import Score, check_constraints, check_parameters, millionths
+from segkit.agglomerate.waterz_queue import check_queue, merge_like_waterz
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, sentence
 from segkit.protocols import RagAgglomerator
+from segkit.timing import phase
 
 MODES = {
     "mean": kernels.MEAN,
@@ -38,10 +40,21 @@ class Python(RagAgglomerator):
         false merges, fewer false splits).
     bins
         Quantiles are read from histograms with this many equal bins of 0..1, and the middle of the bin is taken, so
-        that a score is off by at most half a bin.
+        that a score is off by at most half a bin. 0: from the affinities themselves, exactly.
     histogram_init
         "all": every affinity counts. "max": each initial contact of two fragments counts as one affinity, its largest,
         as in waterz by default; that is no quantile of the affinities.
+    max_size
+        Two clusters that have more voxels than this together are not merged. None: any size.
+    mutex_above
+        Two fragments whose contact scores above this, 0..1, are never put into one cluster, nor are clusters that
+        hold such a pair: a contact keeps them apart as long as any part of it does ("cannot link" of A. Bailoni et
+        al. 2019, doi:10.48550/arXiv.1906.11713). Fragments without a contact are not kept apart. None: no such rule.
+    queue
+        "exact": the pair of lowest score. "waterz": that of waterz 0.10.1, for identical partitions; see
+        :func:`segkit.agglomerate.waterz_queue.merge_like_waterz`.
+    queue_bins
+        For the queue "waterz": within each of so many equal bins of 0..1, first come first served. 0: a heap.
     """
 
     def __init__(
@@ -51,74 +64,111 @@ class Python(RagAgglomerator):
         quantile: float = 0.5,
         bins: int = 256,
         histogram_init: Literal["all", "max"] = "all",
+        max_size: int | None = None,
+        mutex_above: float | None = None,
+        queue: Literal["exact", "waterz"] = "exact",
+        queue_bins: int = 256,
     ) -> None:
         check_parameters(score, quantile, bins, histogram_init)
+        check_constraints(max_size, mutex_above)
+        check_queue(queue, queue_bins, bins, max_size, mutex_above)
         self.score = score
         self.quantile = quantile
         self.bins = bins
         self.histogram_init = histogram_init
+        self.max_size = max_size
+        self.mutex_above = mutex_above
+        self.queue = queue
+        self.queue_bins = queue_bins
 
     @property
     def features(self) -> tuple[str, ...]:
         """The statistics that the score is made of."""
+        sizes = () if self.max_size is None else ("size",)
         if self.score in ("min", "max"):
-            return (self.score,)
+            return (self.score, *sizes)
         if self.score == "mean":
-            return ("count", "sum")
-        return ("max",) if self.histogram_init == "max" else ("histogram",)
+            return ("count", "sum", *sizes)
+        return ("max" if self.histogram_init == "max" else "histogram", *sizes)
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """Build the region adjacency graph and cluster it."""
-        if "histogram" in self.features:  # without the dense histograms of the graph: they take a kilobyte an edge
-            rag, starts, numbers = contact_bins(affinities, fragments, self.bins)
-            return self._merge(rag, _no_extremes(rag.features["count"]), _lists(starts, numbers))
-        return self.cluster(region_adjacency_graph(affinities, fragments, self.features))
+        if self.queue == "waterz":
+            names = ("score", "quantile", "bins", "histogram_init", "queue_bins")
+            return merge_like_waterz(affinities, fragments, **{name: getattr(self, name) for name in names})
+        if "histogram" not in self.features:
+            with phase("region graph"):
+                rag = region_adjacency_graph(affinities, fragments, self.features)
+            return self.cluster(rag)
+        with phase("region graph"):  # without the dense histograms of the graph: they take a kilobyte an edge
+            rag, starts, numbers = contact_bins(affinities, fragments, self.bins, sizes="size" in self.features)
+        with phase("merging"):
+            return self._merge(rag, self._records(rag.features["count"]), _lists(starts, numbers))
 
     def cluster(self, rag: RegionAdjacencyGraph) -> MergeTree:
         """All merges of the nodes of `rag`, which must have the statistics in `features`."""
+        if self.queue == "waterz":
+            next_step = "call agglomerate, for a running mean depends on the order of the affinities"
+            raise InvalidInput(sentence("queue", "must be 'exact' for a graph", "'waterz'", next_step))
         self._check(rag)
-        no_lists = _lists(np.zeros(1, np.int64), np.empty(0, np.uint16))
+        with phase("merging"):
+            return self._merge(rag, *self._statistics(rag))
+
+    def _statistics(self, rag: RegionAdjacencyGraph) -> tuple[np.ndarray, tuple]:
+        """Records and lists of bins of the edges, as the kernel wants them."""
+        no_lists = _lists(np.zeros(1, np.int64), np.empty(0, np.int32))
         if self.score == "mean":
-            totals = np.stack([rag.features["count"], rag.features["sum"]], axis=1)
-            return self._merge(rag, (totals, np.empty(0, np.float32)), no_lists)
+            return self._records(rag.features["count"], total=rag.features["sum"]), no_lists
         if self.score in ("min", "max"):
-            return self._merge(rag, (np.empty((0, 2), np.int64), rag.features[self.score].copy()), no_lists)
+            return self._records(0, score=1.0 - rag.features[self.score].astype(np.float64)), no_lists
         if self.histogram_init == "max":
+            largest = rag.features["max"]
+            numbers = bins_of(largest, self.bins) if self.bins else (largest + np.float32(0)).view(np.int32)
             starts = np.arange(len(rag.edges) + 1)
-            ones = np.ones(len(rag.edges), np.int64)
-            return self._merge(rag, _no_extremes(ones), _lists(starts, bins_of(rag.features["max"], self.bins)))
+            return self._records(np.ones(len(rag.edges), np.int64)), _lists(starts, numbers.astype(np.int32))
         histograms = rag.features["histogram"]
         edge, number = np.nonzero(histograms)
         starts = np.searchsorted(edge, np.arange(len(rag.edges) + 1))
-        lists = _lists(starts, number.astype(np.uint16), histograms[edge, number].astype(np.int64))
-        return self._merge(rag, _no_extremes(histograms.sum(axis=1, dtype=np.int64)), lists)
+        lists = _lists(starts, number.astype(np.int32), histograms[edge, number].astype(np.int64))
+        return self._records(histograms.sum(axis=1, dtype=np.int64)), lists
 
-    def _merge(self, rag: RegionAdjacencyGraph, statistics: tuple, lists: tuple) -> MergeTree:
+    def _records(self, count, total=0, score=None) -> np.ndarray:
+        records = np.zeros(len(count if score is None else score), kernels.RECORD)
+        records["count"], records["sum"] = count, total
+        if score is not None:
+            records["score"] = score
+        return records
+
+    def _merge(self, rag: RegionAdjacencyGraph, records: np.ndarray, lists: tuple) -> MergeTree:
         """The tree, from arrays that are changed on the way."""
         if len(rag.edges) >= kernels.MAX_EDGES:
             rule = f"must have fewer than {kernels.MAX_EDGES} edges"
             raise InvalidInput(sentence("rag", rule, len(rag.edges), "agglomerate blocks of the volume"))
-        parameters = (MODES[self.score], statistics, lists, millionths(self.score, self.quantile), self.bins)
-        scores = np.empty(len(rag.edges))
-        kernels.score_edges(*parameters, scores)
-        order = np.argsort(scores, kind="stable").astype(np.int32)
-        merges, heights = kernels.merge_all(len(rag.node_ids), rag.edges, *parameters, scores, order)
+        levels = np.empty(0, np.float32) if self.bins else lists[2].view(np.float32)
+        parameters = (MODES[self.score], records, lists, levels, millionths(self.score, self.quantile), self.bins)
+        kernels.score_edges(*parameters)
+        nodes = len(rag.node_ids)
+        sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
+        blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
+        merges, heights = kernels.merge_all(nodes, rag.edges, *parameters, sizes, self.max_size or 0, blocked)
         return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
 
     def _check(self, rag: RegionAdjacencyGraph) -> None:
+        known = {*rag.features, *rag.node_features}
         for feature in self.features:
-            if feature not in rag.features:
-                known = ", ".join(rag.features) or "no features"
+            if feature not in known:
                 next_step = "build it with region_adjacency_graph"
-                raise InvalidInput(sentence("rag", f"must have the feature {feature!r}", known, next_step))
-        if "histogram" in self.features and rag.features["histogram"].shape[1:] != (self.bins,):
+                value = ", ".join(sorted(known)) or "no features"
+                raise InvalidInput(sentence("rag", f"must have the feature {feature!r}", value, next_step))
+        if "histogram" not in self.features:
+            return
+        if self.bins == 0:
+            next_step = "call agglomerate, or choose a number of bins"
+            raise InvalidInput(sentence("rag", "cannot give exact quantiles: it has histograms", next_step=next_step))
+        if rag.features["histogram"].shape[1:] != (self.bins,):
             shape = rag.features["histogram"].shape
             raise InvalidInput(sentence("histogram of rag", f"must have {self.bins} bins", f"of shape {shape}"))
 
 
 def _lists(starts: np.ndarray, numbers: np.ndarray, weights: np.ndarray | None = None) -> tuple:
     return kernels.lists_of_bins(starts, numbers, np.empty(0, np.int64) if weights is None else weights)
-
-
-def _no_extremes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.stack([counts, counts], axis=1), np.empty(0, np.float32)

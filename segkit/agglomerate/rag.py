@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate import _kernels
+from segkit.agglomerate import _kernels, _kernels_rag
 from segkit.agglomerate.scores import MAX_BINS
 from segkit.data import Affinities, Labels, RegionAdjacencyGraph, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
@@ -16,7 +18,10 @@ from segkit.errors import InvalidInput, InvalidParameter, sentence
 UNIT = _kernels.UNIT
 """Sums of affinities are integers, in units of 1 / UNIT = 2^-30."""
 
-FEATURES = ("count", "sum", "min", "max", "histogram")
+FEATURES = ("count", "sum", "min", "max", "histogram", "size")
+VOXELS_OF_SLAB = 2**21
+PIECES = 4
+"""Pieces a thread: few enough to cost nothing, enough to even out slow ones."""
 
 
 def region_adjacency_graph(
@@ -46,6 +51,7 @@ def region_adjacency_graph(
         - "min", "max": float32 (E,).
         - "histogram": how many fall into each of `bins` equal bins of 0..1, int32 (E, bins). It needs 4 * bins bytes
           an edge: 1 KiB for 256.
+        - "size": the voxels of each fragment, int64 (N,), among the node features.
     bins
         Number of bins of "histogram"; affinity a is in bin floor(a * bins), 1 in the last.
 
@@ -68,31 +74,33 @@ def region_adjacency_graph(
     for feature in features:
         if feature not in FEATURES:
             raise InvalidParameter(sentence("features", f"must be among {', '.join(FEATURES)}", repr(feature)))
-    contacts = _collect(affinities, fragments)
-    columns = {
-        "count": contacts.totals[:, 0],
-        "sum": contacts.totals[:, 1],
-        "min": contacts.extremes[:, 0],
-        "max": contacts.extremes[:, 1],
-    }
-    found = {name: columns[name][contacts.order] for name in features if name != "histogram"}
     if "histogram" in features:
-        found["histogram"] = _kernels.dense_histograms(*_sorted_bins(contacts, bins), bins)
-    return _graph(contacts, found)
+        _check_bins(bins, least=1)
+    wanted = Wanted("min" in features or "max" in features, "histogram" in features, "size" in features)
+    contacts = _collect(affinities, fragments, wanted, bins)
+    columns = dict(zip(("count", "sum", "min", "max"), (*contacts.totals, *contacts.extremes), strict=True))
+    found = {name: columns[name] for name in features if name in columns}
+    if "histogram" in features:
+        found["histogram"] = _kernels.dense_histograms(contacts.starts, contacts.numbers, bins)
+    node_features = {"size": contacts.sizes} if "size" in features else {}
+    return RegionAdjacencyGraph(contacts.node_ids, contacts.edges, found, node_features)
 
 
 def contact_bins(
-    affinities: Affinities, fragments: Labels, bins: int = 256
+    affinities: Affinities, fragments: Labels, bins: int = 256, *, sizes: bool = False
 ) -> tuple[RegionAdjacencyGraph, np.ndarray, np.ndarray]:
     """The graph with the feature "count", and its histograms in little memory: the bin of every affinity, sorted.
 
     The affinities of edge e lie in the bins numbers[starts[e] : starts[e + 1]]; starts is int64 (E + 1,), numbers
-    uint16. For `bins` (at most 65536), arguments and errors see :func:`region_adjacency_graph`. Fragments are many and
-    contacts small as a rule: 2 bytes an affinity are far less than `bins` counts an edge.
+    int32. For `bins` (at most 65536), arguments and errors see :func:`region_adjacency_graph`; with `bins` = 0 the
+    numbers are the affinities themselves: numbers.view(np.float32). With `sizes` the graph has the feature "size".
+    Fragments are many and contacts small as a rule: 4 bytes an affinity are far less than `bins` counts an edge.
     """
-    contacts = _collect(affinities, fragments)
-    graph = _graph(contacts, {"count": contacts.totals[contacts.order, 0]})
-    return graph, *_sorted_bins(contacts, bins)
+    _check_bins(bins, least=0)
+    contacts = _collect(affinities, fragments, Wanted(extremes=False, values=True, sizes=sizes), bins)
+    node_features = {"size": contacts.sizes} if sizes else {}
+    graph = RegionAdjacencyGraph(contacts.node_ids, contacts.edges, {"count": contacts.totals[0]}, node_features)
+    return graph, contacts.starts, contacts.numbers
 
 
 def mean_affinity(rag: RegionAdjacencyGraph) -> np.ndarray:
@@ -123,46 +131,120 @@ def number_nodes(fragments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ids, frozen(nodes)
 
 
+class Wanted(NamedTuple):
+    """What costs extra."""
+
+    extremes: bool
+    values: bool
+    sizes: bool
+
+
+class _Slab(NamedTuple):
+    """What a run of sections knows; nodes have numbers of its own."""
+
+    ids: np.ndarray
+    sizes: np.ndarray
+    edges: np.ndarray
+    values: np.ndarray
+    bad: int
+
+
 class _Contacts(NamedTuple):
-    """What one pass over the volume finds; edges are in the order of discovery, and `order` sorts them."""
+    """The whole volume; edges in lexicographic order. What was not wanted is empty."""
 
     node_ids: np.ndarray
-    nodes: np.ndarray
-    affinities: np.ndarray
-    neighborhood: np.ndarray
-    keys: np.ndarray
+    sizes: np.ndarray
+    edges: np.ndarray
     totals: np.ndarray
     extremes: np.ndarray
-    table: tuple[np.ndarray, np.ndarray]
-    order: np.ndarray
+    starts: np.ndarray
+    numbers: np.ndarray
 
 
-def _collect(affinities: Affinities, fragments: Labels) -> _Contacts:
+def _collect(affinities: Affinities, fragments: Labels, wanted: Wanted, bins: int) -> _Contacts:
     check_aligned(affinities=affinities, fragments=fragments)
-    node_ids, nodes = number_nodes(fragments.array)
+    ids = frozen(np.ascontiguousarray(fragments.array))
     values = frozen(np.ascontiguousarray(affinities.array))
-    *found, bad = _kernels.collect_edges(nodes, values, affinities.neighborhood)
-    if bad >= 0:
-        _refuse(affinities, bad)
-    return _Contacts(node_ids, nodes, values, affinities.neighborhood, *found, np.argsort(found[0]))
+    with ThreadPoolExecutor(_kernels_rag.thread_count()) as pool:
+
+        def look(first: int, last: int) -> _Slab:
+            return _look_at(ids, values, affinities.neighborhood, first, last, wanted)
+
+        slabs = list(pool.map(look, *zip(*_slabs(ids.shape, affinities.neighborhood), strict=True)))
+        bad = [slab.bad for slab in slabs if slab.bad >= 0]
+        if bad:
+            _refuse(affinities, min(bad))
+        return _unite(slabs, bins, wanted, pool)
 
 
-def _graph(contacts: _Contacts, features: dict[str, np.ndarray]) -> RegionAdjacencyGraph:
-    keys = contacts.keys[contacts.order]
-    edges = np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1) - 1
-    return RegionAdjacencyGraph(contacts.node_ids, edges, features)
+def _slabs(shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[int, int]]:
+    """First and last + 1 section of each slab: some for each thread, but not so thin that they overlap much."""
+    reach = int(np.abs(neighborhood[:, 0]).max())
+    sections = max(1, VOXELS_OF_SLAB // (shape[1] * shape[2]), 4 * reach)
+    sections = min(sections, max(-(-shape[0] // (2 * _kernels_rag.thread_count())), 2 * reach, 1))
+    return [(first, min(first + sections, shape[0])) for first in range(0, shape[0], sections)]
 
 
-def _sorted_bins(contacts: _Contacts, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    if not 1 <= bins <= MAX_BINS:
-        raise InvalidParameter(sentence("bins", f"must lie in 1..{MAX_BINS}", bins))
-    starts = np.concatenate([[0], np.cumsum(contacts.totals[contacts.order, 0])])
-    places = np.empty(len(contacts.order), np.int64)
-    places[contacts.order] = starts[:-1]
-    volume = contacts.nodes, contacts.affinities, contacts.neighborhood
-    numbers = _kernels.fill_bins(*volume, *contacts.table, places, starts[-1], bins)
-    _kernels.sort_parts(starts, numbers)
-    return starts, numbers
+def _look_at(ids, values, neighborhood, first: int, last: int, wanted: Wanted) -> _Slab:
+    """The slab of the sections first to last - 1; the neighbours of its voxels may lie before and behind it."""
+    before = max(0, first + min(0, int(neighborhood[:, 0].min())))
+    behind = min(len(ids), last + max(0, int(neighborhood[:, 0].max())))
+    own = first - before, last - before
+    found, nodes, sizes = _kernels_rag.number_slab(ids[before:behind], *own, wanted.sizes)
+    return _Slab(found, sizes, *_kernels_rag.collect_slab(nodes, values, neighborhood, before, *own, wanted.values))
+
+
+def _unite(slabs: list[_Slab], bins: int, wanted: Wanted, pool: ThreadPoolExecutor) -> _Contacts:
+    """Nodes in the order of their ids, and edges in the order of their nodes, each once."""
+    ids = np.concatenate([slab.ids for slab in slabs])
+    node_ids, ranks = _kernels_rag.rank_ids(ids, np.argsort(ids))
+    sizes = np.zeros(len(node_ids), np.int64)
+    if wanted.sizes:
+        np.add.at(sizes, ranks, np.concatenate([slab.sizes for slab in slabs]))
+    edges = np.empty(sum(len(slab.edges) for slab in slabs), _kernels_rag.EDGE)
+    names = np.split(ranks, np.cumsum([len(slab.ids) for slab in slabs])[:-1])
+    parts = np.split(edges, np.cumsum([len(slab.edges) for slab in slabs])[:-1])
+    list(pool.map(_kernels_rag.rename_edges, [slab.edges for slab in slabs], names, parts))
+    order, starts = _kernels_rag.bucket_edges(edges, len(node_ids))
+    cuts = _cuts(starts)
+    pieces = [starts[a : b + 1] for a, b in cuts]
+    counted = list(pool.map(lambda piece: _kernels_rag.sort_buckets(edges, order, piece), pieces))
+    ends = np.cumsum([(0, 0), *counted], axis=0)
+    pairs = np.empty((ends[-1, 0], 2), np.int64)
+    totals = np.empty((2, len(pairs)), np.int64)
+    extremes = np.empty((2, len(pairs) if wanted.extremes else 0), np.float32)
+
+    def unite(piece: np.ndarray, first: int, last: int) -> None:
+        part = order[piece[0] : piece[-1]]
+        _kernels_rag.unite_edges(edges, part, pairs[first:last], totals[:, first:last], extremes[:, first:last])
+
+    list(pool.map(unite, pieces, ends[:-1, 0], ends[1:, 0]))
+    numbers = np.empty(int(ends[-1, 1]) if wanted.values else 0, np.int32)
+    edge_starts = np.concatenate([[0], np.cumsum(totals[0])])
+    if wanted.values:
+        values = np.concatenate([slab.values for slab in slabs])
+        places = np.cumsum(edges["count"], dtype=np.int64) - edges["count"]
+
+        def gather(piece: np.ndarray, first: int, last: int) -> None:
+            spans = edge_starts[first : last + 1]
+            part = order[piece[0] : piece[-1]]
+            _kernels_rag.gather_numbers(edges, part, places, values, bins, spans, numbers[spans[0] : spans[-1]])
+
+        list(pool.map(gather, pieces, ends[:-1, 0], ends[1:, 0]))
+    return _Contacts(node_ids, sizes, pairs, totals, extremes, edge_starts, numbers)
+
+
+def _cuts(starts: np.ndarray) -> list[tuple[int, int]]:
+    """First and last + 1 bucket of pieces that hold about as many records each."""
+    pieces = PIECES * _kernels_rag.thread_count()
+    inner = np.searchsorted(starts, [starts[-1] * k // pieces for k in range(1, pieces)])
+    bounds = sorted({0, *(int(bucket) for bucket in inner), len(starts) - 1})
+    return list(pairwise(bounds))
+
+
+def _check_bins(bins: int, least: int) -> None:
+    if not least <= bins <= MAX_BINS:
+        raise InvalidParameter(sentence("bins", f"must lie in {least}..{MAX_BINS}", bins))
 
 
 def _refuse(affinities: Affinities, position: int) -> None:

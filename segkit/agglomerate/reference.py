@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate.scores import MILLION, Score, check_parameters, millionths
+from segkit.agglomerate.scores import MILLION, Score, check_constraints, check_parameters, millionths
 from segkit.data import Affinities, Labels, MergeTree, check_aligned, edge_slices
 from segkit.errors import InvalidInput, sentence
 from segkit.protocols import Agglomerator
@@ -40,10 +40,16 @@ class Reference(Agglomerator):
         false merges, fewer false splits).
     bins
         Quantiles are read from histograms with this many equal bins of 0..1, and the middle of the bin is taken, so
-        that a score is off by at most half a bin.
+        that a score is off by at most half a bin. 0: from the affinities themselves, exactly.
     histogram_init
         "all": every affinity counts. "max": each initial contact of two fragments counts as one affinity, its largest,
         as in waterz by default; that is no quantile of the affinities.
+    max_size
+        Two clusters that have more voxels than this together are not merged. None: any size.
+    mutex_above
+        Two fragments whose contact scores above this, 0..1, are never put into one cluster, nor are clusters that
+        hold such a pair: a contact keeps them apart as long as any part of it does ("cannot link" of A. Bailoni et
+        al. 2019, doi:10.48550/arXiv.1906.11713). Fragments without a contact are not kept apart. None: no such rule.
     """
 
     def __init__(
@@ -53,12 +59,17 @@ class Reference(Agglomerator):
         quantile: float = 0.5,
         bins: int = 256,
         histogram_init: Literal["all", "max"] = "all",
+        max_size: int | None = None,
+        mutex_above: float | None = None,
     ) -> None:
         check_parameters(score, quantile, bins, histogram_init)
+        check_constraints(max_size, mutex_above)
         self.score = score
         self.quantile = quantile
         self.bins = bins
         self.histogram_init = histogram_init
+        self.max_size = max_size
+        self.mutex_above = mutex_above
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """All merges, best first; see :class:`segkit.protocols.Agglomerator`."""
@@ -66,7 +77,8 @@ class Reference(Agglomerator):
         ids = fragments.ids()
         position = {int(fragment): k for k, fragment in enumerate(ids)}
         contacts = sorted(_contacts(affinities, fragments, position).items())
-        merges, scores = _merge(len(ids), contacts, self._statistic())
+        sizes = Counter(fragments.array.ravel().tolist())
+        merges, scores = self._merge([sizes[int(fragment)] for fragment in ids], contacts)
         return MergeTree.from_merges(ids, merges, scores)
 
     def _statistic(self) -> Statistic:
@@ -79,6 +91,8 @@ class Reference(Agglomerator):
 
     def _start_histogram(self, values: list[np.float32]) -> Counter:
         values = [max(values)] if self.histogram_init == "max" else values
+        if self.bins == 0:
+            return Counter(map(float, values))
         return Counter(min(int(value * np.float32(self.bins)), self.bins - 1) for value in values)
 
     def _score_histogram(self, histogram: Counter) -> float:
@@ -89,7 +103,59 @@ class Reference(Agglomerator):
             below += histogram[number]
             if below >= pivot:
                 break
-        return 1.0 - (number + 0.5) / self.bins
+        return 1.0 - (number + 0.5) / self.bins if self.bins else 1.0 - number
+
+    def _merge(self, sizes: list[int], contacts: list) -> tuple[list[tuple[int, int]], list[float]]:
+        """Merges (nodes of the tree) and scores. A contact goes by the number of its lowest edge; they are sorted.
+
+        The heap holds (score, number); an entry is out of date if the contact of that number has another score by now.
+        """
+        statistic, leaves, sizes = self._statistic(), len(sizes), dict(enumerate(sizes))
+        state = {number: statistic.start(values) for number, (_, values) in enumerate(contacts)}
+        score = {number: statistic.score(kept) for number, kept in state.items()}
+        apart = {number for number, value in score.items() if self._keeps_apart(value)}
+        neighbours: dict[int, dict[int, int]] = {node: {} for node in range(leaves)}
+        ends = {}
+        for number, ((u, v), _) in enumerate(contacts):
+            neighbours[u][v] = neighbours[v][u] = number
+            ends[number] = (u, v)
+        heap = [(value, number) for number, value in score.items()]
+        heapq.heapify(heap)
+        merges, scores = [], []
+        while heap:
+            value, number = heapq.heappop(heap)
+            if score.get(number) != value:
+                continue
+            u, v = ends[number]
+            if number in apart or (self.max_size is not None and sizes[u] + sizes[v] > self.max_size):
+                continue
+            merged = leaves + len(merges)
+            merges.append((u, v))
+            scores.append(value)
+            del score[number]
+            del neighbours[u][v], neighbours[v][u]
+            neighbours[merged] = {}
+            sizes[merged] = sizes[u] + sizes[v]
+            for other in neighbours[u].keys() | neighbours[v].keys():
+                numbers = [neighbours[node][other] for node in (u, v) if other in neighbours[node]]
+                kept = min(numbers)
+                if len(numbers) == 2:
+                    lost = max(numbers)
+                    state[kept] = statistic.unite(state[kept], state.pop(lost))
+                    del score[lost]
+                    if lost in apart:
+                        apart.add(kept)
+                    score[kept] = statistic.score(state[kept])
+                    heapq.heappush(heap, (score[kept], kept))
+                for node in (u, v):
+                    neighbours[other].pop(node, None)
+                neighbours[merged][other] = neighbours[other][merged] = kept
+                ends[kept] = (merged, other)
+            del neighbours[u], neighbours[v]
+        return merges, scores
+
+    def _keeps_apart(self, score: float) -> bool:
+        return self.mutex_above is not None and score > self.mutex_above
 
 
 def _start_mean(values: list[np.float32]) -> tuple[int, int]:
@@ -121,46 +187,3 @@ def _affinity_edges(affinities: Affinities, fragments: Labels) -> Iterator[tuple
         source, target = edge_slices(fragments.shape, offset)
         ends = fragments.array[source].ravel().tolist(), fragments.array[target].ravel().tolist()
         yield from zip(*ends, values[source].ravel(), strict=True)
-
-
-def _merge(leaves: int, contacts: list, statistic: Statistic) -> tuple[list[tuple[int, int]], list[float]]:
-    """Merges (nodes of the tree) and scores. A contact goes by the number of its lowest edge, `contacts` being sorted.
-
-    The heap holds (score, number); an entry is out of date if the contact of that number has another score by now.
-    """
-    state = {number: statistic.start(values) for number, (_, values) in enumerate(contacts)}
-    score = {number: statistic.score(kept) for number, kept in state.items()}
-    neighbours: dict[int, dict[int, int]] = {node: {} for node in range(leaves)}
-    ends = {}
-    for number, ((u, v), _) in enumerate(contacts):
-        neighbours[u][v] = neighbours[v][u] = number
-        ends[number] = (u, v)
-    heap = [(value, number) for number, value in score.items()]
-    heapq.heapify(heap)
-    merges, scores = [], []
-    while heap:
-        value, number = heapq.heappop(heap)
-        if score.get(number) != value:
-            continue
-        u, v = ends[number]
-        merged = leaves + len(merges)
-        merges.append((u, v))
-        scores.append(value)
-        del score[number]
-        del neighbours[u][v], neighbours[v][u]
-        neighbours[merged] = {}
-        for other in neighbours[u].keys() | neighbours[v].keys():
-            numbers = [neighbours[node][other] for node in (u, v) if other in neighbours[node]]
-            kept = min(numbers)
-            if len(numbers) == 2:
-                lost = max(numbers)
-                state[kept] = statistic.unite(state[kept], state.pop(lost))
-                del score[lost]
-                score[kept] = statistic.score(state[kept])
-                heapq.heappush(heap, (score[kept], kept))
-            for node in (u, v):
-                neighbours[other].pop(node, None)
-            neighbours[merged][other] = neighbours[other][merged] = kept
-            ends[kept] = (merged, other)
-        del neighbours[u], neighbours[v]
-    return merges, scores

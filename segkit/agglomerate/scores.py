@@ -19,10 +19,19 @@ def check_parameters(score: str, quantile: float, bins: int, histogram_init: str
     if not 0 <= quantile <= 1:
         next_step = "give it as a fraction, 0.5 for the median"
         raise InvalidParameter(sentence("quantile", "must lie in 0..1", quantile, next_step))
-    if not 1 <= bins <= MAX_BINS:
-        raise InvalidParameter(sentence("bins", f"must lie in 1..{MAX_BINS}", bins))
+    if not 0 <= bins <= MAX_BINS:
+        next_step = "0 stands for exact quantiles"
+        raise InvalidParameter(sentence("bins", f"must lie in 0..{MAX_BINS}", bins, next_step))
     if histogram_init not in ("all", "max"):
         raise InvalidParameter(sentence("histogram_init", "must be 'all' or 'max'", repr(histogram_init)))
+
+
+def check_constraints(max_size: int | None, mutex_above: float | None) -> None:
+    """Raise InvalidParameter for values out of range."""
+    if max_size is not None and max_size < 1:
+        raise InvalidParameter(sentence("max_size", "must be a positive number of voxels", max_size))
+    if mutex_above is not None and not 0 <= mutex_above <= 1:
+        raise InvalidParameter(sentence("mutex_above", "must be a score, 0..1", mutex_above))
 
 
 def millionths(score: str, quantile: float) -> int:

@@ -24,6 +24,8 @@ class RegionAdjacencyGraph:
     """Positions in `node_ids`, int64 (E, 2), u < v, unique, in lexicographic order."""
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Statistics of the contacts, by name, each of length E along its first axis."""
+    node_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Statistics of the fragments, by name, each of length N along its first axis: "size" in voxels, say."""
 
     def __post_init__(self) -> None:
         node_ids = frozen(self.node_ids, np.uint64)
@@ -34,16 +36,12 @@ class RegionAdjacencyGraph:
             raise InvalidInput(sentence("node_ids", "must have one dimension", node_ids.ndim))
         if edges.ndim != 2 or edges.shape[1] != 2:
             raise InvalidInput(sentence("edges", "must have the shape (E, 2)", edges.shape))
-        features = {}
-        for name, values in self.features.items():
-            values = frozen(values)
-            if values.ndim == 0 or len(values) != len(edges):
-                rule = f"must have one row an edge, {len(edges)}"
-                raise InvalidInput(sentence(f"feature {name!r}", rule, f"the shape {values.shape}"))
-            features[name] = values
+        features = _columns(self.features, len(edges), "an edge")
+        node_features = _columns(self.node_features, len(node_ids), "a node")
         object.__setattr__(self, "node_ids", node_ids)
         object.__setattr__(self, "edges", edges)
         object.__setattr__(self, "features", MappingProxyType(features))
+        object.__setattr__(self, "node_features", MappingProxyType(node_features))
 
     def edge_ids(self) -> np.ndarray:
         """The fragment ids at both ends of each edge, uint64 (E, 2)."""
@@ -60,6 +58,17 @@ class RegionAdjacencyGraph:
             raise InvalidInput(sentence("edges", f"must be pairs u < v of positions in 0..{len(self.node_ids) - 1}"))
         if ((u[1:] < u[:-1]) | ((u[1:] == u[:-1]) & (v[1:] <= v[:-1]))).any():
             raise InvalidInput(sentence("edges", "must be unique and in lexicographic order"))
+
+
+def _columns(features: Mapping[str, np.ndarray], rows: int, what: str) -> dict[str, np.ndarray]:
+    columns = {}
+    for name, values in features.items():
+        values = frozen(values)
+        if values.ndim == 0 or len(values) != rows:
+            rule = f"must have one row {what}, {rows}"
+            raise InvalidInput(sentence(f"feature {name!r}", rule, f"the shape {values.shape}"))
+        columns[name] = values
+    return columns
 
 
 def frozen(values, dtype=None) -> np.ndarray:

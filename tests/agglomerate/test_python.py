@@ -21,6 +21,14 @@ PARAMETERS = [
     {"score": "quantile", "quantile": 0.0},
     {"score": "quantile", "quantile": 1.0},
 ]
+MORE = [
+    {"score": "median", "bins": 0},
+    {"score": "quantile", "quantile": 0.85, "histogram_init": "max", "bins": 0},
+    {"max_size": 30},
+    {"mutex_above": 0.8},
+    {"score": "median", "max_size": 20, "mutex_above": 0.9},
+]
+"""Exact quantiles and constraints."""
 
 
 def volume(seed, shape, fragments, levels, neighborhood=NEAREST):
@@ -46,7 +54,7 @@ def assert_same_tree(one, other):
     fragments=st.sampled_from([3, 20, 200]),
     levels=st.sampled_from([0, 1, 4, 255]),
     neighborhood=st.sampled_from([NEAREST, LONG]),
-    parameters=st.sampled_from(PARAMETERS),
+    parameters=st.sampled_from([*PARAMETERS, *MORE]),
 )
 @example(0, (1, 1, 1), 3, 0, NEAREST, PARAMETERS[0])
 def test_equals_the_reference(seed, shape, fragments, levels, neighborhood, parameters):
@@ -56,7 +64,7 @@ def test_equals_the_reference(seed, shape, fragments, levels, neighborhood, para
     assert_same_tree(tree, Reference(**parameters).agglomerate(*data))
 
 
-@pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
+@pytest.mark.parametrize("parameters", [*PARAMETERS, *MORE], ids=str)
 @pytest.mark.parametrize("levels", [0, 2])
 def test_equals_the_reference_on_thousands_of_edges(parameters, levels):
     data = volume(5, (12, 14, 16), 1500, levels)
@@ -80,7 +88,7 @@ def test_a_hub_that_touches_everything():
     ids[0, :, 1] = np.arange(size, 0, -1) + 1
     values = np.random.default_rng(3).random((2, 1, size, 2))
     data = Affinities.convert(values, [(0, -1, 0), (0, 0, -1)]), Labels.convert(ids, Grid())
-    for parameters in PARAMETERS[:4]:
+    for parameters in [*PARAMETERS[:4], *MORE]:
         assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
 
 
@@ -157,6 +165,37 @@ def test_a_graph_without_the_statistics_is_refused():
         Python(score="median").cluster(region_adjacency_graph(*data, ("histogram",), bins=16))
 
 
+def test_constraints_are_kept():
+    affinities, fragments = volume(12, (6, 7, 8), 60, 0)
+    sizes = np.bincount(fragments.array.ravel().astype(np.int64), minlength=61)
+    tree = Python(max_size=40).agglomerate(affinities, fragments)
+    segments = tree.cut(2)
+    assert max(sizes[tree.leaf_ids[segments == s].astype(np.int64)].sum() for s in np.unique(segments)) <= 40
+    rag = region_adjacency_graph(affinities, fragments)
+    segments = Python(mutex_above=0.7).cluster(rag).cut(2)
+    apart = 1 - rag.features["sum"] / 2**30 / rag.features["count"] > 0.7
+    assert apart.any()
+    assert (segments[rag.edges[apart, 0]] != segments[rag.edges[apart, 1]]).all()
+    assert len(np.unique(segments)) > len(np.unique(Python().cluster(rag).cut(2)))
+
+
+def test_exact_quantiles_hand_worked():
+    # the contact of 1 and 2 has the affinities 0.125, 0.3, 0.9
+    affinities = Affinities.convert([[[[0, 0.125, 0.9, 0.3]]]], [(0, 0, -1)])
+    fragments = Labels.convert([[[1, 2, 1, 2]]], Grid())
+    tree = Python(score="median", bins=0).agglomerate(affinities, fragments)
+    assert tree.altitudes.tolist() == [1 - float(np.float32(0.3))]
+
+
 def test_bad_parameters_are_refused():
     with pytest.raises(InvalidParameter, match="quantile"):
         Python(score="quantile", quantile=-0.1)
+    with pytest.raises(InvalidParameter, match="max_size"):
+        Python(max_size=0)
+    with pytest.raises(InvalidParameter, match="mutex_above"):
+        Python(mutex_above=1.5)
+    rag = region_adjacency_graph(*volume(11, (3, 3, 3), 9, 4), ("histogram",))
+    with pytest.raises(InvalidInput, match="exact quantiles"):
+        Python(score="median", bins=0).cluster(rag)
+    with pytest.raises(InvalidInput, match="'size'"):
+        Python(max_size=9).cluster(region_adjacency_graph(*volume(11, (3, 3, 3), 9, 4)))

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels
-from segkit.agglomerate.rag import UNIT, mean_affinity, region_adjacency_graph
+from segkit.agglomerate.rag import UNIT, contact_bins, mean_affinity, region_adjacency_graph
 from segkit.errors import InvalidInput, InvalidParameter, InvalidShape
 
 EVERYTHING = ("count", "sum", "min", "max", "histogram")
@@ -93,6 +93,41 @@ def test_many_edges_outgrow_the_first_table():
     np.testing.assert_array_equal(rag.edge_ids(), np.unique(np.concatenate(pairs, axis=1).T, axis=0))
     assert (rag.features["count"] == 1).all()
     assert (rag.features["sum"] == UNIT // 2).all()
+
+
+@pytest.mark.parametrize("neighborhood", NEIGHBORHOODS, ids=len)
+def test_slabs_and_threads_do_not_matter(neighborhood, monkeypatch):
+    import numba
+
+    from segkit.agglomerate import rag as module
+
+    rng = np.random.default_rng(4)
+    values = rng.random((len(neighborhood), 11, 6, 7), np.float32)
+    affinities = Affinities.convert(values, neighborhood)
+    fragments = Labels.convert(rng.integers(0, 40, (11, 6, 7)) << 50, Grid())
+    features = (*EVERYTHING, "size")
+    results = []
+    before = numba.get_num_threads()
+    for threads, voxels in [(1, 2**21), (1, 1), (before, 1), (before, 2**21)]:
+        numba.set_num_threads(threads)
+        monkeypatch.setattr(module, "VOXELS_OF_SLAB", voxels)
+        results.append(region_adjacency_graph(affinities, fragments, features))
+    for rag in results[1:]:
+        np.testing.assert_array_equal(rag.edges, results[0].edges)
+        np.testing.assert_array_equal(rag.node_features["size"], results[0].node_features["size"])
+        for feature in EVERYTHING:
+            np.testing.assert_array_equal(rag.features[feature], results[0].features[feature])
+    counts = [np.count_nonzero(fragments.array == i) for i in results[0].node_ids]
+    np.testing.assert_array_equal(results[0].node_features["size"], counts)
+
+
+def test_affinities_of_each_contact_on_request():
+    affinities = Affinities.convert(np.random.default_rng(6).random((3, 5, 6, 7), np.float32))
+    fragments = Labels.convert(np.random.default_rng(7).integers(0, 9, (5, 6, 7)), Grid())
+    rag, starts, numbers = contact_bins(affinities, fragments, 0)
+    expected = contacts(affinities, fragments)
+    for e, pair in enumerate(rag.edge_ids().tolist()):
+        assert numbers[starts[e] : starts[e + 1]].view(np.float32).tolist() == sorted(expected[tuple(pair)])
 
 
 def test_sums_of_blocks_add_up_exactly():

@@ -120,7 +120,9 @@ def test_components_stay_apart_and_background_joins_nothing():
         ({"score": "average"}, "score"),
         ({"quantile": 50}, "quantile"),
         ({"quantile": float("nan")}, "quantile"),
-        ({"bins": 0}, "bins"),
+        ({"bins": -1}, "bins"),
+        ({"max_size": 0}, "max_size"),
+        ({"mutex_above": -0.5}, "mutex_above"),
         ({"histogram_init": "min"}, "histogram_init"),
     ],
 )

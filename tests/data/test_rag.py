@@ -67,3 +67,11 @@ def test_graphs_that_are_none(nodes, edges, message):
 def test_shapes_and_dtypes(arguments, message):
     with pytest.raises(InvalidInput, match=message):
         RegionAdjacencyGraph(*arguments)
+
+
+def test_statistics_of_nodes():
+    rag = RegionAdjacencyGraph([3, 8], [[0, 1]], node_features={"size": np.array([5, 6])})
+    assert rag.node_features["size"].tolist() == [5, 6]
+    assert RegionAdjacencyGraph([3, 8], [[0, 1]]).node_features == {}
+    with pytest.raises(InvalidInput, match="one row a node, 2"):
+        RegionAdjacencyGraph([3, 8], [[0, 1]], node_features={"size": np.array([5])})
