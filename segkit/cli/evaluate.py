@@ -1,36 +1,129 @@
-"""segkit evaluate: segmentation and truth -> scores."""
+"""segkit evaluate: segmentation and truth -> scores; merge tree and truth -> scores at all thresholds."""
+
+from dataclasses import asdict
 
 import click
 
 from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, json_option, set_option
+from segkit.errors import InvalidParameter, sentence
+
+ROWS = 10
+"""Thresholds in the table of a sweep, if none are given."""
 
 
 @click.command("evaluate", cls=Verb)
 @click.argument("segmentation")
 @click.argument("truth")
-@click.option("--metric", "metrics", multiple=True, default=["cremi"], show_default=True, help="Repeatable.")
+@click.option("--metric", "metrics", multiple=True, help="Repeatable.  [default: cremi]")
 @click.option("--per-section", is_flag=True, help="Score every section on its own, and average.")
 @click.option(
     "--border", type=float, help="Ignore voxels this near (nm, in the section) to a true boundary; CREMI: 25."
 )
+@click.option("--worst", type=click.IntRange(min=1), metavar="N", help="Also show the N worst splits and merges.")
+@click.option("--sweep", "sweeps", is_flag=True, help="Score the merge tree SEGMENTATION at all thresholds.")
+@click.option("--threshold", "thresholds", type=float, multiple=True, help="A row of the sweep's table; repeatable.")
+@click.option("--fragments", metavar="ADDRESS", help="Of the sweep; those in the file of the tree if not given.")
 @set_option
 @json_option
-def command(segmentation, truth, metrics, per_section, border, assignments, as_json) -> dict:
-    """Score SEGMENTATION against TRUTH.
+def command(segmentation, truth, metrics, assignments, as_json, sweeps, **options) -> dict:
+    """Score SEGMENTATION against TRUTH, or with --sweep a merge tree at all its thresholds.
 
     voi_split and voi_merge are in bits; rand_index = 1 - adapted_rand_error; cremi_score = sqrt((voi_split +
-    voi_merge) * adapted_rand_error), smaller is better.
+    voi_merge) * adapted_rand_error), smaller is better. A sweep shows the fragments, the threshold of the best CREMI
+    score, and the oracle, which merges every fragment into the object that it overlaps most.
     """
+    _check(metrics, sweeps, options)
+    parameters = component_parameters(assignments, border=options["border"])
+    if sweeps:
+        return _sweep(segmentation, truth, parameters, options["fragments"], options["thresholds"], as_json)
+    return _score(segmentation, truth, parameters, metrics or ("cremi",), options, as_json)
+
+
+def _check(metrics: tuple[str, ...], sweeps: bool, options: dict) -> None:
+    """Refuse options that the other way of evaluating knows."""
+    for name in ("thresholds", "fragments") if not sweeps else ("per_section", "worst"):
+        if options[name]:
+            rule = "needs --sweep and a merge tree" if not sweeps else "needs a segmentation, not --sweep"
+            next_step = "add --sweep" if not sweeps else "cut the tree by 'segkit segment' at the best threshold first"
+            option = "threshold" if name == "thresholds" else name.replace("_", "-")
+            raise InvalidParameter(sentence(f"--{option}", rule, next_step=next_step))
+    if sweeps and set(metrics) - {"cremi"}:
+        rule, next_step = "must be cremi with --sweep", "its scores are those of rand and voi too"
+        raise InvalidParameter(sentence("--metric", rule, ", ".join(metrics), next_step))
+
+
+def _score(segmentation, truth, parameters, metrics, options, as_json) -> dict:
     from segkit import io
     from segkit.evaluate import evaluate
     from segkit.registry import load
 
-    parameters = component_parameters(assignments, border=border)
     chosen = {name: load("metrics", name, **parameters) for name in metrics}
-    labels = io.read_labels(segmentation, role="segmentation")
-    scores = evaluate(labels, io.read_labels(truth, role="truth"), chosen, per_section=per_section)
+    labels, objects = io.read_labels(segmentation, role="segmentation"), io.read_labels(truth, role="truth")
+    scores = dict(evaluate(labels, objects, chosen, per_section=options["per_section"]))
+    mistakes = _worst(labels, objects, options["worst"], parameters) if options["worst"] else {}
     if as_json:
-        echo_json(scores)
-    else:
-        echo_table(f"{segmentation} against {truth}", [scores])
-    return dict(scores)
+        echo_json(scores | mistakes)
+        return scores
+    echo_table(f"{segmentation} against {truth}", [scores])
+    for name, rows in mistakes.items():
+        echo_table(name.replace("_", " "), [_mistake_row(row) for row in rows])
+    return scores
+
+
+def _worst(labels, objects, count: int, parameters: dict) -> dict[str, list[dict]]:
+    from segkit.evaluate import worst
+
+    splits, merges = worst(labels, objects, count=count, **_counting(parameters))
+    return {
+        "worst_splits": [_record(m, "object") for m in splits],
+        "worst_merges": [_record(m, "segment") for m in merges],
+    }
+
+
+def _record(mistake, what: str) -> dict:
+    values = asdict(mistake)
+    parts = [{"id": part, "voxels": voxels} for part, voxels in mistake.parts]
+    return {what: values.pop("id")} | values | {"parts": parts}
+
+
+def _mistake_row(record: dict) -> dict[str, object]:
+    parts = " + ".join(f"{part['id']} ({part['voxels']})" for part in record["parts"])
+    places = {name: ", ".join(f"{value:g}" for value in record[name]) for name in ("voxel", "position")}
+    return record | {"parts": parts} | places
+
+
+def _sweep(tree, truth, parameters, fragments, thresholds, as_json) -> dict:
+    from segkit import io
+    from segkit.evaluate import sweep
+
+    options = _counting(parameters)
+    labels = io.read_labels(fragments or io.parse_address(tree).path, role="fragments")
+    found = sweep(io.read_merge_tree(tree), labels, io.read_labels(truth, role="truth"), **options)
+    rows = found.at(thresholds or _spread(found.thresholds))
+    result = {"fragments": found.fragments, "best": found.best(), "oracle": found.oracle, "thresholds": rows}
+    if as_json:
+        echo_json(result)
+        return found.best()
+    bounds = ("fragments", "best", "oracle")
+    echo_table(f"{tree} against {truth}", [_titled(name, result[name]) for name in bounds])
+    echo_table("at a threshold", rows)
+    return found.best()
+
+
+def _titled(name: str, scores: dict[str, float]) -> dict[str, object]:
+    threshold = f"{scores['threshold']:.17g}" if "threshold" in scores else ""
+    return {"what": name, "threshold": threshold} | {key: scores[key] for key in scores if key != "threshold"}
+
+
+def _spread(thresholds) -> list[float]:
+    """Round thresholds between the lowest and the highest."""
+    low, high = float(thresholds[0]), float(thresholds[-1])
+    return sorted({round(low + (high - low) * k / ROWS, 3) for k in range(1, ROWS + 1)})
+
+
+def _counting(parameters: dict) -> dict[str, object]:
+    """What counts, checked as the parameters of the metric `cremi`."""
+    from segkit.registry import load
+
+    metric = load("metrics", "cremi", **parameters)
+    return {"ignore_background": metric.ignore_background, "border": metric.border}

@@ -1,15 +1,18 @@
 """The contingency table: how many voxels each segment shares with each object."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, InvalidParameter, sentence
-from segkit.evaluate._kernels import count_pairs
+from segkit.evaluate._kernels import count_pairs, slabs, tabulate
 from segkit.evaluate.border import near_boundary
+from segkit.timing import phase
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +30,27 @@ class Contingency:
     counts: np.ndarray
     """Voxels, int64 (N,), positive."""
 
-    @property
+    @cached_property
     def total(self) -> int:
         """The number of voxels that count."""
         return int(self.counts.sum())
 
-    @property
+    @cached_property
+    def row_starts(self) -> np.ndarray:
+        """Entries row_starts[s] to row_starts[s + 1] belong to segment s, int64 (S + 1,)."""
+        return np.searchsorted(self.rows, np.arange(len(self.segments) + 1))
+
+    @cached_property
     def segment_sizes(self) -> np.ndarray:
         """Counted voxels of each segment, int64 (S,)."""
-        return _sums(self.rows, self.counts, len(self.segments))
+        return np.add.reduceat(self.counts, self.row_starts[:-1])
 
-    @property
+    @cached_property
     def object_sizes(self) -> np.ndarray:
         """Counted voxels of each object, int64 (T,)."""
-        return _sums(self.cols, self.counts, len(self.objects))
+        sizes = np.zeros(len(self.objects), np.int64)
+        np.add.at(sizes, self.cols, self.counts)  # np.bincount would sum in float64
+        return sizes
 
     def merged(self, ids: np.ndarray) -> "Contingency":
         """The table after `segments[k]` was renamed to `ids[k]`, uint64 (S,); equal ids are one segment.
@@ -50,7 +60,7 @@ class Contingency:
         >>> contingency(labels, labels).merged(np.array([1, 1, 3], np.uint64)).counts.tolist()
         [1, 1, 2]
         """
-        return _table(np.asarray(ids, np.uint64)[self.rows], self.objects[self.cols], self.counts)
+        return Contingency(*tabulate(np.asarray(ids, np.uint64)[self.rows], self.objects[self.cols], self.counts))
 
 
 def contingency(
@@ -68,15 +78,13 @@ def contingency(
     ([1, 7], [5], [1, 1])
     """
     check_aligned(segmentation=segmentation, truth=truth)
-    ignored = near_boundary(truth, check_border(border)) if border else np.zeros(0, bool)
-    lowest = np.uint64(1 if ignore_background else 0)
-    segments, objects, counts = count_pairs(
-        _flat(segmentation.array), _flat(truth.array), ignored.reshape(-1), lowest, FIRST_OUTSIDE
-    )
-    if len(counts) == 0:
+    with phase("counting"):
+        ignored = near_boundary(truth, check_border(border)) if border else np.zeros(0, bool)
+        table = _count(segmentation.array, truth.array, ignored.reshape(-1), np.uint64(1 if ignore_background else 0))
+    if len(table.counts) == 0:
         next_step = f"lower the border of {border:g}" if border else "check that it is the annotation of this region"
         raise InvalidInput(sentence("truth", "must hold a voxel that counts", next_step=next_step))
-    return _table(segments, objects, counts)
+    return table
 
 
 def check_border(border: float) -> float:
@@ -97,19 +105,19 @@ def sum_of_squares(counts: np.ndarray) -> int:
     return int(small @ small) + sum(count * count for count in counts[large].tolist())
 
 
-def _table(segments: np.ndarray, objects: np.ndarray, counts: np.ndarray) -> Contingency:
-    """The sorted table of entries in any order; equal pairs are summed."""
-    segments, rows = np.unique(segments, return_inverse=True)
-    objects, cols = np.unique(objects, return_inverse=True)
-    keys, entries = np.unique(rows * len(objects) + cols, return_inverse=True)
-    rows, cols = np.divmod(keys, len(objects))
-    return Contingency(segments, objects, rows, cols, _sums(entries, counts, len(keys)))
+def _count(segmentation: np.ndarray, truth: np.ndarray, ignored: np.ndarray, lowest: np.uint64) -> Contingency:
+    """Every thread counts a slab; sorting their entries sums what they share, so that slabs leave no trace."""
+    pair = _flat(segmentation), _flat(truth)
+    shares = slabs(truth.size)
 
+    def count(share: tuple[int, int]) -> tuple[np.ndarray, ...]:
+        return count_pairs(*pair, ignored, lowest, FIRST_OUTSIDE, *share)
 
-def _sums(positions: np.ndarray, counts: np.ndarray, length: int) -> np.ndarray:
-    sums = np.zeros(length, np.int64)  # np.bincount would sum in float64, inexact from 2^53 on
-    np.add.at(sums, positions, counts)
-    return sums
+    if len(shares) == 1:  # to start a thread takes longer than to count a small volume
+        return Contingency(*tabulate(*count(shares[0])))
+    with ThreadPoolExecutor(len(shares)) as pool:
+        entries = [np.concatenate(parts) for parts in zip(*pool.map(count, shares), strict=True)]
+    return Contingency(*tabulate(*entries))
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 import math
 
-from segkit.data import Labels
-from segkit.evaluate.contingency import Contingency, check_border, contingency
+from segkit.evaluate.contingency import Contingency
+from segkit.evaluate.counting import CountingMetric
 from segkit.evaluate.rand import rand_scores
 from segkit.evaluate.voi import voi_scores
-from segkit.protocols import Metric
 
 
-class Cremi(Metric):
+class Cremi(CountingMetric):
     """CREMI score (https://cremi.org/metrics) with all that goes into it; 0 is perfect.
 
     cremi_score = sqrt((voi_split + voi_merge) * adapted_rand_error), the geometric mean of the variation of
@@ -24,17 +23,9 @@ class Cremi(Metric):
         Voxels within this distance (nm, in the section plane) of a boundary of the truth do not count; CREMI: 25.
     """
 
-    def __init__(self, *, ignore_background: bool = True, border: float = 0.0) -> None:
-        self.ignore_background = ignore_background
-        self.border = check_border(border)
-
-    def score(self, segmentation: Labels, truth: Labels) -> dict[str, float]:
-        """rand_index, adapted_rand_error, voi_split, voi_merge and cremi_score; one pass over the voxels.
-
-        Raises InvalidInput unless both are aligned and some voxel counts.
-        """
-        options = {"ignore_background": self.ignore_background, "border": self.border}
-        return cremi_scores(contingency(segmentation, truth, **options))
+    def of(self, table: Contingency) -> dict[str, float]:
+        """rand_index, adapted_rand_error, voi_split, voi_merge and cremi_score."""
+        return cremi_scores(table)
 
 
 def cremi_scores(table: Contingency) -> dict[str, float]:

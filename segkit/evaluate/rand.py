@@ -1,11 +1,10 @@
 """The adapted Rand error."""
 
-from segkit.data import Labels
-from segkit.evaluate.contingency import Contingency, check_border, contingency, sum_of_squares
-from segkit.protocols import Metric
+from segkit.evaluate.contingency import Contingency, sum_of_squares
+from segkit.evaluate.counting import CountingMetric
 
 
-class Rand(Metric):
+class Rand(CountingMetric):
     """Rand F-score and adapted Rand error, as in SNEMI3D and CREMI.
 
     Of all ordered pairs of counted voxels (a voxel and itself are one), P lie in one segment and in one object, S in
@@ -22,26 +21,27 @@ class Rand(Metric):
         Voxels within this distance (nm, in the section plane) of a boundary of the truth do not count; CREMI: 25.
     """
 
-    def __init__(self, *, ignore_background: bool = True, border: float = 0.0) -> None:
-        self.ignore_background = ignore_background
-        self.border = check_border(border)
+    def of(self, table: Contingency) -> dict[str, float]:
+        """rand_index and adapted_rand_error.
 
-    def score(self, segmentation: Labels, truth: Labels) -> dict[str, float]:
-        """rand_index and adapted_rand_error. Raises InvalidInput unless both are aligned and some voxel counts.
-
-        >>> from segkit import Grid
+        >>> from segkit import Grid, Labels
         >>> halves, whole = (Labels.convert([[ids]], Grid()) for ids in ([1, 1, 2, 2], [5, 5, 5, 5]))
         >>> Rand().score(halves, whole)  # P = 8, S = 8, T = 16
         {'rand_index': 0.6666666666666666, 'adapted_rand_error': 0.3333333333333333}
         """
-        options = {"ignore_background": self.ignore_background, "border": self.border}
-        return rand_scores(contingency(segmentation, truth, **options))
+        return rand_scores(table)
 
 
 def rand_scores(table: Contingency) -> dict[str, float]:
     """rand_index and adapted_rand_error of a contingency table, rounded once."""
-    sizes = table.segment_sizes
-    unsegmented = int(sizes[table.segments == 0].sum())  # each of these voxels pairs with itself alone
-    both = sum_of_squares(table.counts[table.segments[table.rows] != 0]) + unsegmented
-    either = sum_of_squares(sizes[table.segments != 0]) + unsegmented + sum_of_squares(table.object_sizes)
+    both, segment, object_ = pair_counts(table)
+    either = segment + object_
     return {"rand_index": 2 * both / either, "adapted_rand_error": (either - 2 * both) / either}
+
+
+def pair_counts(table: Contingency) -> tuple[int, int, int]:
+    """P, S and T, exact: pairs of voxels in one segment and one object, in one segment, in one object."""
+    segmented = table.segments != 0
+    unsegmented = int(table.segment_sizes[~segmented].sum())  # each of these voxels pairs with itself alone
+    both = sum_of_squares(table.counts[segmented[table.rows]]) + unsegmented
+    return both, sum_of_squares(table.segment_sizes[segmented]) + unsegmented, sum_of_squares(table.object_sizes)

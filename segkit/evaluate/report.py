@@ -5,14 +5,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from segkit.data import Labels, check_aligned
+from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, sentence
+from segkit.evaluate.contingency import Contingency
+from segkit.evaluate.counting import CountingMetric
 from segkit.protocols import Metric
+from segkit.timing import phase
 
 
 def evaluate(
     segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], per_section: bool = False
 ) -> dict[str, float]:
-    """The scores of all `metrics` (by name), in their order, in one dictionary.
+    """The scores of all `metrics` (by name), in their order, in one dictionary; metrics of one table share it.
 
     With `per_section` each section is scored on its own, with the ids it has (two pieces of one neuron in a section
     are one object), and every score is the plain mean over the sections in which the truth holds an object; mind that
@@ -25,14 +29,19 @@ def evaluate(
     {'voi_split': 0.0, 'voi_merge': 0.0}
     """
     check_aligned(segmentation=segmentation, truth=truth)
-    sections = np.flatnonzero(((truth.array != 0) & truth.inside).any(axis=(1, 2)))
-    if len(sections) == 0:
+    sections = (z for z, section in enumerate(truth.array) if _has_object(section))
+    first = next(sections, None)
+    if first is None:
         rule = "must hold at least one object"
         raise InvalidInput(sentence("truth", rule, next_step="check that it is the annotation of this region"))
     if not per_section:
         return _scores(segmentation, truth, metrics)
-    rows = [_section_scores(segmentation, truth, metrics, int(z)) for z in sections]
+    rows = [_section_scores(segmentation, truth, metrics, z) for z in (first, *sections)]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _has_object(section: np.ndarray) -> bool:
+    return bool(((section != 0) & (section < FIRST_OUTSIDE)).any())
 
 
 def _section_scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], z: int) -> dict[str, float]:
@@ -45,9 +54,22 @@ def _section_scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, M
 
 def _scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric]) -> dict[str, float]:
     scores: dict[str, float] = {}
+    tables: dict[tuple, Contingency] = {}
     for metric_name, metric in metrics.items():
-        for name, value in metric.score(segmentation, truth).items():
+        for name, value in _score(segmentation, truth, metric, tables).items():
             if scores.setdefault(name, value) != value:
                 rule = f"must not return {name} = {value} beside the {scores[name]} of another"
                 raise InvalidInput(sentence(f"metric {metric_name!r}", rule, next_step="evaluate them one by one"))
     return scores
+
+
+def _score(
+    segmentation: Labels, truth: Labels, metric: Metric, tables: dict[tuple, Contingency]
+) -> Mapping[str, float]:
+    if not isinstance(metric, CountingMetric):
+        return metric.score(segmentation, truth)
+    options = (metric.ignore_background, metric.border)
+    if options not in tables:
+        tables[options] = metric.count(segmentation, truth)
+    with phase("scores"):
+        return metric.of(tables[options])

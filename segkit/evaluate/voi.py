@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from segkit.data import Labels
-from segkit.evaluate.contingency import Contingency, check_border, contingency
-from segkit.protocols import Metric
+from segkit.evaluate.contingency import Contingency
+from segkit.evaluate.counting import CountingMetric
 
 
-class VOI(Metric):
+class VOI(CountingMetric):
     """Variation of information (Meila 2007, doi:10.1016/j.jmva.2006.11.013), in bits; 0 is perfect.
 
     voi_split = H(segmentation | truth), the false splits: how much is unknown of the segment of a voxel whose object
@@ -22,20 +21,15 @@ class VOI(Metric):
         Voxels within this distance (nm, in the section plane) of a boundary of the truth do not count; CREMI: 25.
     """
 
-    def __init__(self, *, ignore_background: bool = True, border: float = 0.0) -> None:
-        self.ignore_background = ignore_background
-        self.border = check_border(border)
+    def of(self, table: Contingency) -> dict[str, float]:
+        """voi_split and voi_merge, in bits.
 
-    def score(self, segmentation: Labels, truth: Labels) -> dict[str, float]:
-        """voi_split and voi_merge. Raises InvalidInput unless both are aligned and some voxel counts.
-
-        >>> from segkit import Grid
+        >>> from segkit import Grid, Labels
         >>> halves, whole = (Labels.convert([[ids]], Grid()) for ids in ([1, 2], [5, 5]))
         >>> VOI().score(halves, whole)
         {'voi_split': 1.0, 'voi_merge': 0.0}
         """
-        options = {"ignore_background": self.ignore_background, "border": self.border}
-        return voi_scores(contingency(segmentation, truth, **options))
+        return voi_scores(table)
 
 
 def voi_scores(table: Contingency) -> dict[str, float]:

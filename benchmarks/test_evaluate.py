@@ -1,0 +1,59 @@
+"""Scores beside scikit-image's, sweeps beside scores: pytest benchmarks/test_evaluate.py --benchmark-enable."""
+
+import numpy as np
+import pytest
+from skimage.metrics import adapted_rand_error, variation_of_information
+
+from segkit.evaluate import sweep, worst
+from segkit.registry import load
+from segkit.segment import segment
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def case(volume):
+    """Truth, fragments, their merge tree, and a segmentation."""
+    truth, affinities, fragments = volume(SIZE)
+    tree = load("agglomerators", "python").agglomerate(affinities, fragments)
+    return truth, fragments, tree, segment(tree, fragments, 0.5)
+
+
+@pytest.mark.benchmark(group="scores")
+def test_segkit(benchmark, case):
+    truth, _, _, segmentation = case
+    metric = load("metrics", "cremi")
+    metric.score(segmentation, truth)  # compiles
+    assert benchmark(metric.score, segmentation, truth)["cremi_score"] >= 0
+
+
+@pytest.mark.benchmark(group="scores")
+def test_scikit_image(benchmark, case):
+    truth, segmentation = (labels.array.astype(np.int64) for labels in (case[0], case[3]))
+
+    def both():
+        return variation_of_information(truth, segmentation), adapted_rand_error(truth, segmentation)
+
+    assert benchmark(both)
+
+
+@pytest.mark.benchmark(group="sweep")
+def test_single_score_of_the_fragments(benchmark, case):
+    truth, fragments, _, _ = case
+    assert benchmark(load("metrics", "cremi").score, fragments, truth)["cremi_score"] >= 0
+
+
+@pytest.mark.benchmark(group="sweep")
+def test_sweep_over_all_thresholds(benchmark, case):
+    truth, fragments, tree, _ = case
+    sweep(tree, fragments, truth)  # compiles
+    found = benchmark(sweep, tree, fragments, truth)
+    assert found.best()["cremi_score"] <= found.fragments["cremi_score"]
+
+
+@pytest.mark.benchmark(group="worst")
+def test_worst(benchmark, case):
+    truth, _, _, segmentation = case
+    worst(segmentation, truth)  # compiles
+    splits, _ = benchmark(worst, segmentation, truth)
+    assert len(splits) <= 10
