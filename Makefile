@@ -1,10 +1,12 @@
-# Two commands: `make demo` and `make test`. Both make .venv and install into it what constraints.txt pins.
+# `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make benchmark` measures segkit
+# beside other packages, for half an hour, and rewrites the table in README.md.
 
 VENV ?= .venv
+BENCHMARK_SIZES ?= 128 256
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -16,6 +18,15 @@ test: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+benchmark: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check mahotas
+	set -e; for size in $(BENCHMARK_SIZES); do \
+	    test -f benchmarks/inputs/neurites-$$size.h5 || \
+	        $(BIN)/python benchmarks/make_inputs.py benchmarks/inputs/neurites-$$size.h5 --size $$size; \
+	    $(BIN)/python benchmarks/peers.py benchmarks/inputs/neurites-$$size.h5; \
+	done
+	$(BIN)/python benchmarks/report.py
 
 clean:
 	rm -rf $(VENV) demo-output

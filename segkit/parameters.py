@@ -128,7 +128,8 @@ def nest(values: Mapping[str, object]) -> dict[str, object]:
             if not isinstance(table, dict):
                 raise InvalidParameter(sentence(f"{name!r}", f"must not go below {key!r}, which has a value"))
         if isinstance(table.get(last), dict):
-            raise InvalidParameter(sentence(f"{name!r}", "must not have a value beside the values below it", repr(value)))
+            rule = "must not have a value beside the values below it"
+            raise InvalidParameter(sentence(f"{name!r}", rule, repr(value)))
         table[last] = value
     return nested
 

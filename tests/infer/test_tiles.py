@@ -80,7 +80,7 @@ def test_default_tile_of_one_section_of_cremi():
     ("tile", "message"),
     [
         ((56, 56, 60), r"\(56, 56, 56\) and \(56, 83, 83\)|nearest"),
-        ((56, 56), "3 positive sizes"),
+        ((56, 56), "positive sizes z, y, x"),
         ((0, 56, 56), "positive"),
         ((1, 2, 56), r"stride.*nearest is \(1, 29, 56\)"),
     ],

@@ -1,0 +1,79 @@
+"""The table in README.md, and the measurements it is made of."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from segkit.errors import InvalidInput
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def report():
+    """The script as a module."""
+    spec = spec_from_file_location("benchmark_report", HERE / "report.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def measurement(size: int, seconds: float) -> dict:
+    rows = [
+        {"name": "segkit", "seconds": seconds, "peak_bytes": 2e6},
+        {"name": "waterz", "seconds": 4 * seconds, "peak_bytes": None, "ratio": 4.0},
+        {"name": "other", "error": "ModuleNotFoundError: no module named 'other'"},
+    ]
+    machine = {"processor": "a CPU", "cores": 2, "python": "3.11", "versions": {"segkit": "1"}, "date": "2026-01-01T"}
+    return {
+        "inputs": {"name": "small", "shape": [size] * 3, "fragments": {"ws": 10}},
+        "machine": machine | {"load": 0.0},
+        "threads": None,
+        "contests": [{"what": "agglomerate", "title": "mean, ws", "rows": rows}],
+    }
+
+
+def test_rows(report):
+    text = report.section([measurement(10, 0.5)])
+    assert "| agglomerate: mean, ws | 0.5 | 2 | waterz | 2 | ? | **4.0** |" in text
+    assert "| other | failed |  |  |" in text and "a CPU, 2 cores, 2 threads" in text
+
+
+def test_growth(report):
+    text = report.growth([measurement(10, 0.5), measurement(20, 5.0)])
+    assert "From 1,000 to 8,000 voxels (8.0 times)" in text and "| agglomerate: mean, ws | segkit | 10.0 |" in text
+    assert report.growth([measurement(10, 0.5)]) == ""
+
+
+def test_only_what_is_between_the_markers_changes(report):
+    text = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    assert report.insert(text, "new") == text.replace("old", "new")
+    for wrong in ("nothing", report.END + report.BEGIN, text + report.BEGIN, text + report.END):
+        with pytest.raises(InvalidInput, match="benchmark:begin"):
+            report.insert(wrong, "new")
+
+
+def test_from_inputs_to_table(tmp_path):
+    """The whole way, on a tiny volume, with the contests that need no other package than segkit's own."""
+
+    def script(name, *words):
+        command = [sys.executable, str(HERE / name), *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "200"})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    inputs, result, readme = tmp_path / "tiny.h5", tmp_path / "tiny.json", tmp_path / "README.md"
+    script("make_inputs.py", inputs, "--size", 24)
+    printed = script("peers.py", inputs, "--what", "evaluate", "--repeat", 1, "--out", result)
+    assert "times segkit's" in printed
+    first = json.loads(result.read_text())["contests"][0]
+    ours, skimage = first["rows"][:2]
+    assert ours["name"] == "segkit" and skimage["ratio"] == pytest.approx(skimage["seconds"] / ours["seconds"])
+    readme.write_text("# Title\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
+    script("report.py", result, "--readme", readme)
+    assert "| evaluate: VOI and adapted Rand |" in readme.read_text()

@@ -1,0 +1,40 @@
+"""Resident memory of this process, as the system counts it."""
+
+import re
+import sys
+from pathlib import Path
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def resident() -> int | None:
+    """Bytes resident now; None where the system does not say."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> bool:
+    """Let :func:`peak` start anew from what is resident now; False where the system cannot."""
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak() -> int | None:
+    """The most bytes that were ever resident, or since :func:`forget_peak`; None where the system does not say."""
+    highest = _status("VmHWM")
+    if highest is not None or sys.platform == "win32":
+        return highest
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _status(name: str) -> int | None:
+    try:
+        found = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None

@@ -1,0 +1,196 @@
+"""segkit benchmark: interchangeable components head to head."""
+
+import click
+
+from segkit.cli.common import (
+    Verb,
+    component_parameters,
+    echo_json,
+    echo_table,
+    json_option,
+    neighborhood_option,
+    note,
+    parse_neighborhood,
+    progress,
+)
+
+
+class Measured(Verb):
+    """A verb that needs to know `--threads`, which it passes on to other processes, and has the common options."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(
+                ["--set", "assignments"],
+                multiple=True,
+                metavar="[LABEL.]NAME=VALUE",
+                help="A parameter of all components, or of one; repeatable.",
+            ),
+            click.Option(["--repeat"], type=click.IntRange(min=1), default=3, show_default=True, help="Timed calls."),
+            click.Option(["--timeout"], type=click.FloatRange(min=0, min_open=True), help="Seconds for one component."),
+            click.Option(["--out"], metavar="FILE.json", help="Write the report, as --json prints it."),
+        ]
+
+    def invoke(self, ctx: click.Context):
+        """Run the verb."""
+        ctx.obj = ctx.params.get("threads")
+        return super().invoke(ctx)
+
+
+@click.group("benchmark")
+def command() -> None:
+    """Time interchangeable components on the same input, each in a process of its own, and compare what they return.
+
+    A component is named as in `segkit plugins list`, or LABEL=NAME to have it twice with other parameters. One that
+    fails is a row with the reason; the others go on, and the exit code is 1.
+    """
+
+
+@command.command("agglomerate", cls=Measured)
+@click.argument("affinities")
+@click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of AFFINITIES if not given.")
+@click.option("--backend", "names", multiple=True, required=True, help="An agglomerator; repeatable.")
+@click.option("--truth", metavar="ADDRESS", help="Score the segmentations.")
+@click.option("--threshold", "thresholds", multiple=True, type=float, help="Repeatable; 0.1 ... 0.9 if not given.")
+@click.option("--score", help="Shortcut for --set score=...")
+@click.option("--plot", metavar="FILE.png", help="Draw VOI split against VOI merge; needs --truth.")
+@neighborhood_option
+@json_option
+@click.pass_context
+def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plot, neighborhood, **options) -> dict:
+    """Compare agglomerators: time, memory, partitions at each threshold, and scores.
+
+    The time is that of the merge tree and of one segmentation at each threshold.
+    """
+    from segkit import io
+    from segkit.benchmark import contest
+
+    if plot and truth is None:
+        raise click.UsageError("--plot needs --truth, for without it there is no VOI")
+    fragments = fragments or str(io.parse_address(affinities).path)
+    inputs = {"affinities": affinities, "fragments": fragments} | ({"truth": truth} if truth else {})
+    more = {"thresholds": sorted(thresholds) or contest.THRESHOLDS, "neighborhood": parse_neighborhood(neighborhood)}
+    shared = {name: repr(value) for name, value in component_parameters((), score=score).items()}
+    report = _run(ctx, "agglomerate", names, inputs, options, [plot], shared, **more)
+    if plot:
+        _plot(plot, report)
+    return _finish(ctx, report, options)
+
+
+@command.command("fragment", cls=Measured)
+@click.argument("affinities")
+@click.option("--method", "names", multiple=True, required=True, help="A fragmenter; repeatable.")
+@click.option("--truth", metavar="ADDRESS", help="Score the fragments.")
+@neighborhood_option
+@json_option
+@click.pass_context
+def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
+    """Compare fragmenters: time, memory, fragments, and scores."""
+    inputs = {"affinities": affinities} | ({"truth": truth} if truth else {})
+    more = {"neighborhood": parse_neighborhood(neighborhood)}
+    return _finish(ctx, _run(ctx, "fragment", names, inputs, options, [], {}, **more), options)
+
+
+@command.command("evaluate", cls=Measured)
+@click.argument("segmentation")
+@click.argument("truth")
+@click.option("--metric", "names", multiple=True, required=True, help="Repeatable.")
+@json_option
+@click.pass_context
+def evaluate(ctx, segmentation, truth, names, **options) -> dict:
+    """Compare metrics: time, memory, and whether they agree."""
+    inputs = {"segmentation": segmentation, "truth": truth}
+    return _finish(ctx, _run(ctx, "evaluate", names, inputs, options, [], {}), options)
+
+
+def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
+    """The report, after a look at whether what shall be written can be."""
+    from pathlib import Path
+
+    from segkit.benchmark import benchmark, contenders
+    from segkit.io.atomic import check_folder
+
+    for path in [*outputs, options["out"]]:
+        if path:
+            check_folder(Path(path))
+    assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
+    limits = {"repeat": options["repeat"], "timeout": options["timeout"], "threads": ctx.obj}
+    with progress(f"benchmark {verb}") as bar:
+        return benchmark(verb, contenders(names, assignments), inputs, progress=bar, **limits, **more)
+
+
+def _plot(path, report) -> None:
+    from segkit.benchmark.plot import save_plot
+
+    curves = {row["backend"]: row["thresholds"] for row in report["rows"] if "thresholds" in row}
+    if curves:
+        save_plot(path, curves, f"{report['inputs']['affinities']}, {' x '.join(map(str, report['shape']))}")
+        note(f"VOI split against VOI merge -> {path}")
+
+
+def _finish(ctx, report, options) -> dict:
+    """Print and write the report; exit code 1 if a component failed."""
+    if options["out"]:
+        import json
+        from pathlib import Path
+
+        from segkit.io.atomic import replacing
+
+        with replacing(Path(options["out"])) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+    failed = [row for row in report["rows"] if "error" in row]
+    if options["as_json"]:
+        echo_json(report)
+    else:
+        _echo(report)
+    for row in failed:
+        note(f"{row['backend']} failed: {row['error']}")
+    if failed:
+        ctx.exit(1)
+    return report
+
+
+def _echo(report) -> None:
+    """Tables of the report: what it cost, and where the time went."""
+    rows = report["rows"]
+    done = [row for row in rows if "error" not in row]
+    shape = " x ".join(map(str, report["shape"]))
+    title = f"{report['verb']}: {shape} voxels, {report['repeat']} timed calls, {report['machine']['processor']}"
+    echo_table(title, [_cells(row, done[0]) if "error" not in row else _failure(row) for row in rows])
+    if any(set(row["phases"]) - {"other"} for row in done):
+        echo_table("seconds by phase", [{"backend": row["backend"]} | row["phases"] for row in done])
+
+
+def _failure(row) -> dict:
+    return {"backend": row["backend"], "problem": row["error"]}
+
+
+def _cells(row, first) -> dict:
+    """A row of the table; ratios are to the first row that did not fail."""
+    cells = {
+        "backend": row["backend"],
+        "seconds": row["seconds"],
+        "ratio": row["seconds"] / first["seconds"],
+        "cpu": row["cpu_seconds"],
+        "compile": row["compile_seconds"],
+        "peak MB": "?" if row["peak_bytes"] is None else round(row["peak_bytes"] / 1e6),
+    }
+    cells |= {name: row[name] for name in ("merges", "fragments") if name in row}
+    if row is not first:
+        cells["identical"] = _verdict(row)
+    best = row.get("best", {})
+    if best:
+        cells |= {"best cremi_score": best["cremi_score"], "at": best["threshold"]}
+    scores = ("voi_split", "voi_merge", "adapted_rand_error", "cremi_score")
+    return cells | {name: row[name] for name in scores if name in row}
+
+
+def _verdict(row) -> str:
+    """Whether the results are those of the first, and else how far off at most."""
+    (same,) = row["identical_to"].values()
+    if same is None:
+        return "nothing in common"
+    if same:
+        return "yes"
+    return f"no, VOI {max(row['voi_to'].values()):.2g}" if "voi_to" in row else "no"

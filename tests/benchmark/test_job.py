@@ -1,0 +1,38 @@
+"""What the words of a command line ask for."""
+
+import pytest
+
+from segkit.benchmark.job import Contender, Job, contenders
+from segkit.errors import InvalidParameter
+
+
+def test_a_job_survives_its_file(tmp_path):
+    contender = Contender("mine", "python", {"score": "mean", "quantile": 0.25})
+    job = Job("agglomerate", contender, {"affinities": "a.h5[0:3]"}, (0.1, 0.5), 2, [[-1, 0, 0]])
+    job.save(tmp_path)
+    assert Job.load(tmp_path) == job
+
+
+def test_parameters_for_all_and_for_one():
+    first, second = contenders(["python", "waterz"], ["score=quantile", "quantile=0.5", "waterz.quantile=0.85"])
+    assert first.parameters == {"score": "quantile", "quantile": 0.5}
+    assert second.parameters == {"score": "quantile", "quantile": 0.85}
+
+
+def test_one_component_twice():
+    found = contenders(["a=python", "b=other:python"], ["b.score=max"])
+    assert [(c.label, c.component) for c in found] == [("a", "python"), ("b", "other:python")]
+    assert [c.parameters for c in found] == [{}, {"score": "max"}]
+
+
+@pytest.mark.parametrize(
+    ("names", "assignments", "words"),
+    [
+        (["python", "python"], [], "python2=python"),
+        (["python"], ["pyton.score=mean"], "did you mean 'python'"),
+        (["python"], ["score"], "name=value"),
+    ],
+)
+def test_refusals(names, assignments, words):
+    with pytest.raises(InvalidParameter, match=words):
+        contenders(names, assignments)
