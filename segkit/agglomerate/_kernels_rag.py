@@ -29,12 +29,18 @@ def number_slab(fragments, first, last, sizes_wanted):
 
     `sizes` counts the voxels of each id in the sections first to last - 1; it is empty unless wanted. The cost does
     not depend on how large ids are: they are hashed, and only where a voxel differs from its neighbours before it.
+
+    Why is room made before each row, and not when it is needed? An array that is exchanged inside a loop is counted as
+    used and unused at every turn of it, which would take most of the time.
     """
     depth, height, width = fragments.shape
     nodes = np.zeros(fragments.shape, np.int32)
     ids, slots, found = np.empty(INITIAL, np.uint64), np.zeros(4 * INITIAL, np.int32), 0
     for z in range(depth):
         for y in range(height):
+            while found + width > len(ids):
+                ids = doubled(ids)
+                slots = hashed_ids(ids[:found], 2 * len(slots))
             row, numbers = fragments[z, y], nodes[z, y]
             above, below = max(y - 1, 0), max(z - 1, 0)
             row_above, numbers_above = fragments[z, above], nodes[z, above]
@@ -52,10 +58,6 @@ def number_slab(fragments, first, last, sizes_wanted):
                     else:
                         slot = find_id(slots, ids, fragment)
                         if slots[slot] == 0:
-                            if found == len(ids):
-                                ids = doubled(ids)
-                                slots = hashed_ids(ids[:found], 2 * len(slots))
-                                slot = find_id(slots, ids, fragment)
                             ids[found] = fragment
                             found += 1
                             slots[slot] = found
@@ -93,6 +95,11 @@ def collect_slab(nodes, affinities, neighborhood, offset, first, last, values_wa
                 dz, dy, dx = neighborhood[c]
                 if not (0 <= z + dz < depth and 0 <= y + dy < height):
                     continue
+                while found + width > len(edges):  # before the row, as in `number_slab`
+                    edges = doubled(edges)
+                    slots = hashed_edges(edges[:found], 2 * len(slots))
+                while values_wanted and contacts + width > len(met):
+                    met, met_edges = doubled(met), doubled(met_edges)
                 row, other_row, values = nodes[z, y], nodes[z + dz, y + dy], affinities[c, z + offset, y]
                 e, last_key, hint = 0, np.int64(0), hints[c]
                 for x in range(max(0, -dx), min(width, width - dx)):
@@ -110,10 +117,6 @@ def collect_slab(nodes, affinities, neighborhood, offset, first, last, values_wa
                         if edges[e].key != key:
                             slot = find_edge(slots, edges, key)
                             if slots[slot] < 0:
-                                if found == len(edges):
-                                    edges = doubled(edges)
-                                    slots = hashed_edges(edges[:found], 2 * len(slots))
-                                    slot = find_edge(slots, edges, key)
                                 slots[slot] = found
                                 new = edges[found]
                                 new.key, new.sum, new.count, new.min, new.max = key, 0, 0, value, value
@@ -126,8 +129,6 @@ def collect_slab(nodes, affinities, neighborhood, offset, first, last, values_wa
                     edge.min = min(edge.min, value)
                     edge.max = max(edge.max, value)
                     if values_wanted:
-                        if contacts == len(met):
-                            met, met_edges = doubled(met), doubled(met_edges)
                         met[contacts], met_edges[contacts] = value, e
                         contacts += 1
     return edges[:found], _grouped(edges[:found], met[:contacts], met_edges[:contacts]), -1
