@@ -1,4 +1,4 @@
-"""Sharing work among threads: kernels release the GIL, and the pieces are fixed, so that no result depends on it."""
+"""Sharing work among threads: kernels release the GIL, and give the same whatever the pieces are."""
 
 import os
 import sys
@@ -10,8 +10,18 @@ PIECES = 4
 """Pieces a thread: few enough to cost nothing, enough to even out slow ones."""
 
 
+_limit: list[int] = []
+
+
+def set_thread_limit(threads: int) -> None:
+    """Use at most `threads` threads from now on, in this process, whichever of its threads asks."""
+    _limit[:] = [threads]
+
+
 def thread_count() -> int:
-    """How many threads to use: what numba is set to, where it is loaded (and kernels run), else all cores."""
+    """How many threads to use: the limit, if one is set, else what numba is set to where it is loaded, else all."""
+    if _limit:
+        return _limit[0]
     numba = sys.modules.get("numba")
     return numba.get_num_threads() if numba else os.cpu_count() or 1
 

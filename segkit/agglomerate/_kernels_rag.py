@@ -5,7 +5,6 @@ edges of all slabs are sorted together, and those that join the same fragments a
 not matter which slab an affinity belongs to.
 """
 
-import numba
 import numpy as np
 from numba import njit
 
@@ -16,11 +15,6 @@ EDGE = np.dtype(
     [("key", "i8"), ("sum", "i8"), ("count", "i4"), ("min", "f4"), ("max", "f4"), ("padding", "i4")], align=True
 )
 """What a slab knows of an edge, in half a line of the cache. Key: u << 32 | v, nodes of the slab, from 1; u < v."""
-
-
-def thread_count():
-    """How many threads may be used: what numba.set_num_threads says."""
-    return numba.get_num_threads()
 
 
 @njit(cache=True, nogil=True)

@@ -100,6 +100,8 @@ def _merge_reciprocally(nodes: int, u: "torch.Tensor", v: "torch.Tensor", column
     busy = torch.zeros(nodes, dtype=torch.bool, device=u.device)
     target = torch.arange(nodes, device=u.device)
     columns = {**columns, "score": _scores(columns)}
+    if not torch.isfinite(columns["score"]).all():
+        raise InvalidInput(sentence("the statistics of rag", "must give finite scores", next_step="check its counts"))
     merges, made = [], 0
     while len(u):
         chosen = _best_for_both(nodes, u, v, columns)

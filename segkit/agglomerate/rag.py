@@ -14,6 +14,7 @@ from segkit.data import Affinities, Labels, RegionAdjacencyGraph, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.data.rag import frozen
 from segkit.errors import InvalidInput, InvalidParameter, sentence
+from segkit.threads import thread_count
 
 UNIT = _kernels.UNIT
 """Sums of affinities are integers, in units of 1 / UNIT = 2^-30."""
@@ -165,7 +166,7 @@ def _collect(affinities: Affinities, fragments: Labels, wanted: Wanted, bins: in
     check_aligned(affinities=affinities, fragments=fragments)
     ids = frozen(np.ascontiguousarray(fragments.array))
     values = frozen(np.ascontiguousarray(affinities.array))
-    with ThreadPoolExecutor(_kernels_rag.thread_count()) as pool:
+    with ThreadPoolExecutor(thread_count()) as pool:
 
         def look(first: int, last: int) -> _Slab:
             return _look_at(ids, values, affinities.neighborhood, first, last, wanted)
@@ -181,7 +182,7 @@ def _slabs(shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[int, 
     """First and last + 1 section of each slab: some for each thread, but not so thin that they overlap much."""
     reach = int(np.abs(neighborhood[:, 0]).max())
     sections = max(1, VOXELS_OF_SLAB // (shape[1] * shape[2]), 4 * reach)
-    sections = min(sections, max(-(-shape[0] // (2 * _kernels_rag.thread_count())), 2 * reach, 1))
+    sections = min(sections, max(-(-shape[0] // (2 * thread_count())), 2 * reach, 1))
     return [(first, min(first + sections, shape[0])) for first in range(0, shape[0], sections)]
 
 
@@ -236,7 +237,7 @@ def _unite(slabs: list[_Slab], bins: int, wanted: Wanted, pool: ThreadPoolExecut
 
 def _cuts(starts: np.ndarray) -> list[tuple[int, int]]:
     """First and last + 1 bucket of pieces that hold about as many records each."""
-    pieces = PIECES * _kernels_rag.thread_count()
+    pieces = PIECES * thread_count()
     inner = np.searchsorted(starts, [starts[-1] * k // pieces for k in range(1, pieces)])
     bounds = sorted({0, *(int(bucket) for bucket in inner), len(starts) - 1})
     return list(pairwise(bounds))

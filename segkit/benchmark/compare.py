@@ -7,6 +7,7 @@ import numpy as np
 from segkit.data import Labels, MergeTree
 from segkit.evaluate import contingency, sweep
 from segkit.evaluate.cremi import cremi_scores
+from segkit.evaluate.report import same_score
 from segkit.evaluate.voi import voi_scores
 
 
@@ -91,6 +92,6 @@ def compare_scores(results: Mapping[str, Mapping[str, float]]) -> dict[str, dict
     columns = {}
     for label, scores in results.items():
         shared = [name for name in scores if name in results[first]]
-        same = all(results[first][name] == scores[name] for name in shared) if shared else None
+        same = all(same_score(results[first][name], scores[name]) for name in shared) if shared else None
         columns[label] = {"identical_to": {first: same}}
     return columns

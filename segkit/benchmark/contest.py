@@ -10,7 +10,7 @@ from segkit.benchmark.compare import compare_labels, compare_scores, compare_tre
 from segkit.benchmark.job import Contender, Job
 from segkit.benchmark.machine import machine
 from segkit.benchmark.process import run_worker
-from segkit.errors import InvalidParameter, sentence
+from segkit.errors import InvalidParameter, InvalidShape, sentence
 
 VERBS = {
     "agglomerate": ("affinities", "fragments"),
@@ -79,8 +79,12 @@ def _check(contenders: Sequence[Contender], inputs: Mapping[str, str], threshold
     for threshold in thresholds:
         if not 0 <= threshold <= 1:
             raise InvalidParameter(sentence("threshold", "must lie in 0..1", threshold, "choose a value such as 0.5"))
-    for role, address in inputs.items():
-        io.shape_of(address, role)  # raises what is to be said of a file or a dataset that is not there
+    # Reading shapes raises what is to be said of a file or a dataset that is not there.
+    (first, shape), *others = [(role, io.shape_of(address, role)) for role, address in inputs.items()]
+    for role, other in others:
+        if other != shape:
+            pair = f"{first} and {role}"
+            raise InvalidShape(sentence(pair, "must have the same shape (z, y, x)", f"{shape} and {other}", "crop one"))
 
 
 def _trees(folders: Mapping[str, Path], inputs: Mapping[str, str], thresholds: Sequence[float]) -> dict[str, dict]:

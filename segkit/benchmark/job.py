@@ -57,6 +57,10 @@ def contenders(names: Iterable[str], assignments: Iterable[str] = ()) -> list[Co
     maxima python {'score': 'max'}
     """
     pairs = [(label, component or label) for label, _, component in (name.partition("=") for name in names)]
+    for label, component in pairs:
+        if not label:
+            value = repr(f"={component}" if component else "")
+            raise InvalidParameter(sentence("a component", "must look like NAME or LABEL=NAME", value))
     labels = [label for label, _ in pairs]
     for label in labels:
         if labels.count(label) > 1:

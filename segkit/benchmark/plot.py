@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from segkit.errors import InvalidInput, sentence
+from segkit.io.atomic import replacing
 
 WIDTH, HEIGHT = 900, 660
 LEFT, RIGHT, TOP, BOTTOM = 80, 30, 40, 70
@@ -65,7 +66,8 @@ def save_plot(path: str | Path, curves: Mapping[str, Sequence[Mapping[str, float
         _draw_curve(draw, axes, curve, COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)])
     _draw_thresholds(draw, axes, next(iter(curves.values())))
     _draw_legend(draw, list(curves))
-    image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(path)
+    with replacing(Path(path)) as temporary:
+        image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(temporary, format="PNG")
 
 
 def _font(size: int):

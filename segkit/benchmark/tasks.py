@@ -1,7 +1,7 @@
 """What each verb measures, and what it leaves for the comparison. Runs in the worker."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 from segkit import io
 from segkit.benchmark.job import Job
 from segkit.benchmark.measure import Steps
-from segkit.data import Labels, MergeTree
-from segkit.errors import BrokenComponent, sentence
+from segkit.data import Labels, MergeTree, check_aligned
+from segkit.errors import BrokenComponent, InvalidInput, sentence
 from segkit.registry import find
 
 
@@ -36,14 +36,21 @@ def _agglomerate(job: Job) -> Task:
     component = _component("agglomerators", job)
     affinities, fragments = _affinities(job), io.read_labels(job.inputs["fragments"], role="fragments")
 
+    def check_leaves(tree: MergeTree) -> None:
+        _check(np.array_equal(tree.leaf_ids, fragments.ids()), job, "a tree over all fragments", "one over others")
+
     def relabel(tree: MergeTree) -> None:
-        for threshold in job.thresholds:
-            segment(tree, fragments, threshold)
+        _check(isinstance(tree, MergeTree), job, "a MergeTree", type(tree).__name__)
+        try:
+            for threshold in job.thresholds:
+                segment(tree, fragments, threshold)
+        except InvalidInput:
+            check_leaves(tree)  # not before: it takes time and memory
+            raise
 
     def finish(tree: MergeTree, folder: Path) -> dict:
-        _check(isinstance(tree, MergeTree), job, "a MergeTree", type(tree).__name__)
         tree.check()
-        _check(np.array_equal(tree.leaf_ids, fragments.ids()), job, "a tree over all fragments", "one over others")
+        check_leaves(tree)
         io.write(folder / "result.h5", tree, "merge_tree")
         return {"merges": len(tree.altitudes)}
 
@@ -55,6 +62,8 @@ def _fragment(job: Job) -> Task:
 
     def finish(fragments: Labels, folder: Path) -> dict:
         _check(isinstance(fragments, Labels), job, "Labels", type(fragments).__name__)
+        check_aligned(affinities=affinities, fragments=fragments)
+        _check(bool(fragments.inside.all()), job, "fragments and 0", "labels of 2^64 - 2 or more")
         io.write(folder / "result.h5", fragments, "fragments")
         return {"fragments": len(fragments.ids())}
 
@@ -67,7 +76,8 @@ def _evaluate(job: Job) -> Task:
     truth = io.read_labels(job.inputs["truth"], role="truth")
 
     def finish(scores: object, folder: Path) -> dict:
-        plain = {name: float(value) for name, value in dict(scores).items()}
+        _check(isinstance(scores, Mapping), job, "a mapping of scores", type(scores).__name__)
+        plain = {name: float(value) for name, value in scores.items()}
         (folder / "result.json").write_text(json.dumps(plain))
         return plain
 

@@ -31,7 +31,7 @@ def run(folder: Path) -> dict:
     job = Job.load(folder)
     task = make_task(job)
     costs, result = measure(task.call, job.repeat, then=task.then)
-    return costs | task.finish(result, folder)
+    return task.finish(result, folder) | costs  # a metric may call a score as it likes
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """segkit benchmark: interchangeable components head to head."""
 
+from dataclasses import replace
+
 import click
 
 from segkit.cli.common import (
@@ -68,7 +70,9 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
 
     if plot and truth is None:
         raise click.UsageError("--plot needs --truth, for without it there is no VOI")
-    fragments = fragments or str(io.parse_address(affinities).path)
+    if plot and not plot.lower().endswith(".png"):
+        raise click.UsageError(f"--plot writes a PNG: its file must end in .png, not {plot!r}")
+    fragments = fragments or str(replace(io.parse_address(affinities), dataset=None))  # with the same crop
     inputs = {"affinities": affinities, "fragments": fragments} | ({"truth": truth} if truth else {})
     more = {"thresholds": sorted(thresholds) or contest.THRESHOLDS, "neighborhood": parse_neighborhood(neighborhood)}
     shared = {name: repr(value) for name, value in component_parameters((), score=score).items()}
@@ -114,6 +118,8 @@ def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
     for path in [*outputs, options["out"]]:
         if path:
             check_folder(Path(path))
+            if Path(path).is_dir():
+                raise click.UsageError(f"{path} is a folder: give the name of a file")
     assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
     limits = {"repeat": options["repeat"], "timeout": options["timeout"], "threads": ctx.obj}
     with progress(f"benchmark {verb}") as bar:
@@ -181,7 +187,8 @@ def _cells(row, first) -> dict:
         cells["identical"] = _verdict(row)
     best = row.get("best", {})
     if best:
-        cells |= {"best cremi_score": best["cremi_score"], "at": best["threshold"]}
+        # A rounded threshold could give another segmentation.
+        cells |= {"best cremi_score": best["cremi_score"], "at": repr(best["threshold"])}
     scores = ("voi_split", "voi_merge", "adapted_rand_error", "cremi_score")
     return cells | {name: row[name] for name in scores if name in row}
 

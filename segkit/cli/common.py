@@ -35,14 +35,13 @@ class Verb(click.Command):
     def invoke(self, ctx: click.Context):
         """Run the verb as the user's own call."""
         configure_warnings()
-        limit_threads(ctx.params["threads"])
         with failures(ctx.params["debug"]):
             return self.work(ctx)
 
     def work(self, ctx: click.Context):
         """Run the verb, and let its errors pass."""
         ctx.params.pop("debug")
-        ctx.params.pop("threads")
+        limit_threads(ctx.params.pop("threads"))
         if not ctx.params.pop("verbose"):
             return super().invoke(ctx)
         from segkit.timing import listening
@@ -96,6 +95,9 @@ def limit_threads(threads: int | None) -> None:
     """Let the numerical libraries use at most `threads` threads, whether or not they are imported yet."""
     if threads is None:
         return
+    from segkit.threads import set_thread_limit
+
+    set_thread_limit(threads)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     if "torch" in sys.modules:
@@ -145,15 +147,16 @@ def echo_json(result: object) -> None:
 def echo_table(title: str, rows: list[Mapping[str, object]]) -> None:
     """Print a table on stdout, one row a mapping, the keys of the first as head."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(column, "")) for column in columns))
+        table.add_row(*(escape(_cell(row.get(column, ""))) for column in columns))
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(table)
 

@@ -1,5 +1,6 @@
 """segkit evaluate: segmentation and truth -> scores; merge tree and truth -> scores at all thresholds."""
 
+import math
 from dataclasses import asdict
 
 import click
@@ -19,7 +20,7 @@ ROWS = 10
 @click.option(
     "--border", type=float, help="Ignore voxels this near (nm, in the section) to a true boundary; CREMI: 25."
 )
-@click.option("--worst", type=click.IntRange(min=1), metavar="N", help="Also show the N worst splits and merges.")
+@click.option("--worst", type=click.IntRange(min=1), metavar="N", help="Also the N worst splits and merges, in 3-D.")
 @click.option("--sweep", "sweeps", is_flag=True, help="Score the merge tree SEGMENTATION at all thresholds.")
 @click.option("--threshold", "thresholds", type=float, multiple=True, help="A row of the sweep's table; repeatable.")
 @click.option("--fragments", metavar="ADDRESS", help="Of the sweep; those in the file of the tree if not given.")
@@ -47,6 +48,10 @@ def _check(metrics: tuple[str, ...], sweeps: bool, options: dict) -> None:
             next_step = "add --sweep" if not sweeps else "cut the tree by 'segkit segment' at the best threshold first"
             option = "threshold" if name == "thresholds" else name.replace("_", "-")
             raise InvalidParameter(sentence(f"--{option}", rule, next_step=next_step))
+    for threshold in options["thresholds"]:
+        if not math.isfinite(threshold):  # JSON knows no other numbers
+            rule, next_step = "must be a finite number", "above 1 everything is merged"
+            raise InvalidParameter(sentence("--threshold", rule, threshold, next_step))
     if sweeps and set(metrics) - {"cremi"}:
         rule, next_step = "must be cremi with --sweep", "its scores are those of rand and voi too"
         raise InvalidParameter(sentence("--metric", rule, ", ".join(metrics), next_step))
@@ -106,13 +111,17 @@ def _sweep(tree, truth, parameters, fragments, thresholds, as_json) -> dict:
         return found.best()
     bounds = ("fragments", "best", "oracle")
     echo_table(f"{tree} against {truth}", [_titled(name, result[name]) for name in bounds])
-    echo_table("at a threshold", rows)
+    echo_table("at a threshold", [_exact(row) for row in rows])
     return found.best()
 
 
 def _titled(name: str, scores: dict[str, float]) -> dict[str, object]:
-    threshold = f"{scores['threshold']:.17g}" if "threshold" in scores else ""
-    return {"what": name, "threshold": threshold} | {key: scores[key] for key in scores if key != "threshold"}
+    return {"what": name, "threshold": ""} | _exact(scores)
+
+
+def _exact(scores: dict[str, float]) -> dict[str, object]:
+    """With all digits of the threshold that make a difference, and no more."""
+    return scores | ({"threshold": repr(scores["threshold"])} if "threshold" in scores else {})
 
 
 def _spread(thresholds) -> list[float]:

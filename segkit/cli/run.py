@@ -17,6 +17,7 @@ from segkit.parameters import nest, parse_assignments
 INPUTS = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
 INPUTS += ("validation", "run_folder", "fragments", "mask", "from_labels", "config")
 """Parameters of verbs that are addresses of what they read."""
+STAGES = ("train", "infer", "fragment", "agglomerate", "segment", "evaluate")
 COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerators", "metrics": "metrics"}
 """Options that name components, and the kind that they name."""
 
@@ -107,11 +108,10 @@ def check(calls: list) -> None:
 
 def call(stage) -> tuple[click.Command, list[str]]:
     """The command of a stage and the words that a user would type for it."""
-    from segkit.cli.main import VERBS
     from segkit.run.recipe import as_assignment, flatten
 
-    if stage.verb not in VERBS or stage.verb in ("run", "plugins", "demo"):
-        rule = "must be train, infer, fragment, agglomerate, segment or evaluate"
+    if stage.verb not in STAGES:
+        rule = f"must be one of {', '.join(STAGES)}"
         raise InvalidInput(sentence(f"verb of stage {stage.name!r}", rule, repr(stage.verb)))
     verb = import_module(f"segkit.cli.{stage.verb}").command
     options = dict(stage.options)

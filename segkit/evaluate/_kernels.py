@@ -2,9 +2,10 @@
 
 from itertools import pairwise
 
-import numba
 import numpy as np
 from numba import njit
+
+from segkit.threads import thread_count
 
 FIRST_CAPACITY = 1 << 12
 LEAST_VOXELS = 1 << 16
@@ -13,7 +14,7 @@ DIGIT = 11
 
 def slabs(voxels: int) -> list[tuple[int, int]]:
     """Where the share of each thread begins and ends; small volumes are not worth more than one."""
-    count = min(numba.get_num_threads(), 1 + voxels // LEAST_VOXELS)
+    count = min(thread_count(), 1 + voxels // LEAST_VOXELS)
     bounds = [voxels * k // count for k in range(count + 1)]
     return list(pairwise(bounds))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
-from segkit.errors import InvalidInput, sentence
+from segkit.errors import BrokenComponent, InvalidInput, sentence
 from segkit.evaluate.contingency import Contingency
 from segkit.evaluate.counting import CountingMetric
 from segkit.protocols import Metric
@@ -56,11 +56,20 @@ def _scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric]) 
     scores: dict[str, float] = {}
     tables: dict[tuple, Contingency] = {}
     for metric_name, metric in metrics.items():
-        for name, value in _score(segmentation, truth, metric, tables).items():
-            if scores.setdefault(name, value) != value:
+        found = _score(segmentation, truth, metric, tables)
+        if not isinstance(found, Mapping):
+            raise BrokenComponent(sentence(f"what metric {metric_name!r} returns", "must be a mapping", repr(found)))
+        for name, value in found.items():
+            if name in scores and not same_score(scores[name], value):
                 rule = f"must not return {name} = {value} beside the {scores[name]} of another"
                 raise InvalidInput(sentence(f"metric {metric_name!r}", rule, next_step="evaluate them one by one"))
+            scores.setdefault(name, value)
     return scores
+
+
+def same_score(first: float, second: float) -> bool:
+    """Whether two scores are one number, or both none (NaN)."""
+    return first == second or (first != first and second != second)
 
 
 def _score(

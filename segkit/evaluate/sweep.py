@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segkit.data import Labels, MergeTree
+from segkit.data import Labels, MergeTree, check_aligned
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.evaluate._kernels_sweep import LIMB, LOW, children_of, follow_merges, largest_cols, rows_of_leaves
 from segkit.evaluate.contingency import Contingency, contingency
@@ -101,6 +101,7 @@ def sweep(
     >>> found.best()["threshold"], found.at([0.25, 0.5])[1]["voi_split"]
     (1.0, 0.0)
     """
+    check_aligned(fragments=fragments, truth=truth)  # contingency would speak of a segmentation
     table = contingency(fragments, truth, ignore_background=ignore_background, border=border)
     with phase("scores"):
         return _sweep(tree, table)

@@ -49,6 +49,7 @@ def depths_of(squares: np.ndarray, sampling: Sequence[float]) -> np.ndarray:
 
 def maxima(depths: np.ndarray, reach: Sequence[int], per_section: bool) -> np.ndarray:
     """Flat indices, ascending, of the voxels above 0 that no other within `reach` along z, y and x exceeds."""
+    reach = [min(steps, size) for steps, size in zip(reach, depths.shape, strict=True)]  # there is nothing beyond
     highest = np.empty_like(depths)
     width = depths.shape[2]
     share(highest_along_rows, depths.size // width, reach[2], depths.reshape(-1, width), highest.reshape(-1, width))

@@ -28,7 +28,8 @@ class AffinityWatershed(Fragmenter):
     the nearest first. Then basins smaller than `size_threshold` merge with a neighbour, highest saddle first. No
     boundary is left between fragments, and there are many of them: food for agglomeration. Voxels stay 0 outside the
     mask, where all edges of a voxel are at most `low`, and in dust. Edges longer than one voxel are not used. Of equal
-    choices that at the lowest voxel index is taken. Takes some 20 bytes a voxel beside the affinities.
+    choices that at the lowest voxel index is taken. Takes some 20 bytes a voxel beside the affinities, twice as many
+    where they are noise.
 
     Parameters
     ----------
@@ -92,10 +93,11 @@ class AffinityWatershed(Fragmenter):
             return np.arange(len(sizes))
         least = max(np.float32(self.merge_threshold), np.nextafter(np.float32(self.low), np.float32(1)))
         limits = np.float32(least), np.float32(self.high)
-        parts = share(contacts, len(labels), *edges.arguments(), *limits, labels, sizes, self.size_threshold)
+        small = min(self.size_threshold, labels.size + 1)  # any int, for the kernels
+        parts = share(contacts, len(labels), *edges.arguments(), *limits, labels, sizes, small)
         saddles, pairs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         indices = np.arange(len(saddles), dtype=np.int32 if len(saddles) < 2**31 else np.int64)
-        return merge_small(descending(saddles, indices), pairs, sizes, self.size_threshold)
+        return merge_small(descending(saddles, indices), pairs, sizes, small)
 
     def _numbered(self, regions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """New id of each basin, uint64: regions without gaps in order of their first basin, dust and 0 as 0."""

@@ -156,3 +156,9 @@ def test_a_gpu_gives_the_same(score):
         tree, other = (Gpu(score=score, device=device).agglomerate(*data) for device in ("cuda", "cpu"))
         np.testing.assert_array_equal(tree.parents, other.parents)
         np.testing.assert_array_equal(tree.altitudes, other.altitudes)
+
+
+def test_a_graph_whose_scores_are_not_finite_is_refused():
+    rag = RegionAdjacencyGraph([1, 2], [[0, 1]], {"count": np.array([0]), "sum": np.array([0])})
+    with pytest.raises(InvalidInput, match="finite"):
+        Gpu(device="cpu").cluster(rag)

@@ -1,4 +1,4 @@
-"""A small input, and a distribution of agglomerators that fail in every way."""
+"""A small input, and a distribution of components that fail in every way."""
 
 import os
 
@@ -12,8 +12,10 @@ from segkit.testing.phantoms import neurites
 STRANGE = """
 import os, signal, sys, time
 
-from segkit.data import MergeTree
-from segkit.protocols import RagAgglomerator
+import numpy as np
+
+from segkit.data import Labels, MergeTree
+from segkit.protocols import Fragmenter, Metric, RagAgglomerator
 
 
 class Lazy(RagAgglomerator):
@@ -53,8 +55,37 @@ class Forgets(Lazy):
 class Buggy(Lazy):
     def cluster(self, rag):
         return {}["nothing"]
+
+
+class Empty(Lazy):
+    def cluster(self, rag):
+        return None
+
+
+class Outside(Fragmenter):
+    def fragment(self, affinities, mask=None):
+        return Labels(np.full(affinities.shape, 2**64 - 1, np.uint64), affinities.grid)
+
+
+class Smaller(Fragmenter):
+    def fragment(self, affinities, mask=None):
+        return Labels(np.ones((1, 2, 3), np.uint64), affinities.grid)
+
+
+class Silent(Metric):
+    def score(self, segmentation, truth):
+        return None
+
+
+class Clock(Metric):
+    def score(self, segmentation, truth):
+        return {"seconds": 1e9}
 """
-NAMES = ("lazy", "killed", "quits", "hungry", "endless", "forgets", "buggy")
+KINDS = {
+    "agglomerators": ("lazy", "killed", "quits", "hungry", "endless", "forgets", "buggy", "empty"),
+    "fragmenters": ("outside", "smaller"),
+    "metrics": ("silent", "clock"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +102,14 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture
 def strange(tmp_path, monkeypatch):
-    """Installs agglomerators that fail, for this test."""
+    """Installs components that fail, for this test."""
     folder = tmp_path / "site"
     information = folder / "strange-1.0.dist-info"
     information.mkdir(parents=True)
     (folder / "strange.py").write_text(STRANGE)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1.0\n")
-    points = "\n".join(f"{name} = strange:{name.capitalize()}" for name in NAMES)
-    (information / "entry_points.txt").write_text(f"[segkit.agglomerators]\n{points}\n")
+    points = [
+        [f"[segkit.{kind}]", *(f"{n} = strange:{n.capitalize()}" for n in names)] for kind, names in KINDS.items()
+    ]
+    (information / "entry_points.txt").write_text("\n".join(line for lines in points for line in lines) + "\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))

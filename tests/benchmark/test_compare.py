@@ -90,3 +90,8 @@ def test_fragments_that_split_and_merge():
 def test_scores_in_common():
     columns = compare_scores({"a": {"x": 1.0, "y": 2.0}, "b": {"y": 2.0, "z": 3.0}, "c": {"y": 2.5}, "d": {"w": 0.0}})
     assert [column["identical_to"]["a"] for column in columns.values()] == [True, True, False, None]
+
+
+def test_scores_that_are_no_numbers_are_the_same():
+    columns = compare_scores({"a": {"x": float("nan")}, "b": {"x": float("nan")}, "c": {"x": 1.0}})
+    assert [column["identical_to"]["a"] for column in columns.values()] == [True, True, False]

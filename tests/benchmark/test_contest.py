@@ -37,14 +37,26 @@ def test_every_failure_is_a_row_with_its_reason(inputs, strange):
         "hungry": "the memory is not enough",
         "forgets": "must be a tree over all fragments",
         "buggy": "KeyError: 'nothing'",
+        "empty": "what 'empty' returns must be a MergeTree, not NoneType",
         "odd": "has no parameter 'scor'; did you mean 'score'",
     }
     names = [*list(reasons)[:-1], "odd=lazy", "lazy"]
-    report = benchmark("agglomerate", contenders(names, ["odd.scor=1"]), given, thresholds=(), repeat=1)
+    report = benchmark("agglomerate", contenders(names, ["odd.scor=1"]), given, thresholds=(0.5,), repeat=1)
     rows = {row["backend"]: row for row in report["rows"]}
     for name, reason in reasons.items():
         assert reason in rows[name]["error"]
     assert rows["lazy"]["identical_to"] == {"lazy": True} and rows["lazy"]["merges"] == 0
+
+
+def test_results_that_break_the_contract_stop_nobody_else(inputs, strange):
+    given = {"affinities": str(inputs), "truth": str(inputs)}
+    report = benchmark("fragment", contenders(["outside", "smaller", "threshold"]), given, repeat=1)
+    outside, smaller, threshold = report["rows"]
+    assert "must be fragments and 0" in outside["error"] and "must have the same shape" in smaller["error"]
+    assert threshold["identical_to"] == {"threshold": True} and threshold["voi_split"] > 0
+    given = {"segmentation": str(inputs), "truth": str(inputs)}
+    silent, clock = benchmark("evaluate", contenders(["silent", "clock"]), given, repeat=1)["rows"]
+    assert "must be a mapping of scores, not NoneType" in silent["error"] and clock["seconds"] < 1e6
 
 
 def test_one_that_does_not_end(inputs, strange):

@@ -31,6 +31,8 @@ def test_one_component_twice():
         (["python", "python"], [], "python2=python"),
         (["python"], ["pyton.score=mean"], "did you mean 'python'"),
         (["python"], ["score"], "name=value"),
+        ([""], [], "must look like NAME or LABEL=NAME"),
+        (["=python"], [], "not '=python'"),
     ],
 )
 def test_refusals(names, assignments, words):

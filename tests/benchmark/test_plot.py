@@ -39,6 +39,6 @@ def test_every_curve_is_drawn(tmp_path):
 
 def test_curves_of_one_point_or_of_none(tmp_path):
     save_plot(tmp_path / "point.png", {"one": [{"voi_merge": 0.0, "voi_split": 0.0, "threshold": 0.5}]})
-    assert (tmp_path / "point.png").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["point.png"]  # and nothing temporary
     with pytest.raises(InvalidInput, match="at least one curve"):
         save_plot(tmp_path / "nothing.png", {})

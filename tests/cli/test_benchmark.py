@@ -5,6 +5,7 @@ import json
 import pytest
 
 from segkit import io
+from segkit.cli.benchmark import _cells
 from segkit.fragment.watershed import Watershed
 from segkit.infer.oracle import oracle_affinities
 from segkit.testing.phantoms import neurites
@@ -51,21 +52,38 @@ def test_fragment_and_evaluate(segkit, inputs):
     assert result.exit_code == 0 and "yes" in result.stdout
 
 
+def test_the_best_threshold_is_shown_with_all_its_digits():
+    row = {"backend": "a", "seconds": 1.0, "cpu_seconds": 1.0, "compile_seconds": 0.0, "peak_bytes": None}
+    row |= {"identical_to": {"b": True}, "best": {"cremi_score": 0.5, "threshold": 0.43217}}
+    assert _cells(row, {"seconds": 1.0})["at"] == "0.43217"
+
+
+def test_fragments_are_cropped_as_the_affinities_are(segkit, inputs):
+    result = segkit("benchmark", "agglomerate", f"{inputs}[2:8]", "--backend", "reference", "--repeat", 1, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["shape"] == [6, 24, 24]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--plot", "plot.png"], "--plot needs --truth"),
+        (["--truth", "other.h5", "--plot", "plot.svg"], "must end in .png, not 'plot.svg'"),
+        (["--truth", "other.h5"], "affinities and truth must have the same shape"),
+        (["--backend", ""], "must look like NAME or LABEL=NAME"),
         (["--truth", "nowhere.h5"], "nowhere.h5 does not exist"),
         (["--threshold", "2"], "threshold must lie in 0..1"),
         (["--backend", "python"], "must be named once"),
         (["--set", "pithon.score=max"], "did you mean 'python'"),
         (["--out", "nowhere/report.json"], "nowhere must exist"),
+        (["--out", "."], ". is a folder"),
         (["--neighborhood", "x"], "--neighborhood must look like"),
         (["--repeat", "0"], "--repeat"),
     ],
 )
 def test_calls_that_are_wrong(segkit, inputs, tmp_path, monkeypatch, options, sentence):
     monkeypatch.chdir(tmp_path)
+    io.write(tmp_path / "other.h5", neurites((10, 24, 20), count=5, seed=3).truth, "truth")
     result = segkit("benchmark", "agglomerate", inputs, "--backend", "python", *options)
     assert result.exit_code == 2 and sentence in result.stderr and "Traceback" not in result.stderr
     assert result.stdout == ""

@@ -56,6 +56,14 @@ def test_thresholds_and_fragments_may_be_given(segkit, folder):
     assert found["best"]["voi_split"] == 0
 
 
+def test_thresholds_are_shown_with_the_digits_that_count(segkit, folder):
+    tree = MergeTree.from_merges([1, 2, 3, 4], [[0, 1], [2, 3], [4, 5]], [0.2, 0.65, 0.75])
+    path = folder / "digits.h5"
+    io.write_all(path, {"merge_tree": tree, "fragments": io.read_labels(folder / "tree.h5", role="fragments")})
+    text = segkit("evaluate", path, folder / "truth.h5", "--sweep", "--threshold", 0.00001).stdout
+    assert " 0.7 " in text and " 1e-05 " in text
+
+
 def test_what_counts_is_chosen_as_for_the_metric(segkit, folder):
     words = ["evaluate", folder / "tree.h5", folder / "truth.h5", "--sweep", "--json"]
     found = answer(segkit(*words, "--border", 10, "--set", "ignore_background=false"))
@@ -83,7 +91,8 @@ def test_the_worst_mistakes_come_with_a_voxel(segkit, folder):
         (["tree.h5", "truth.h5", "--sweep", "--worst", "3"], ["--worst needs a segmentation", "segkit segment"]),
         (["tree.h5", "truth.h5", "--sweep", "--per-section"], ["--per-section needs a segmentation"]),
         (["tree.h5", "truth.h5", "--sweep", "--metric", "voi"], ["--metric must be cremi", "not voi"]),
-        (["tree.h5", "truth.h5", "--sweep", "--threshold", "nan"], ["threshold must be a number"]),
+        (["tree.h5", "truth.h5", "--sweep", "--threshold", "nan"], ["--threshold must be a finite number"]),
+        (["tree.h5", "truth.h5", "--sweep", "--threshold", "inf"], ["--threshold must be a finite number", "not inf"]),
         (["tree.h5", "truth.h5", "--sweep", "--fragments", "truth.h5"], ["truth.h5"]),
         (["tree.h5", "truth.h5", "--sweep", "--fragments", "truth.h5:volumes/labels/neuron_ids"], ["leaves", "not 5"]),
     ],

@@ -119,3 +119,8 @@ def test_plugins_list_and_show(segkit):
     assert defaults["features"] == "12" and defaults["padding"] == "'valid'"
     text = segkit("plugins", "show", "agglomerators", "python").stdout
     assert "score" in text and "median" in text
+
+
+def test_text_in_brackets_is_shown_as_it_is(segkit):
+    shown = segkit("plugins", "show", "models", "unet3d").stdout
+    assert "tuple[tuple[int, int, int], ...]" in shown

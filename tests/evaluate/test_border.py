@@ -29,6 +29,13 @@ def test_distances_are_euclidean_in_the_section(voxel_size, distance):
     assert np.array_equal(found, brute_force(labels, distance, voxel_size))
 
 
+@pytest.mark.filterwarnings("error")
+def test_any_distance_may_be_asked_for():
+    truth = Labels.convert([[[1, 2]], [[1, 1]]], Grid())
+    for distance in (1e30, 1e200):
+        assert near_boundary(truth, distance).tolist() == [[[True, True]], [[False, False]]]
+
+
 def test_boundaries_along_z_and_the_rim_of_the_volume_do_not_count():
     labels = np.arange(1, 4, dtype=np.uint64)[:, None, None] * np.ones((1, 4, 5), np.uint64)
     assert not near_boundary(Labels(labels, Grid()), 100).any()

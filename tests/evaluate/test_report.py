@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segkit import Grid, Labels, load
-from segkit.errors import InvalidInput
+from segkit.errors import BrokenComponent, InvalidInput
 from segkit.evaluate import evaluate
 from segkit.protocols import Metric
 
@@ -67,6 +67,23 @@ def test_two_metrics_may_share_a_name_only_if_they_agree():
     assert evaluate(volume, volume, {"a": Constant(1), "b": Constant(1)}) == {"constant": 1}
     with pytest.raises(InvalidInput, match="metric 'b' must not return constant = 2"):
         evaluate(volume, volume, {"a": Constant(1), "b": Constant(2)})
+
+
+def test_no_number_agrees_with_no_number():
+    volume, nan = labels([[[1]]]), float("nan")
+    assert np.isnan(evaluate(volume, volume, {"a": Constant(nan), "b": Constant(nan)})["constant"])
+    with pytest.raises(InvalidInput, match="metric 'b' must not return constant = 1"):
+        evaluate(volume, volume, {"a": Constant(nan), "b": Constant(1)})
+
+
+def test_a_metric_that_returns_no_scores_is_named():
+    class Silent(Metric):
+        def score(self, segmentation, truth):
+            return None
+
+    volume = labels([[[1]]])
+    with pytest.raises(BrokenComponent, match="metric 'silent' returns must be a mapping"):
+        evaluate(volume, volume, {"silent": Silent()})
 
 
 @pytest.mark.data

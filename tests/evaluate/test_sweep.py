@@ -149,7 +149,10 @@ def test_a_fragment_that_is_no_leaf_is_named():
 
 
 def test_what_makes_no_sense_is_refused():
-    found = sweep(*random_case(3, 8, 4))
+    tree, fragments, truth = random_case(3, 8, 4)
+    found = sweep(tree, fragments, truth)
+    with pytest.raises(InvalidInput, match="fragments and truth must have the same shape"):
+        sweep(tree, fragments, Labels(truth.array[:, :, :1], truth.grid))
     with pytest.raises(InvalidInput, match="threshold must be a number"):
         found.at([0.5, float("nan")])
     with pytest.raises(InvalidParameter, match="score must be one of rand_index"):

@@ -195,3 +195,10 @@ def test_true_affinities_of_real_neurons_give_their_connected_pieces():
     assert len(set(zip(found[~alone].tolist(), expected[~alone].tolist(), strict=True))) == len(
         np.unique(found[~alone])
     )
+
+
+def test_any_size_may_be_asked_for(random_affinities):
+    affinities = random_affinities((3, 6, 5))
+    expected = AffinityWatershed(size_threshold=90, merge_threshold=0).fragment(affinities).array
+    found = AffinityWatershed(size_threshold=10**25, merge_threshold=0).fragment(affinities).array
+    assert np.array_equal(found, expected)

@@ -263,3 +263,10 @@ def test_the_border_of_the_mask_is_a_boundary():
     mask[..., 4] = False
     fragments = Watershed().fragment(affinities, Volume(mask, Grid())).array.ravel().tolist()
     assert fragments == [1, 1, 1, 1, 0, 2, 2, 2, 2]
+
+
+def test_a_window_of_any_size_costs_no_more_than_the_volume(random_affinities):
+    affinities = random_affinities((3, 9, 8))
+    expected = Watershed(seed_distance=20).fragment(affinities).array
+    for distance in (10**9, 10**25):
+        assert np.array_equal(Watershed(seed_distance=distance).fragment(affinities).array, expected)

@@ -44,7 +44,7 @@ def no_permission(*args, **kwargs):
     ("failure", "error", "message"),
     [
         (full_disk, StorageError, "No space left.*free space"),
-        (interrupted, KeyboardInterrupt, ""),
+        (interrupted, KeyboardInterrupt, None),
         (no_permission, StorageError, "permission denied"),
     ],
 )

@@ -91,7 +91,9 @@ def test_a_change_must_name_a_table(path):
         load_recipe("nothing", path.parent)
 
 
-@pytest.mark.parametrize(("key", "text"), [("tempo", "must be an argument or option"), ("verb", "must be train")])
+@pytest.mark.parametrize(
+    ("key", "text"), [("tempo", "must be an argument or option"), ("verb", "must be one of train")]
+)
 def test_options_and_verbs_must_exist(path, key, text):
     recipe = load_recipe(str(path), path.parent, {"infer": {key: "nonsense"}})
     with pytest.raises(InvalidInput, match=text):

@@ -94,6 +94,20 @@ def test_empty_tree():
         segment(tree, labels([0, 7]), 0.5)
 
 
+@pytest.mark.parametrize("forest", [False, True])
+def test_many_merges_are_cut_as_by_the_tree(forest):
+    rng = np.random.default_rng(2)
+    ids, merges = np.unique(rng.integers(1, 10**6, 700)).astype(np.uint64), []
+    roots = list(range(len(ids)))
+    while len(roots) > (40 if forest else 1):
+        merges.append([roots.pop(rng.integers(len(roots))) for _ in range(2)])
+        roots.append(len(ids) + len(merges) - 1)
+    tree = MergeTree.from_merges(ids, merges, np.round(rng.random(len(merges)) ** 2, 2))
+    fragments = Labels(ids[None, None], Grid())
+    for threshold in [-1, 0, 0.005, 0.01, 0.2, *tree.altitudes[::100], 1, 2]:
+        np.testing.assert_array_equal(segment(tree, fragments, threshold).array.ravel(), tree.cut(threshold))
+
+
 def test_threshold_must_be_a_number():
     with pytest.raises(InvalidInput, match="threshold"):
         segment(TREE, labels([2]), float("nan"))

@@ -5,7 +5,7 @@ import pytest
 import waterz
 from segkit import Affinities, Grid, Volume, load
 from segkit.data import NEAREST
-from segkit.errors import InvalidParameter
+from segkit.errors import InvalidInput, InvalidParameter
 
 
 def random_affinities(seed: int, shape=(5, 8, 7), neighborhood=NEAREST) -> Affinities:
@@ -46,6 +46,12 @@ def test_a_mask_stops_fragments():
     assert fragmenter.fragment(affinities, mask).array.ravel().tolist() == [1, 1, 0, 2, 2]
     assert fragmenter.fragment(affinities).array.ravel().tolist() == [1, 1, 1, 1, 1]
     assert array[2, 0, 0].tolist() == [0, 1, 1, 1, 1]
+
+
+def test_a_mask_of_floats_is_refused():
+    affinities = random_affinities(8)
+    with pytest.raises(InvalidInput, match="mask must hold booleans"):
+        load("fragmenters", "waterz").fragment(affinities, Volume(np.ones(affinities.shape), affinities.grid))
 
 
 def test_voxels_without_an_affinity_above_low_are_background():

@@ -81,7 +81,10 @@ def _cannot_compile(scoring: str, queue_bins: int) -> str:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Send what Python and C++ print to stdout nowhere. waterz holds the GIL, so nobody else's output gets lost."""
+    """Send what Python and C++ print to stdout nowhere.
+
+    waterz holds the GIL, so nobody else's output gets lost, unless a scoring has to be compiled first.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             kept = os.dup(1)

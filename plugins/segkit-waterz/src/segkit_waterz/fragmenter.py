@@ -2,7 +2,7 @@
 
 import numpy as np
 from segkit.data import Affinities, Labels, Volume, check_aligned, edge_slices
-from segkit.errors import InvalidParameter, sentence
+from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.protocols import Fragmenter
 
 from segkit_waterz.adapter import call, to_waterz
@@ -40,6 +40,8 @@ class WaterzWatershed(Fragmenter):
         Edges into the masked region do not exist, so fragments do not meet through it.
         """
         check_aligned(affinities=affinities, mask=mask)
+        if mask is not None and mask.array.dtype.kind == "f":
+            raise InvalidInput(sentence("mask", "must hold booleans", mask.array.dtype, "compare it with a threshold"))
         converted = to_waterz(affinities)
         if mask is not None:
             converted = _without_edges_into(converted, mask.array == 0)
