@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from segkit.agglomerate import _kernels_local
 from segkit.agglomerate import _kernels_merge as kernels
 from segkit.agglomerate._kernels import bins_of
 from segkit.agglomerate.rag import contact_bins, region_adjacency_graph
@@ -148,10 +149,22 @@ class Python(RagAgglomerator):
         parameters = (MODES[self.score], records, lists, levels, millionths(self.score, self.quantile), self.bins)
         kernels.score_edges(*parameters)
         nodes = len(rag.node_ids)
+        if self._reducible and len(rag.edges) < _kernels_local.MAX_EDGES:
+            found = _kernels_local.merge_locally(nodes, rag.edges, records, self.score == "mean")
+            merges, heights = _in_order(nodes, *found)
+            if len(merges):
+                return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
+            records[:] = self._statistics(rag)[0]
+            kernels.score_edges(*parameters)
         sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
         blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
         merges, heights = kernels.merge_all(nodes, rag.edges, *parameters, sizes, self.max_size or 0, blocked)
         return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
+
+    @property
+    def _reducible(self) -> bool:
+        """Whether a united contact is never better than its parts, and nothing else decides."""
+        return self.score in ("mean", "min") and self.max_size is None and self.mutex_above is None
 
     def _check(self, rag: RegionAdjacencyGraph) -> None:
         known = {*rag.features, *rag.node_features}
@@ -172,3 +185,16 @@ class Python(RagAgglomerator):
 
 def _lists(starts: np.ndarray, numbers: np.ndarray, weights: np.ndarray | None = None) -> tuple:
     return kernels.lists_of_bins(starts, numbers, np.empty(0, np.int64) if weights is None else weights)
+
+
+def _in_order(nodes: int, merges: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Merges (two nodes of the tree, edge) in the order of scores and edges; none if one came before its children."""
+    order = np.argsort(merges[:, 2])
+    order = order[np.argsort(scores[order], kind="stable")]
+    own = nodes + np.arange(len(order))
+    number = np.arange(nodes + len(order))
+    number[nodes + order] = own
+    children = number[merges[order, :2]]
+    if (children >= own[:, None]).any():
+        return children[:0], scores[:0]
+    return children, scores[order]

@@ -20,7 +20,7 @@ from segkit.errors import InvalidInput, sentence
 @click.argument("affinities")
 @click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of AFFINITIES if not given.")
 @click.option("--backend", default="python", show_default=True, help="An agglomerator; see `segkit plugins list`.")
-@click.option("--score", help="Shortcut for --set score=...: mean, max, median, quantile.")
+@click.option("--score", help="Shortcut for --set score=...: mean, max, min, median, quantile.")
 @click.option("--threshold", "thresholds", multiple=True, type=float, help="Write the segmentation too; repeatable.")
 @set_option
 @neighborhood_option

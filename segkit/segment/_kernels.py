@@ -1,4 +1,4 @@
-"""Loops over voxels: from fragment ids to segment ids."""
+"""Loops over the nodes of a tree and over voxels: from fragment ids to segment ids."""
 
 import numpy as np
 from numba import njit
@@ -67,3 +67,27 @@ def _slot(keys, key):
     while keys[np.int64(slot)] != 0 and keys[np.int64(slot)] != key:
         slot = (slot + np.uint64(1)) & np.uint64(len(keys) - 1)
     return np.int64(slot)
+
+
+@njit(cache=True, nogil=True)
+def cut(leaf_ids, parents, nodes):
+    """The segment of each leaf if only the first `nodes` nodes of the tree are there: the smallest id in it.
+
+    Parents have higher numbers than their children, so one pass upwards and one downwards do. Empty if they do not.
+    """
+    leaves = len(leaf_ids)
+    first = np.full(nodes, leaves, np.int32)
+    for node in range(nodes):
+        if parents[node] < node:
+            return np.empty(0, np.uint64)
+        if node < leaves:
+            first[node] = node
+        if parents[node] < nodes:
+            first[parents[node]] = min(first[parents[node]], first[node])
+    for node in range(nodes - 1, -1, -1):
+        if parents[node] < nodes:
+            first[node] = first[parents[node]]
+    segments = np.empty(leaves, np.uint64)
+    for leaf in range(leaves):
+        segments[leaf] = leaf_ids[first[leaf]]
+    return segments
