@@ -158,7 +158,8 @@ class Python(RagAgglomerator):
             kernels.score_edges(*parameters)
         sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
         blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
-        merges, heights = kernels.merge_all(nodes, rag.edges, *parameters, sizes, self.max_size or 0, blocked)
+        most = min(self.max_size or 0, 2**62)  # as far as the kernel counts; no volume has more voxels
+        merges, heights = kernels.merge_all(nodes, rag.edges, *parameters, sizes, most, blocked)
         return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
 
     @property

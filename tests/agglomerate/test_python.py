@@ -239,3 +239,10 @@ def test_bad_parameters_are_refused():
         Python(score="median", bins=0).cluster(rag)
     with pytest.raises(InvalidInput, match="'size'"):
         Python(max_size=9).cluster(region_adjacency_graph(*volume(11, (3, 3, 3), 9, 4)))
+
+
+def test_a_largest_size_beyond_all_volumes_is_none():
+    labels = Labels(np.array([[[1, 1, 2, 3]]], np.uint64), Grid())
+    affinities = Affinities.from_labels(labels)
+    free, bound = (Python(max_size=size).agglomerate(affinities, labels) for size in (None, 10**24))
+    assert np.array_equal(free.parents, bound.parents) and len(bound.altitudes) == 2
