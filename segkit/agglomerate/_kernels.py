@@ -1,4 +1,4 @@
-"""Small loops that several modules need: ids, bins, slots of a hash table."""
+"""Small loops that several modules need: bins, slots of a hash table."""
 
 import numpy as np
 from numba import njit
@@ -7,39 +7,6 @@ UNIT = 2**30
 FIRST_OUTSIDE = np.uint64(2**64 - 2)
 EMPTY = np.int64(0)  # a key is never 0: nodes are numbered from 1
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-
-
-@njit(cache=True, nogil=True)
-def range_of_ids(fragments):
-    """Lowest and highest id of a flat array, 0 and "outside" left out; lowest > highest if there is none."""
-    low, high = FIRST_OUTSIDE, np.uint64(0)
-    for fragment in fragments:
-        if np.uint64(0) < fragment < FIRST_OUTSIDE:
-            low = min(low, fragment)
-            high = max(high, fragment)
-    return low, high
-
-
-@njit(cache=True, nogil=True)
-def number_by_table(fragments, low, high):
-    """Sorted ids, and for every voxel its position in them + 1, or 0."""
-    table = np.zeros(np.int64(high - low) + 1, np.int32)
-    for fragment in fragments:
-        if np.uint64(0) < fragment < FIRST_OUTSIDE:
-            table[np.int64(fragment - low)] = 1
-    ids = np.empty(np.count_nonzero(table), np.uint64)
-    found = 0
-    for k in range(len(table)):
-        if table[k]:
-            ids[found] = low + np.uint64(k)
-            found += 1
-            table[k] = found
-    nodes = np.zeros(len(fragments), np.int32)
-    for i in range(len(fragments)):
-        fragment = fragments[i]
-        if np.uint64(0) < fragment < FIRST_OUTSIDE:
-            nodes[i] = table[np.int64(fragment - low)]
-    return ids, nodes
 
 
 @njit(cache=True, nogil=True)

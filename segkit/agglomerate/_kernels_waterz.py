@@ -7,13 +7,12 @@ The halves at a cluster form a linked list; that of a dead edge stays in the lis
 import numpy as np
 from numba import njit
 
+from segkit.agglomerate._kernels import EMPTY, MULTIPLIER, find_slot
 from segkit.agglomerate._kernels_queue import is_empty, make_queue, put, take
 from segkit.agglomerate.scores import MILLION
 
 MEAN, MIN, MAX, QUANTILE = 0, 1, 2, 3
 NONE = -1
-EMPTY = np.int64(0)  # no key is 0: edges join different clusters
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit(cache=True, nogil=True)
@@ -126,7 +125,7 @@ def merge_all(nodes, edges, mode, values, counts, lists, per_million, bins, queu
             if alive[e]:
                 across = end[half ^ 1]
                 key = _key(stays, across)
-                slot = _slot_of_key(slots, key)
+                slot = find_slot(slots, key)
                 end[half] = stays
                 if slots[slot] == EMPTY:
                     slots[slot], slot_edges[slot] = key, e
@@ -257,7 +256,7 @@ def _hashed(end, alive):
     for e in range(len(alive)):
         if alive[e]:
             key = _key(end[2 * e], end[2 * e + 1])
-            slot = _slot_of_key(slots, key)
+            slot = find_slot(slots, key)
             slots[slot], slot_edges[slot] = key, e
     return slots, slot_edges
 
@@ -278,16 +277,6 @@ def _edge(starts, others, u, v):
         else:
             high = middle
     return low
-
-
-@njit(cache=True, nogil=True)
-def _slot_of_key(slots, key):
-    """The slot that holds `key`, or the empty one where it belongs. The number of slots is a power of two."""
-    mask = len(slots) - 1
-    slot = np.int64((np.uint64(key) * MULTIPLIER) >> np.uint64(32)) & mask
-    while slots[slot] != EMPTY and slots[slot] != key:
-        slot = (slot + 1) & mask
-    return slot
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,6 @@ import numpy as np
 from segkit.agglomerate import _kernels, _kernels_rag
 from segkit.agglomerate.scores import MAX_BINS
 from segkit.data import Affinities, Labels, RegionAdjacencyGraph, check_aligned
-from segkit.data.labels import FIRST_OUTSIDE
 from segkit.data.rag import frozen
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.threads import thread_count
@@ -107,29 +106,6 @@ def contact_bins(
 def mean_affinity(rag: RegionAdjacencyGraph) -> np.ndarray:
     """The mean of the affinities of each edge, float64 (E,), from the features "count" and "sum"."""
     return rag.features["sum"] / UNIT / rag.features["count"]
-
-
-def number_nodes(fragments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted ids of the fragments, uint64 (N,), and for every voxel its position in them + 1, int32; 0 = no fragment.
-
-    Ids in a narrow range, however high, go through a table; others through a binary search.
-    """
-    fragments = frozen(np.ascontiguousarray(fragments))
-    low, high = map(np.uint64, _kernels.range_of_ids(fragments.reshape(-1)))  # not int: above 2^63 Numba refuses it
-    if low > high:
-        return np.empty(0, np.uint64), frozen(np.zeros(fragments.shape, np.int32))
-    if int(high - low) < 4 * fragments.size + 1024:
-        ids, nodes = _kernels.number_by_table(fragments.reshape(-1), low, high)
-        return ids, frozen(nodes.reshape(fragments.shape))
-    import fastremap
-
-    ids = fastremap.unique(fragments)
-    ids = ids[(ids > 0) & (ids < FIRST_OUTSIDE)]
-    nodes = np.zeros(fragments.shape, np.int32)
-    for section, numbers in zip(fragments, nodes, strict=True):  # one at a time: search gives 8 bytes a voxel
-        inside = (section > 0) & (section < FIRST_OUTSIDE)
-        numbers[inside] = np.searchsorted(ids, section[inside]) + 1
-    return ids, frozen(nodes)
 
 
 class Wanted(NamedTuple):
