@@ -11,7 +11,7 @@ import segkit
 
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
-    {"errors", "threads", "timing"},
+    {"errors", "threads", "timing", "_kernels_prefetch"},
     {"data"},
     {"parameters"},
     {"protocols"},

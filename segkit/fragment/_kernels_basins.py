@@ -9,8 +9,8 @@ a summit, which drains nowhere; UNKNOWN or NO_EDGE; and at last -1 - its label. 
 import numpy as np
 from numba import njit
 
+from segkit._kernels_prefetch import prefetch
 from segkit.fragment._kernels_affinity import edges_before
-from segkit.fragment._kernels_prefetch import prefetch
 
 ONE = 0x3F800000  # the bits of float32 1.0
 DIGIT = 10  # bits

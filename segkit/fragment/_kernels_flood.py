@@ -7,7 +7,7 @@ included; before that -1 - its depth, an integer. So a neighbour costs one look,
 import numpy as np
 from numba import njit
 
-from segkit.fragment._kernels_prefetch import prefetch
+from segkit._kernels_prefetch import prefetch
 
 AHEAD = 12
 """Voxels ahead in a queue whose neighbours are fetched: without it the flood waits for memory most of its time."""
