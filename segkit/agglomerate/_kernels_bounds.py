@@ -48,6 +48,30 @@ def lowest(hub, heap, records):
 
 
 @njit(cache=True, nogil=True)
+def tied(hub, heap, records, score, found, top):
+    """Write all contacts of this score, the best of the hub, to found[top:]; where they end. Some may come twice."""
+    if lowest(hub, heap, records) < 0:
+        return top
+    found[top] = 0
+    end = top + 1
+    place = top
+    while place < end:  # the places of the heap that hold such bounds lie above all others
+        child = 4 * np.int64(found[place]) + 1
+        for other in range(child, min(child + 4, hub.size)):
+            if heap[hub.start + other].score == score:
+                found[end] = other
+                end += 1
+        place += 1
+    written = top
+    for place in range(top, end):
+        e = heap[hub.start + found[place]].edge
+        if records[e].queued != DEAD and records[e].score == score:
+            found[written] = e
+            written += 1
+    return written
+
+
+@njit(cache=True, nogil=True)
 def push(hub, heap, score, edge):
     """Enter a contact into the heap of a hub; if it is full, it will be built anew."""
     if hub.size == NONE or hub.size == hub.room:

@@ -2,65 +2,69 @@
 
 For the scores "mean" and "min" a united contact is never better than the better of its parts (the linkage is reducible:
 M. Bruynooghe 1977). So two clusters that are each other's best neighbours stay so until the greedy order comes to them,
-and may merge at once. The chain from any cluster to its best neighbour, to that one's best and so on ends at such a
-pair. All that is touched lies near each other in memory, as long as clusters are small.
+and may merge at once, whatever else has merged by then. The chain from any cluster to its best neighbour, to that one's
+best and so on ends at such a pair. All that is touched lies near each other in memory, as long as clusters are small.
 """
 
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels import EMPTY, UNIT, doubled, find_slot
-from segkit.agglomerate._kernels_bounds import BOUND, DEAD, HUB, NONE, NOTHING, build, lowest, push
+from segkit._kernels_prefetch import prefetch
+from segkit.agglomerate._kernels import EMPTY, doubled, find_slot
+from segkit.agglomerate._kernels_bounds import BOUND, DEAD, HUB, NONE, build, lowest, push
+from segkit.agglomerate._kernels_lists import UNKNOWN, fetch_list, find, forget_hubs, scan, store, unite, unite_lists
 
-UNKNOWN = -1
-MAX_EDGES = 2**26  # places in the lists of contacts are int32, and lists are moved when they grow
 SHORT = 96
 """A cluster with more entries in its list is a hub."""
 SWEEPS = (SHORT, 2048, 2**40)
 """Pairs with more entries than this in both lists wait for the next sweep: first what is near, then what is large."""
-NODE = np.dtype([(name, "i4") for name in ("parent", "start", "room", "length", "best", "other", "mark", "hub")])
-"""Of a cluster, in half a line of the cache: its place in the union-find forest, its list of contacts (start, room and
-length), its best contact and a node of the cluster behind it, scratch, and its number among the hubs."""
+DONE, FULL, REFUSED = 0, 1, 2
+"""Nothing is left to merge; no room for longer lists; a united contact came before its parts."""
 
 
 @njit(cache=True, nogil=True)
-def merge_locally(count, edges, records, mean):
-    """All merges, not in order: int64 (M, 3), two nodes of the tree and the edge, and float64 (M,) scores.
+def merge_piece(first, last, top, end, nodes, entries, records, edges, tree, mean):
+    """Merge what can be merged among the nodes first to last - 1, without looking at the others.
 
-    `records` as for `merge_all`; changed. No merges if a united contact came before both its parts by (score, edge),
-    against what is said above: a mean can be rounded to the better of its parts, where a contact has very many
-    affinities, and take the lower edge of the other.
+    Two clusters merge if each is the other's best neighbour and lies in the piece. Lists that grow move to the places
+    top to end - 1 of `entries`. Gives the merges, not in order: int64 (M, 3), two nodes of the tree and the edge, and
+    float64 (M,) scores; how it ended (see DONE); and the places used. The merge by edge m is node len(nodes) + m of the
+    tree; `tree` has the node of each cluster.
+
+    Refuses if a united contact came before both its parts by (score, edge), against what is said above: a mean can be
+    rounded to the better of its parts, where a contact has very many affinities, and take the lower edge of the other.
 
     The lists of hubs are not walked: the list of the other cluster is, and the contact of the hub is looked for in the
     lists of the neighbours, or in a hash table of pairs of hubs. The best contact of a hub comes from a heap of lower
     bounds.
     """
-    nodes, entries, top = _lists(count, edges)
-    tree = np.arange(count)
-    hubs, hub_count, heap, heap_top = np.empty(count + 1, HUB), 0, np.empty(1024, BOUND), 0
+    piece = (first, last)
+    forget_hubs(nodes[first:last])
+    hubs, hub_count, heap, heap_top = np.empty(last - first + 1, HUB), 0, np.empty(1024, BOUND), 0
     slots, slot_edges, used = np.zeros(1024, np.int64), np.empty(1024, np.int32), 0
-    merges, scores, merged = np.empty((count, 3), np.int64), np.empty(count), 0
-    chain, united = np.empty(count + 1, np.int32), np.empty((2 * SHORT + 1, 2), np.int32)
-    for c in range(count):
-        if nodes[c].length > SHORT:
+    merges, scores, merged = np.empty((last - first, 3), np.int64), np.empty(last - first), 0
+    chain, united = np.empty(last - first + 1, np.int32), np.empty((2 * SHORT + 1, 2), np.int32)
+    for c in range(first, last):
+        if nodes[c].length > SHORT and nodes[c].parent == c:
             slots, slot_edges, used = _room_for(nodes[c].length, nodes, slots, slot_edges, used)
-            used += _become_hub(c, hub_count, nodes, entries, records, hubs, slots, slot_edges)
+            used += _become_hub(c, hub_count, piece, nodes, entries, records, hubs, slots, slot_edges)
             hub_count += 1
     for limit in SWEEPS:
-        for begin in range(count):
+        for begin in range(first, last):
             if nodes[begin].parent != begin:
                 continue
             chain[0], length = begin, 1
             while length:
                 c = np.int64(chain[length - 1])
                 if nodes[c].best == UNKNOWN:
-                    heap, heap_top = _look_for_best(c, nodes, entries, records, hubs, heap, heap_top, edges)
+                    heap, heap_top = _look_for_best(c, piece, nodes, entries, records, hubs, heap, heap_top, edges)
                 m = np.int64(nodes[c].best)
-                if m < 0:
+                d = np.int64(nodes[c].other)
+                if m < 0 or not first <= d < last:
                     break
-                d = _find(nodes, nodes[c].other)
+                d = find(nodes, d)
                 if nodes[d].best == UNKNOWN:
-                    heap, heap_top = _look_for_best(d, nodes, entries, records, hubs, heap, heap_top, edges)
+                    heap, heap_top = _look_for_best(d, piece, nodes, entries, records, hubs, heap, heap_top, edges)
                 if nodes[d].best != m:
                     chain[length] = d
                     length += 1
@@ -68,6 +72,8 @@ def merge_locally(count, edges, records, mean):
                 expected = nodes[c].length + nodes[d].length
                 if expected > limit:
                     break
+                if top + 2 * expected > end:
+                    return merges[:merged], scores[:merged], FULL, top
                 length -= 2 if length > 1 and chain[length - 2] == d else 1
                 stays, goes = c, d
                 hub, other = nodes[c].hub >= 0, nodes[d].hub >= 0
@@ -75,180 +81,101 @@ def merge_locally(count, edges, records, mean):
                     stays, goes = d, c
                 merges[merged, 0], merges[merged, 1], merges[merged, 2] = tree[stays], tree[goes], m
                 scores[merged] = records[m].score
-                tree[stays] = count + merged
+                tree[stays] = len(nodes) + m
                 merged += 1
                 records[m].queued = DEAD
                 if nodes[stays].hub < 0:
-                    found = _unite_lists(stays, goes, nodes, entries, records, mean, united, hubs, heap)
+                    found = unite_lists(stays, goes, piece, nodes, entries, records, mean, united, hubs, heap)
                     if found < 0:
-                        return merges[:0], scores[:0]
+                        return merges[:0], scores[:0], REFUSED, top
                     if found > nodes[stays].room:
-                        entries = _enough(entries, top + 2 * found)
                         nodes[stays].start, nodes[stays].room = top, 2 * found
                         top += 2 * found
                     nodes[goes].parent = stays
-                    _store(stays, nodes, entries, records, united[:found])
+                    store(stays, nodes, entries, records, united[:found])
                     if found > SHORT:
                         slots, slot_edges, used = _room_for(found, nodes, slots, slot_edges, used)
-                        used += _become_hub(stays, hub_count, nodes, entries, records, hubs, slots, slot_edges)
+                        used += _become_hub(stays, hub_count, piece, nodes, entries, records, hubs, slots, slot_edges)
                         hub_count += 1
                 else:
                     if expected > nodes[stays].room:
-                        entries = _enough(entries, top + 2 * expected)
                         start = nodes[stays].start
                         entries[top : top + nodes[stays].length] = entries[start : start + nodes[stays].length]
                         nodes[stays].start, nodes[stays].room = top, 2 * expected
                         top += 2 * expected
                     slots, slot_edges, used = _room_for(nodes[goes].length, nodes, slots, slot_edges, used)
-                    new = _absorb(stays, goes, nodes, entries, records, mean, hubs, heap, slots, slot_edges)
+                    new = _absorb(stays, goes, piece, nodes, entries, records, mean, hubs, heap, slots, slot_edges)
                     if new < 0:
-                        return merges[:0], scores[:0]
+                        return merges[:0], scores[:0], REFUSED, top
                     used += new
                     nodes[goes].parent = stays
                     nodes[stays].best = UNKNOWN
                 if length == 0:
                     chain[0], length = stays, 1
-    return merges[:merged], scores[:merged]
+    return merges[:merged], scores[:merged], DONE, top
 
 
 @njit(cache=True, nogil=True)
-def _lists(count, edges):
-    """Nodes (see NODE), the lists (node across, edge) of all with room for more, and the places used."""
-    nodes = np.empty(count, NODE)
-    for i in range(count):
-        node = nodes[i]
-        node.parent, node.hub, node.mark, node.length, node.room, node.best = i, NONE, NONE, 0, 0, UNKNOWN
-    for e in range(len(edges)):
-        nodes[edges[e, 0]].room += 1
-        nodes[edges[e, 1]].room += 1
-    top = 0
-    for i in range(count):
-        nodes[i].start = top
-        top += nodes[i].room
-    entries = np.empty((2 * top, 2), np.int32)
-    for e in range(len(edges)):
-        for k in range(2):
-            node = nodes[edges[e, k]]
-            place = node.start + node.length
-            entries[place, 0], entries[place, 1] = edges[e, 1 - k], e
-            node.length += 1
-    return nodes, entries, top
-
-
-@njit(cache=True, nogil=True)
-def _enough(array, size):
-    """The array, or a longer copy."""
-    while size > len(array):
-        array = doubled(array)
-    return array
-
-
-@njit(cache=True, nogil=True)
-def _find(nodes, node):
-    """The cluster that a node is in; halves the path."""
-    while nodes[node].parent != node:
-        above = nodes[node].parent
-        nodes[node].parent = nodes[above].parent
-        node = nodes[node].parent
-    return np.int64(node)
-
-
-@njit(cache=True, nogil=True)
-def _look_for_best(cluster, nodes, entries, records, hubs, heap, heap_top, edges):
+def _look_for_best(cluster, piece, nodes, entries, records, hubs, heap, heap_top, edges):
     """Fill in the best contact of a cluster; contacts that are gone leave its list. The heap, and its places used."""
     node = nodes[cluster]
     if node.hub >= 0:
         hub = hubs[node.hub]
         if hub.size == NONE:
-            _scan(cluster, nodes, entries, records)
+            scan(cluster, nodes, entries, records)
             if 2 * node.length > hub.room:
                 hub.start, hub.room = heap_top, 2 * node.length + 16
                 heap_top += hub.room
-                heap = _enough(heap, heap_top)
+                while heap_top > len(heap):
+                    heap = doubled(heap)
             build(hub, heap, entries[node.start : node.start + node.length], records)
         node.best = lowest(hub, heap, records)
         if node.best >= 0:
-            e = node.best
-            node.other = edges[e, 0] if _find(nodes, edges[e, 0]) != cluster else edges[e, 1]
+            one, other = edges[node.best, 0], edges[node.best, 1]
+            node.other = other if piece[0] <= one < piece[1] and find(nodes, one) == cluster else one
     else:
-        _scan(cluster, nodes, entries, records)
+        scan(cluster, nodes, entries, records)
     return heap, heap_top
 
 
 @njit(cache=True, nogil=True)
-def _scan(cluster, nodes, entries, records):
-    """Fill in the best contact of a cluster; contacts that are gone leave its list."""
-    node = nodes[cluster]
-    written, best, other, score = np.int64(node.start), np.int64(NOTHING), np.int64(0), np.inf
-    for i in range(node.start, node.start + node.length):
-        e = np.int64(entries[i, 1])
-        if records[e].queued == DEAD:
-            continue
-        entries[written, 0], entries[written, 1] = entries[i, 0], e
-        written += 1
-        if records[e].score < score or (records[e].score == score and e < best):
-            best, other, score = e, np.int64(entries[i, 0]), records[e].score
-    node.length, node.best, node.other = written - node.start, best, other
-
-
-@njit(cache=True, nogil=True)
-def _unite_lists(stays, goes, nodes, entries, records, mean, united, hubs, heap):
-    """The contacts of both, each once; how many, or -1 if a united contact is better than its parts."""
-    found = 0
-    for i in range(nodes[stays].start, nodes[stays].start + nodes[stays].length):
-        e = entries[i, 1]
-        if records[e].queued != DEAD:
-            across = _find(nodes, entries[i, 0])
-            nodes[across].mark = found
-            united[found, 0], united[found, 1] = across, e
-            found += 1
-    common = found
-    for i in range(nodes[goes].start, nodes[goes].start + nodes[goes].length):
-        e = np.int64(entries[i, 1])
-        if records[e].queued == DEAD:
-            continue
-        across = _find(nodes, entries[i, 0])
-        place = nodes[across].mark
-        if place < 0:
-            united[found, 0], united[found, 1] = across, e
-            found += 1
-            continue
-        f = np.int64(united[place, 1])
-        united[place, 1] = min(e, f)
-        if _unite(e, f, across, nodes, records, mean, hubs, heap) < 0:
-            return -1
-    for k in range(common):
-        nodes[united[k, 0]].mark = NONE
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _absorb(stays, goes, nodes, entries, records, mean, hubs, heap, slots, slot_edges):
-    """Give the contacts of a cluster to a hub; new pairs in the hash table, or -1 as in `_unite_lists`."""
+def _absorb(stays, goes, piece, nodes, entries, records, mean, hubs, heap, slots, slot_edges):
+    """Give the contacts of a cluster to a hub; new pairs in the hash table, or -1 as in `unite_lists`."""
     node, hub = nodes[stays], hubs[nodes[stays].hub]
     new = 0
+    fetch_list(goes, nodes, entries, records)
+    for i in range(nodes[goes].start, nodes[goes].start + nodes[goes].length):
+        across = np.int64(entries[i, 0])
+        if piece[0] <= across < piece[1]:
+            across = find(nodes, across)
+            entries[i, 0] = across
+            prefetch(entries, np.int64(nodes[across].start) * 2)
+            prefetch(entries, np.int64(nodes[across].start) * 2 + 16)
     for i in range(nodes[goes].start, nodes[goes].start + nodes[goes].length):
         e = np.int64(entries[i, 1])
         if records[e].queued == DEAD:
             continue
-        across = _find(nodes, entries[i, 0])
-        slot = np.int64(NONE)
-        if nodes[across].hub >= 0:
-            slot = find_slot(slots, _key(stays, across))
-            f = np.int64(NONE) if slots[slot] == EMPTY else np.int64(slot_edges[slot])
-        else:
-            f = _contact_of(across, stays, nodes, entries, records)
-        kept = e
-        if f != NONE:
-            kept = min(e, f)
-            dropped = _unite(e, f, across, nodes, records, mean, hubs, heap)
-            if dropped < 0:
-                return -1
-            if dropped and kept == f:
-                push(hub, heap, records[f].score, f)
-        if slot != NONE:
-            new += slots[slot] == EMPTY
-            slots[slot], slot_edges[slot] = _key(stays, across), kept
+        across, kept = np.int64(entries[i, 0]), e
+        if piece[0] <= across < piece[1]:
+            slot, f = np.int64(NONE), np.int64(NONE)
+            if nodes[across].hub >= 0:
+                slot = find_slot(slots, _key(stays, across))
+                if slots[slot] == EMPTY:
+                    new += 1
+                    slots[slot] = _key(stays, across)
+                else:
+                    f = np.int64(slot_edges[slot])
+            else:
+                f = _rename(across, stays, e, nodes, entries)
+            if f != NONE:
+                kept = min(e, f)
+                dropped = unite(e, f, across, nodes, records, mean, hubs, heap)
+                if dropped < 0:
+                    return -1
+                if dropped and kept == f:
+                    push(hub, heap, records[f].score, f)
+            if slot != NONE:
+                slot_edges[slot] = kept
         if kept == e:
             push(hub, heap, records[e].score, e)
             place = node.start + node.length
@@ -258,68 +185,67 @@ def _absorb(stays, goes, nodes, entries, records, mean, hubs, heap, slots, slot_
 
 
 @njit(cache=True, nogil=True)
-def _contact_of(cluster, hub, nodes, entries, records):
-    """The live edge to `hub` in the list of a cluster, or NONE."""
+def _rename(cluster, hub, e, nodes, entries):
+    """Let the list of a cluster say that edge e leads to `hub`. If another edge does, give it, and keep the lower one.
+
+    So a cluster that is no hub names each hub beside it once, and its lists need no search for the clusters behind.
+    """
     node = nodes[cluster]
-    for i in range(node.start, node.start + node.length):
-        if records[entries[i, 1]].queued != DEAD and _find(nodes, entries[i, 0]) == hub:
-            return np.int64(entries[i, 1])
-    return np.int64(NONE)
-
-
-@njit(cache=True, nogil=True)
-def _unite(e, f, across, nodes, records, mean, hubs, heap):
-    """Unite two contacts with `across`. 1 if the score of the one kept is lower now, 0 if not; -1: better than both."""
-    kept, lost = min(e, f), max(e, f)
-    one, two = records[kept], records[lost]
-    before, better = one.score, min(one.score, two.score)
-    if mean:
-        one.count += two.count
-        one.sum += two.sum
-        one.score = 1.0 - one.sum / UNIT / one.count
-    else:
-        one.score = max(one.score, two.score)
-    two.queued = DEAD
-    if one.score < better or (one.score == better and before > better):
-        return -1
-    if nodes[across].best == kept or nodes[across].best == lost:
-        nodes[across].best = UNKNOWN
-    if one.score < before:
-        if nodes[across].hub >= 0:
-            push(hubs[nodes[across].hub], heap, one.score, kept)
-        return 1
-    return 0
-
-
-@njit(cache=True, nogil=True)
-def _store(cluster, nodes, entries, records, united):
-    """Write the list of a cluster, and find its best contact."""
-    node = nodes[cluster]
-    node.length = len(united)
-    for k in range(len(united)):
-        entries[node.start + k, 0], entries[node.start + k, 1] = united[k, 0], united[k, 1]
-    _scan(cluster, nodes, entries, records)
+    place, own, last = np.int64(NONE), np.int64(NONE), np.int64(node.start) + node.length - 1
+    for i in range(node.start, last + 1):
+        if entries[i, 0] == hub:
+            place = i
+        if entries[i, 1] == e:
+            own = i
+    if place == NONE:
+        entries[own, 0] = hub
+        return np.int64(NONE)
+    f = np.int64(entries[place, 1])
+    entries[place, 1] = min(e, f)
+    entries[own, 0], entries[own, 1] = entries[last, 0], entries[last, 1]
+    node.length -= 1
+    return f
 
 
 @njit(cache=True, nogil=True)
 def _key(a, b):
-    return (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
+    return ((np.int64(min(a, b)) + 1) << 32) | np.int64(max(a, b))
 
 
 @njit(cache=True, nogil=True)
-def _become_hub(cluster, number, nodes, entries, records, hubs, slots, slot_edges):
+def _become_hub(cluster, number, piece, nodes, entries, records, hubs, slots, slot_edges):
     """Enter a cluster among the hubs; new pairs in the hash table."""
     node = nodes[cluster]
     node.hub, node.best = number, UNKNOWN
     hubs[number].size, hubs[number].room = NONE, 0
     new = 0
     for i in range(node.start, node.start + node.length):
-        across = _find(nodes, entries[i, 0])
-        if records[entries[i, 1]].queued != DEAD and nodes[across].hub >= 0:
+        across, e = np.int64(entries[i, 0]), np.int64(entries[i, 1])
+        if records[e].queued == DEAD or not piece[0] <= across < piece[1]:
+            continue
+        across = find(nodes, across)
+        if nodes[across].hub >= 0:
             slot = find_slot(slots, _key(cluster, across))
             new += slots[slot] == EMPTY
-            slots[slot], slot_edges[slot] = _key(cluster, across), entries[i, 1]
+            slots[slot], slot_edges[slot] = _key(cluster, across), e
+        else:
+            _name_once(cluster, nodes[across], entries, e)
     return new
+
+
+@njit(cache=True, nogil=True)
+def _name_once(hub, node, entries, e):
+    """Let edge e alone lead to `hub`; other entries that do are gone."""
+    i = np.int64(node.start)
+    while i < node.start + node.length:
+        if entries[i, 1] == e:
+            entries[i, 0] = hub
+        elif entries[i, 0] == hub:
+            node.length -= 1
+            last = node.start + node.length
+            entries[i, 0], entries[i, 1] = entries[last, 0], entries[last, 1]
+            continue
+        i += 1
 
 
 @njit(cache=True, nogil=True)
@@ -343,5 +269,5 @@ def _room_for(more, nodes, slots, slot_edges, used):
 
 @njit(cache=True, nogil=True)
 def _both_are(nodes, key):
-    a, b = key >> 32, key & 0xFFFFFFFF
+    a, b = (key >> 32) - 1, key & 0xFFFFFFFF
     return nodes[a].parent == a and nodes[b].parent == b

@@ -1,11 +1,11 @@
 """segkit's own agglomerator: the definition of the reference, compiled."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate import _kernels_local
 from segkit.agglomerate import _kernels_merge as kernels
+from segkit.agglomerate import local, plateaus
 from segkit.agglomerate._kernels import bins_of
 from segkit.agglomerate.rag import contact_bins, region_adjacency_graph
 from segkit.agglomerate.scores import Score, check_constraints, check_parameters, millionths
@@ -102,9 +102,9 @@ class Python(RagAgglomerator):
                 rag = region_adjacency_graph(affinities, fragments, self.features)
             return self.cluster(rag)
         with phase("region graph"):  # without the dense histograms of the graph: they take a kilobyte an edge
-            rag, starts, numbers = contact_bins(affinities, fragments, self.bins, sizes="size" in self.features)
+            rag, *histograms = contact_bins(affinities, fragments, self.bins, sizes="size" in self.features)
         with phase("merging"):
-            return self._merge(rag, self._records(rag.features["count"]), _lists(starts, numbers))
+            return self._merge_histograms(rag, _Histograms(*histograms, np.empty(0, np.int64)))
 
     def cluster(self, rag: RegionAdjacencyGraph) -> MergeTree:
         """All merges of the nodes of `rag`, which must have the statistics in `features`."""
@@ -113,25 +113,37 @@ class Python(RagAgglomerator):
             raise InvalidInput(sentence("queue", "must be 'exact' for a graph", "'waterz'", next_step))
         self._check(rag)
         with phase("merging"):
-            return self._merge(rag, *self._statistics(rag))
+            if MODES[self.score] == kernels.QUANTILE:
+                return self._merge_histograms(rag, self._histograms(rag))
+            return self._merge(rag, self._statistics(rag), _lists(NO_HISTOGRAMS))
 
-    def _statistics(self, rag: RegionAdjacencyGraph) -> tuple[np.ndarray, tuple]:
-        """Records and lists of bins of the edges, as the kernel wants them."""
-        no_lists = _lists(np.zeros(1, np.int64), np.empty(0, np.int32))
+    def _statistics(self, rag: RegionAdjacencyGraph) -> np.ndarray:
+        """Records of the edges, for scores that need no histograms."""
         if self.score == "mean":
-            return self._records(rag.features["count"], total=rag.features["sum"]), no_lists
-        if self.score in ("min", "max"):
-            return self._records(0, score=1.0 - rag.features[self.score].astype(np.float64)), no_lists
+            return self._records(rag.features["count"], total=rag.features["sum"])
+        return self._records(0, score=1.0 - rag.features[self.score].astype(np.float64))
+
+    def _histograms(self, rag: RegionAdjacencyGraph) -> "_Histograms":
         if self.histogram_init == "max":
             largest = rag.features["max"]
             numbers = bins_of(largest, self.bins) if self.bins else (largest + np.float32(0)).view(np.int32)
-            starts = np.arange(len(rag.edges) + 1)
-            return self._records(np.ones(len(rag.edges), np.int64)), _lists(starts, numbers.astype(np.int32))
+            return _Histograms(np.arange(len(rag.edges) + 1), numbers.astype(np.int32), np.empty(0, np.int64))
         histograms = rag.features["histogram"]
         edge, number = np.nonzero(histograms)
         starts = np.searchsorted(edge, np.arange(len(rag.edges) + 1))
-        lists = _lists(starts, number.astype(np.int32), histograms[edge, number].astype(np.int64))
-        return self._records(histograms.sum(axis=1, dtype=np.int64)), lists
+        return _Histograms(starts, number.astype(np.int32), histograms[edge, number].astype(np.int64))
+
+    def _merge_histograms(self, rag: RegionAdjacencyGraph, histograms: "_Histograms") -> MergeTree:
+        """The tree, plateau by plateau if nothing but quantiles decides, else by the queue."""
+        affinities = histograms.weights.sum() if len(histograms.weights) else len(histograms.numbers)
+        if self._constrained or len(rag.edges) >= plateaus.MAX_EDGES or affinities > plateaus.MOST:
+            counts = np.add.reduceat(histograms.weights, histograms.starts[:-1]) if len(histograms.weights) else None
+            counts = np.diff(histograms.starts) if counts is None else counts
+            return self._merge(rag, self._records(counts), _lists(histograms))
+        per_million = millionths(self.score, self.quantile)
+        merges, numbers = plateaus.merge_plateaus(len(rag.node_ids), rag.edges, *histograms, per_million)
+        heights = 1.0 - ((numbers + 0.5) / self.bins if self.bins else numbers.view(np.float32).astype(np.float64))
+        return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
 
     def _records(self, count, total=0, score=None) -> np.ndarray:
         records = np.zeros(len(count if score is None else score), kernels.RECORD)
@@ -149,12 +161,11 @@ class Python(RagAgglomerator):
         parameters = (MODES[self.score], records, lists, levels, millionths(self.score, self.quantile), self.bins)
         kernels.score_edges(*parameters)
         nodes = len(rag.node_ids)
-        if self._reducible and len(rag.edges) < _kernels_local.MAX_EDGES:
-            found = _kernels_local.merge_locally(nodes, rag.edges, records, self.score == "mean")
-            merges, heights = _in_order(nodes, *found)
-            if len(merges):
-                return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
-            records[:] = self._statistics(rag)[0]
+        if self._reducible and len(rag.edges) < local.MAX_EDGES:
+            found = local.merge_locally(nodes, rag.edges, records, self.score == "mean")
+            if found:
+                return MergeTree.from_merges(rag.node_ids.copy(), *found)
+            records[:] = self._statistics(rag)
             kernels.score_edges(*parameters)
         sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
         blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
@@ -165,7 +176,11 @@ class Python(RagAgglomerator):
     @property
     def _reducible(self) -> bool:
         """Whether a united contact is never better than its parts, and nothing else decides."""
-        return self.score in ("mean", "min") and self.max_size is None and self.mutex_above is None
+        return self.score in ("mean", "min") and not self._constrained
+
+    @property
+    def _constrained(self) -> bool:
+        return self.max_size is not None or self.mutex_above is not None
 
     def _check(self, rag: RegionAdjacencyGraph) -> None:
         known = {*rag.features, *rag.node_features}
@@ -184,18 +199,19 @@ class Python(RagAgglomerator):
             raise InvalidInput(sentence("histogram of rag", f"must have {self.bins} bins", f"of shape {shape}"))
 
 
-def _lists(starts: np.ndarray, numbers: np.ndarray, weights: np.ndarray | None = None) -> tuple:
-    return kernels.lists_of_bins(starts, numbers, np.empty(0, np.int64) if weights is None else weights)
+class _Histograms(NamedTuple):
+    """Sorted bins of the edges, those of edge e at starts[e] to starts[e + 1]; no weights: each counts once.
+
+    Without bins, the bits of the affinities.
+    """
+
+    starts: np.ndarray
+    numbers: np.ndarray
+    weights: np.ndarray
 
 
-def _in_order(nodes: int, merges: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Merges (two nodes of the tree, edge) in the order of scores and edges; none if one came before its children."""
-    order = np.argsort(merges[:, 2])
-    order = order[np.argsort(scores[order], kind="stable")]
-    own = nodes + np.arange(len(order))
-    number = np.arange(nodes + len(order))
-    number[nodes + order] = own
-    children = number[merges[order, :2]]
-    if (children >= own[:, None]).any():
-        return children[:0], scores[:0]
-    return children, scores[order]
+NO_HISTOGRAMS = _Histograms(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
+
+
+def _lists(histograms: _Histograms) -> tuple:
+    return kernels.lists_of_bins(*histograms)
