@@ -18,16 +18,16 @@ Timed = tuple[Callable, dict]
 
 
 def segkit_agglomerate(file: Path, fragments: str, **parameters) -> Timed:
-    """A merge tree, and a segmentation at each threshold."""
+    """A merge tree, and a segmentation at each threshold, given up before the next as waterz' is overwritten by it."""
     from segkit.registry import load
-    from segkit.segment import segment
+    from segkit.segment import segmentations
 
     affinities, labels = io.read_affinities(file), _fragments(file, fragments)
     agglomerator = load("agglomerators", "python", **parameters)
 
     def relabel(tree) -> None:
-        for threshold in THRESHOLDS:
-            segment(tree, labels, threshold)
+        for segmentation in segmentations(tree, labels, THRESHOLDS):
+            del segmentation
 
     return lambda: agglomerator.agglomerate(affinities, labels), {"then": {"relabelling": relabel}}
 
@@ -147,13 +147,13 @@ def segkit_sweep(file: Path) -> Timed:
 def segkit_evaluations(file: Path, count: int) -> Timed:
     """The scores of `count` segmentations, one after the other."""
     from segkit.registry import load
-    from segkit.segment import segment
+    from segkit.segment import segmentations
 
     fragments, truth = _fragments(file, "xy"), io.read_labels(file)
     tree = load("agglomerators", "python").agglomerate(io.read_affinities(file), fragments)
-    segmentations = [segment(tree, fragments, threshold) for threshold in THRESHOLDS[:count]]
+    found = list(segmentations(tree, fragments, THRESHOLDS[:count]))
     metric = load("metrics", "cremi")
-    return lambda: [metric.score(segmentation, truth) for segmentation in segmentations], {}
+    return lambda: [metric.score(segmentation, truth) for segmentation in found], {}
 
 
 def _fragments(file: Path, kind: str):

@@ -2,9 +2,9 @@
 
 import os
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 PIECES = 4
 """Pieces a thread: few enough to cost nothing, enough to even out slow ones."""
@@ -29,6 +29,8 @@ def thread_count() -> int:
 def share(work: Callable, count: int, *arguments) -> list:
     """Call ``work(start, stop, *arguments)`` for pieces that together make up ``range(count)``; results in order.
 
+    The calling thread works too. The first piece that fails raises its error here, once no thread is at work.
+
     >>> sum(share(lambda start, stop: sum(range(start, stop)), 100)) == sum(range(100))
     True
     """
@@ -36,7 +38,30 @@ def share(work: Callable, count: int, *arguments) -> list:
     if threads <= 1:
         return [work(0, count, *arguments)]
     pieces = min(count, threads * PIECES)
-    bounds = [count * piece // pieces for piece in range(pieces + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(work, a, b, *arguments) for a, b in pairwise(bounds)]
-        return [future.result() for future in futures]
+    results, errors, todo = [None] * pieces, {}, deque(range(pieces))
+
+    def run() -> None:
+        while todo:
+            try:
+                piece = todo.popleft()
+            except IndexError:  # another thread took it meanwhile
+                return
+            try:
+                results[piece] = work(count * piece // pieces, count * (piece + 1) // pieces, *arguments)
+            except BaseException as error:
+                errors[piece] = error
+                todo.clear()
+
+    # Why no pool? To start and to end one takes longer than many a kernel.
+    helpers = [threading.Thread(target=run) for _ in range(threads - 1)]
+    try:
+        for helper in helpers:
+            helper.start()
+        run()
+        for helper in helpers:
+            helper.join()
+    finally:
+        todo.clear()
+    if errors:
+        raise errors[min(errors)]
+    return results

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from segkit.threads import share
 
 
@@ -27,7 +29,28 @@ def test_the_limit_holds_in_threads_that_somebody_else_starts():
 
 
 def test_work_runs_in_other_threads_only_where_there_are_several(monkeypatch):
-    for threads in (1, 3):
-        monkeypatch.setattr("segkit.threads.thread_count", lambda threads=threads: threads)
-        names = set(share(lambda start, stop: threading.current_thread() is threading.main_thread(), 100))
-        assert names == {threads == 1}
+    monkeypatch.setattr("segkit.threads.thread_count", lambda: 1)
+    assert set(share(lambda start, stop: threading.current_thread(), 100)) == {threading.main_thread()}
+    monkeypatch.setattr("segkit.threads.thread_count", lambda: 3)
+    together = threading.Barrier(3, timeout=60)  # opens if three threads are at work
+
+    def work(start, stop):
+        if start < 3 * 8:  # the first three pieces
+            together.wait()
+        return threading.current_thread()
+
+    workers = set(share(work, 96))
+    assert len(workers) <= 3 and threading.main_thread() in workers
+
+
+def test_the_first_error_is_raised_and_nobody_is_left_at_work(monkeypatch):
+    monkeypatch.setattr("segkit.threads.thread_count", lambda: 4)
+    before, together = threading.active_count(), threading.Barrier(4, timeout=60)
+
+    def work(start, stop):
+        together.wait()  # so that the first four pieces all fail
+        raise ValueError(f"piece from {start}")
+
+    with pytest.raises(ValueError, match="piece from 0"):
+        share(work, 1600)
+    assert threading.active_count() == before

@@ -11,7 +11,8 @@ What is measured, and how:
   after the warm-up by way of /proc/self/clear_refs), minus what was resident before the first call with the component
   imported and its inputs loaded. Where the system cannot set it back, the highest since the process began counts.
   Compiling leaves some memory behind, so figures from a second run, when Numba's cache is full, are the right ones.
-- Agglomerators are charged for their tree and for one segmentation at each threshold ("relabelling").
+- Agglomerators are charged for their tree and for one segmentation at each threshold ("relabelling"), each written in
+  full and given up before the next, whose memory it becomes.
 
 Reading inputs and comparing results is outside the time.
 """

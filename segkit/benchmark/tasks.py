@@ -31,7 +31,7 @@ def make_task(job: Job) -> Task:
 
 
 def _agglomerate(job: Job) -> Task:
-    from segkit.segment import segment
+    from segkit.segment import segmentations
 
     component = _component("agglomerators", job)
     affinities, fragments = _affinities(job), io.read_labels(job.inputs["fragments"], role="fragments")
@@ -42,8 +42,8 @@ def _agglomerate(job: Job) -> Task:
     def relabel(tree: MergeTree) -> None:
         _check(isinstance(tree, MergeTree), job, "a MergeTree", type(tree).__name__)
         try:
-            for threshold in job.thresholds:
-                segment(tree, fragments, threshold)
+            for segmentation in segmentations(tree, fragments, job.thresholds):
+                del segmentation  # so that its memory serves for the next
         except InvalidInput:
             check_leaves(tree)  # not before: it takes time and memory
             raise

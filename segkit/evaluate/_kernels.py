@@ -1,58 +1,60 @@
 """Counting pairs of labels in one pass, and putting them in order."""
 
-from itertools import pairwise
-
 import numpy as np
 from numba import njit
 
-from segkit.threads import thread_count
+from segkit.data._kernels_runs import ONE, WIDTH, changes, lowest_bit
 
 FIRST_CAPACITY = 1 << 12
-LEAST_VOXELS = 1 << 16
 DIGIT = 11
 
 
-def slabs(voxels: int) -> list[tuple[int, int]]:
-    """Where the share of each thread begins and ends; small volumes are not worth more than one."""
-    count = min(thread_count(), 1 + voxels // LEAST_VOXELS)
-    bounds = [voxels * k // count for k in range(count + 1)]
-    return list(pairwise(bounds))
+@njit(cache=True, nogil=True)
+def count_pairs(segmentation, truth, ignored, lowest, outside, start, stop, table, used):
+    """Count how often each pair of labels occurs, from voxel `start` to `stop` or until `table` is half full.
+
+    `segmentation` and `truth` are flat uint64, `ignored` flat bool of the same length, or of length 0 for none.
+    Truth below `lowest` or from `outside` on does not count; segments from `outside` on are read as 0. A row of `table`
+    is segment, object, voxels: side by side, so that a pair is one cache miss, not three; `used` rows are taken.
+    Returns where it stopped, and how many rows are taken.
+    """
+    # Why not look every voxel up? Neighbours along x mostly carry the same pair, so whole runs are added at once.
+    first, i = start, start + 1
+    mask, base = np.uint64(0), start
+    while first < stop:
+        while mask == 0 and i + WIDTH <= stop:
+            mask, base = changes(segmentation, i) | changes(truth, i), i
+            i += WIDTH
+        if mask:
+            end = base + lowest_bit(mask)
+            mask &= mask - ONE
+        else:
+            while i < stop and segmentation[i] == segmentation[i - 1] and truth[i] == truth[i - 1]:
+                i += 1
+            end = min(i, stop)
+            i += 1
+        segment, label = segmentation[first], truth[first]
+        if lowest <= label < outside:
+            voxels = end - first
+            if len(ignored):
+                voxels -= np.count_nonzero(ignored[first:end])
+            if voxels:
+                used += add(table, segment if segment < outside else np.uint64(0), label, voxels)
+        first = end
+        if 2 * used >= len(table):
+            break
+    return first, used
 
 
 @njit(cache=True, nogil=True)
-def count_pairs(segmentation, truth, ignored, lowest, outside, begin, stop):
-    """How often each pair of labels occurs: (segments, objects, counts), in no particular order.
-
-    `segmentation` and `truth` are flat uint64, `ignored` flat bool of the same length, or of length 0 for none.
-    Truth below `lowest` or from `outside` on does not count; segments from `outside` on are read as 0. Only voxels
-    `begin` to `stop` are looked at.
-    """
-    table = np.zeros((FIRST_CAPACITY, 3), np.uint64)  # segment, object, voxels side by side: one cache miss, not three
-    used = 0
-    start = begin
-    # Why not look every voxel up? Neighbours along x mostly carry the same pair, so whole runs are added at once.
-    while start < stop:
-        segment, label = segmentation[start], truth[start]
-        end = start + 1
-        while end < stop and truth[end] == label and segmentation[end] == segment:
-            end += 1
-        voxels = end - start
-        if len(ignored):
-            voxels -= np.count_nonzero(ignored[start:end])
-        start = end
-        if voxels == 0 or label < lowest or label >= outside:
-            continue
-        if segment >= outside:
-            segment = np.uint64(0)
-        if 2 * used >= len(table):
-            table = larger(table)
-        slot = find(table, segment, label)
-        if table[slot, 2] == 0:
-            table[slot, 0], table[slot, 1] = segment, label
-            used += 1
-        table[slot, 2] += np.uint64(voxels)
-    found = table[table[:, 2] > 0]
-    return found[:, 0].copy(), found[:, 1].copy(), found[:, 2].astype(np.int64)
+def add(table, segment, label, voxels):
+    """Add voxels of a pair; returns whether it is new."""
+    slot = find(table, segment, label)
+    new = table[slot, 2] == 0
+    if new:
+        table[slot, 0], table[slot, 1] = segment, label
+    table[slot, 2] += np.uint64(voxels)
+    return new
 
 
 @njit(cache=True, nogil=True)

@@ -1,7 +1,6 @@
 """The contingency table: how many voxels each segment shares with each object."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +9,13 @@ import numpy as np
 from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, InvalidParameter, sentence
-from segkit.evaluate._kernels import count_pairs, slabs, tabulate
+from segkit.evaluate._kernels import FIRST_CAPACITY, count_pairs, larger, tabulate
 from segkit.evaluate.border import near_boundary
+from segkit.threads import share
 from segkit.timing import phase
+
+SLAB = 1 << 16
+"""Voxels that are not worth sharing among threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +109,21 @@ def sum_of_squares(counts: np.ndarray) -> int:
 
 
 def _count(segmentation: np.ndarray, truth: np.ndarray, ignored: np.ndarray, lowest: np.uint64) -> Contingency:
-    """Every thread counts a slab; sorting their entries sums what they share, so that slabs leave no trace."""
-    pair = _flat(segmentation), _flat(truth)
-    shares = slabs(truth.size)
+    """Every thread counts slabs; sorting their entries sums what they share, so that slabs leave no trace."""
+    entries = share(_entries, -(-truth.size // SLAB), _flat(segmentation), _flat(truth), ignored, lowest)
+    segments, objects, voxels = np.concatenate(entries).T.copy()
+    return Contingency(*tabulate(segments, objects, voxels.astype(np.int64)))
 
-    def count(share: tuple[int, int]) -> tuple[np.ndarray, ...]:
-        return count_pairs(*pair, ignored, lowest, FIRST_OUTSIDE, *share)
 
-    if len(shares) == 1:  # to start a thread takes longer than to count a small volume
-        return Contingency(*tabulate(*count(shares[0])))
-    with ThreadPoolExecutor(len(shares)) as pool:
-        entries = [np.concatenate(parts) for parts in zip(*pool.map(count, shares), strict=True)]
-    return Contingency(*tabulate(*entries))
+def _entries(first: int, last: int, segmentation: np.ndarray, truth: np.ndarray, ignored, lowest) -> np.ndarray:
+    """The pairs in slabs `first` to `last`, in no particular order: segment, object, voxels, uint64 (N, 3)."""
+    start, stop = first * SLAB, min(last * SLAB, truth.size)
+    table, used = np.zeros((FIRST_CAPACITY, 3), np.uint64), 0
+    while True:
+        start, used = count_pairs(segmentation, truth, ignored, lowest, FIRST_OUTSIDE, start, stop, table, used)
+        if start == stop:
+            return table[table[:, 2] > 0]
+        table = larger(table)
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

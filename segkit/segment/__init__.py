@@ -1,5 +1,5 @@
-"""Segmentation: a merge tree cut at a threshold."""
+"""Segmentation: a merge tree cut at a threshold, or at many."""
 
-from segkit.segment.cut import segment
+from segkit.segment.cut import segment, segmentations
 
-__all__ = ["segment"]
+__all__ = ["segment", "segmentations"]

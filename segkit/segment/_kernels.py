@@ -1,62 +1,54 @@
-"""Loops over the nodes of a tree and over voxels: from fragment ids to segment ids."""
+"""Loops over the nodes of a tree, over voxels and over runs of voxels: from fragment ids to segment ids."""
 
 import numpy as np
 from numba import njit
 
+from segkit.data._kernels_runs import ends_of_runs
+from segkit.segment._kernels_store import LANES, publish, stamp, stream
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+BLOCK = 2048
+"""Voxels that are put together in the cache before they are written."""
+FIXED = 3
+"""Ids that are no fragments stand before the leaves: 0 and the two that are outside the annotation."""
 
 
 @njit(cache=True, nogil=True)
-def look_up(start, stop, fragments, result, table, low, outside):
-    """Write table[id - low] for the ids at start to stop; 0 and ids from `outside` on stay as they are.
+def find_runs(fragments, begin, stop, table, keys, low, outside, ends, leaves):
+    """Runs of one id in fragments[begin:stop]: where each ends, counted from `begin`, and the number of its leaf.
 
-    Gives the position of the first id that has no entry (0 in the table), or -1. Why compare with the voxel before?
-    Neighbours along x mostly carry the same id, and the table does not fit the cache.
+    Numbers are those of `number_leaves`, which made `table` and `keys`. Gives the position of an id that has none, or
+    -1. Why ask for the number first, and then what it is? Runs of background come and go, and a branch that cannot be
+    foreseen costs more than the table.
     """
-    last, segment = np.uint64(0), np.uint64(0)
-    for i in range(start, stop):
-        fragment = fragments[i]
-        if fragment != last:
-            last = fragment
-            segment = fragment
-            if np.uint64(0) < fragment < outside:
-                place = fragment - low  # wraps around below `low`, and so is too high there as well
-                segment = table[np.int64(place)] if place < np.uint64(len(table)) else np.uint64(0)
-                if segment == 0:
-                    return i
-        result[i] = segment
+    ends_of_runs(fragments[begin:stop], ends)
+    top = np.uint64(len(table) - 1)
+    for run in range(len(ends)):
+        position = begin + np.int64(ends[run]) - 1
+        fragment = fragments[position]
+        place = _slot(keys, fragment) if len(keys) else np.int64(min(fragment - low, top))  # below `low` it wraps
+        number = np.int64(table[place])
+        if number == 0 and fragment != 0:
+            if fragment < outside:
+                return position
+            number = np.int64(1) + np.int64(fragment - outside)
+        leaves[run] = number
     return -1
 
 
 @njit(cache=True, nogil=True)
-def look_up_hashed(start, stop, fragments, result, keys, values, outside):
-    """As `look_up`, with a hash table from `hashed`."""
-    last, segment = np.uint64(0), np.uint64(0)
-    for i in range(start, stop):
-        fragment = fragments[i]
-        if fragment != last:
-            last = fragment
-            segment = fragment
-            if np.uint64(0) < fragment < outside:
-                slot = _slot(keys, fragment)
-                if keys[slot] == 0:
-                    return i
-                segment = values[slot]
-        result[i] = segment
-    return -1
+def number_leaves(leaf_ids, table, keys):
+    """Write the numbers of the leaves, from FIXED on, into `table`, of zeros.
 
-
-@njit(cache=True, nogil=True)
-def hashed(leaf_ids, segments):
-    """Keys and values of a hash table from leaf to segment; key 0 marks an empty slot."""
-    size = 16
-    while size < 2 * len(leaf_ids):
-        size *= 2
-    keys, values = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
+    Ids in a narrow range, however high, have their number at id - lowest id, and the last entry stays free; others are
+    found by hashing, and `keys`, empty otherwise, has a slot for each entry.
+    """
     for k in range(len(leaf_ids)):
-        slot = _slot(keys, leaf_ids[k])
-        keys[slot], values[slot] = leaf_ids[k], segments[k]
-    return keys, values
+        place = np.int64(leaf_ids[k] - leaf_ids[0])
+        if len(keys):
+            place = _slot(keys, leaf_ids[k])
+            keys[place] = leaf_ids[k]
+        table[place] = FIXED + k
 
 
 @njit(cache=True, nogil=True)
@@ -67,6 +59,35 @@ def _slot(keys, key):
     while keys[np.int64(slot)] != 0 and keys[np.int64(slot)] != key:
         slot = (slot + np.uint64(1)) & np.uint64(len(keys) - 1)
     return np.int64(slot)
+
+
+@njit(cache=True, nogil=True)
+def fill(result, begin, ends, leaves, segments):
+    """Write segments[leaves[run]] to the voxels of each run, from result[begin] on, where a cache line begins.
+
+    Why not straight to the result? Short runs would be written voxel by voxel, and every line fetched before. Here
+    each run is stamped eight voxels at a time into a block in the cache, what goes too far being overwritten by the
+    next run, and the block leaves in whole lines.
+    """
+    block = np.empty(BLOCK + LANES, np.uint64)
+    run, done, stop = 0, 0, ends[-1]
+    while done < stop:
+        length = min(BLOCK, stop - done)
+        k = 0
+        while k < length:
+            segment, end = segments[leaves[run]], min(ends[run] - done, length)
+            while k < end:
+                stamp(block, k, segment)
+                k += LANES
+            k = end
+            run += ends[run] - done <= length
+        whole = length - length % LANES
+        for k in range(0, whole, LANES):
+            stream(result, begin + done + k, block, k)
+        for k in range(whole, length):
+            result[begin + done + k] = block[k]
+        done += length
+    publish()
 
 
 @njit(cache=True, nogil=True)

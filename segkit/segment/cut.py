@@ -1,15 +1,18 @@
-"""From fragments to segments, by a look-up table."""
+"""From fragments to segments: one segmentation, or many of the same fragments."""
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from segkit.data import Labels, MergeTree
-from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, sentence
 from segkit.segment import _kernels
-from segkit.threads import share
+from segkit.segment.runs import Runs
+from segkit.segment.storage import Storage
 from segkit.timing import phase
 
-OUTSIDE = np.uint64(FIRST_OUTSIDE)
+KEPT = 2
+"""Volumes kept for another use: in a loop, the variable still holds the last one while the next is made."""
 
 
 def segment(tree: MergeTree, fragments: Labels, threshold: float) -> Labels:
@@ -39,34 +42,64 @@ def segment(tree: MergeTree, fragments: Labels, threshold: float) -> Labels:
     >>> segment(tree, Labels.convert([[[9, 5, 0, 2]]], Grid()), 0.5).array.tolist()
     [[[9, 2, 0, 2]]]
     """
+    return next(segmentations(tree, fragments, [threshold]))
+
+
+def segmentations(tree: MergeTree, fragments: Labels, thresholds: Iterable[float]) -> Iterator[Labels]:
+    """What :func:`segment` gives for each of `thresholds`, one after the other; the fragments are read once.
+
+    What was yielded never changes while anybody holds it or a view of it. When nobody does any more, its memory is
+    used for a later one, which saves the time that new memory costs. So a loop that keeps nothing needs two volumes,
+    the one in its variable and the one that is made; with ``del`` at the end of its body it needs one.
+
+    Parameters
+    ----------
+    tree, fragments
+        As of :func:`segment`.
+    thresholds
+        In any order.
+
+    Raises
+    ------
+    InvalidInput
+        At once, if a fragment is no leaf of `tree`, or a threshold is NaN.
+
+    Examples
+    --------
+    >>> from segkit import Grid
+    >>> tree = MergeTree.from_merges([2, 5, 9], [[0, 1], [2, 3]], [0.1, 0.6])
+    >>> fragments = Labels.convert([[[9, 5, 0, 2]]], Grid())
+    >>> [labels.array.ravel().tolist() for labels in segmentations(tree, fragments, [0.5, 1])]
+    [[9, 2, 0, 2], [2, 2, 0, 2]]
+    """
+    thresholds = [float(threshold) for threshold in thresholds]
+    if np.isnan(thresholds).any():
+        raise InvalidInput(sentence("threshold", "must be a number", "nan"))
     with phase("relabelling"):
-        segments = _cut(tree, threshold)
-        flat = np.ascontiguousarray(fragments.array).reshape(-1)
-        result = np.empty(flat.shape, np.uint64)
-        unknown = [position for position in _look_up(tree.leaf_ids, segments, flat, result) if position >= 0]
-    if unknown:
-        next_step = "cut the tree with the fragments that it was made from"
-        raise InvalidInput(sentence("fragments", "must be leaves of the tree", flat[unknown[0]], next_step))
-    return Labels(result.reshape(fragments.shape), fragments.grid)
+        runs = Runs.of(fragments, tree.leaf_ids)
+    return _segmentations(tree, fragments, runs, thresholds)
+
+
+def _segmentations(tree: MergeTree, fragments: Labels, runs: Runs, thresholds: list[float]) -> Iterator[Labels]:
+    kept: list[Storage] = []
+    for threshold in thresholds:
+        storage = next((storage for storage in kept if storage.free), None) or Storage(fragments.array.size)
+        kept = [*(other for other in kept if other is not storage), storage][-KEPT:]
+        yield _written(storage, runs, tree, threshold, fragments)
+
+
+def _written(storage: Storage, runs: Runs, tree: MergeTree, threshold: float, fragments: Labels) -> Labels:
+    """A segmentation in `storage`; nothing but the result holds the array that was lent for it."""
+    with phase("relabelling"):
+        array = storage.lend()
+        runs.write(_cut(tree, threshold), array)
+    return Labels(array.reshape(fragments.shape), fragments.grid)
 
 
 def _cut(tree: MergeTree, threshold: float) -> np.ndarray:
     """As `tree.cut`, which goes over the tree once for each doubling of the paths; here twice in all."""
-    if np.isnan(threshold) or len(tree.parents) >= 2**31:
+    if len(tree.parents) >= 2**31:
         return tree.cut(threshold)
     nodes = len(tree.leaf_ids) + int(np.searchsorted(tree.altitudes, threshold, side="left"))
     segments = _kernels.cut(tree.leaf_ids, tree.parents, nodes)
     return segments if len(segments) else tree.cut(threshold)
-
-
-def _look_up(leaf_ids: np.ndarray, segments: np.ndarray, flat: np.ndarray, result: np.ndarray) -> list[int]:
-    """Fill `result`; for each piece the position of the first fragment that is no leaf, or -1.
-
-    Ids in a narrow range, however high, are found in a table, others by hashing.
-    """
-    low, high = (leaf_ids[0], leaf_ids[-1]) if len(leaf_ids) else (np.uint64(1), np.uint64(0))
-    if int(high) - int(low) >= max(flat.size // 4, 16 * len(leaf_ids)):
-        return share(_kernels.look_up_hashed, flat.size, flat, result, *_kernels.hashed(leaf_ids, segments), OUTSIDE)
-    table = np.zeros(int(high) - int(low) + 1, np.uint64)
-    table[leaf_ids - low] = segments
-    return share(_kernels.look_up, flat.size, flat, result, table, low, OUTSIDE)

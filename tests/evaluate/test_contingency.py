@@ -70,6 +70,23 @@ def test_memory_layout_does_not_matter_and_inputs_stay_as_they_are():
     assert np.array_equal(truth, copies[1])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("longest", "ids"), [(1, 10**4), (3, 10**4), (40, 300), (500, 20), (10**4, 5)])
+def test_runs_of_any_length_and_many_pairs_are_counted_by_any_threads(monkeypatch, longest, ids, threads):
+    """More than a slab, and up to more pairs than the first table holds; against NumPy's sorting."""
+    monkeypatch.setattr("segkit.threads.thread_count", lambda: threads)
+    rng, shape = np.random.default_rng(longest), (3, 251, 263)
+    size = int(np.prod(shape))
+    pair = []
+    for _ in range(2):
+        lengths = rng.integers(1, longest + 1, 40 + 4 * size // longest)
+        pair.append(np.repeat(rng.integers(0, ids, len(lengths), np.uint64), lengths)[:size].reshape(shape))
+    table = contingency(*map(labels, pair), ignore_background=False)
+    expected, counts = np.unique(np.stack([array.ravel() for array in pair]), axis=1, return_counts=True)
+    assert np.array_equal(np.stack([table.segments[table.rows], table.objects[table.cols]]), expected)
+    assert np.array_equal(table.counts, counts) and table.counts.dtype == np.int64
+
+
 def test_merged_segments_are_the_table_of_the_merged_segmentation():
     rng = np.random.default_rng(2)
     segmentation, truth = rng.integers(0, 12, (2, 4, 5, 6), np.uint64)
