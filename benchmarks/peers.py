@@ -7,6 +7,7 @@ Prints how many times faster segkit is, and writes JSON, of which report.py make
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,7 +143,7 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     chosen = [contest for contest in contests() if _wanted(contest, arguments)]
     report = {"inputs": _describe(arguments.file), "machine": machine(), "repeat": arguments.repeat}
-    report |= {"threads": arguments.threads, "contests": []}
+    report |= {"threads": arguments.threads or _threads_of_entrants(), "contests": []}
     limits = {name: getattr(arguments, name) for name in ("repeat", "rounds", "threads", "timeout")}
     for contest in chosen:
         report["contests"].append(run(contest, arguments.file, **limits))
@@ -155,6 +156,11 @@ def _wanted(contest: Contest, arguments: argparse.Namespace) -> bool:
         return False
     named = not arguments.title or any(part in contest.title for part in arguments.title)
     return named and (not arguments.what or contest.what in arguments.what)
+
+
+def _threads_of_entrants() -> int:
+    """How many threads an entrant has that is not told: it inherits what the environment says."""
+    return int(os.environ.get("NUMBA_NUM_THREADS") or machine()["cores"])
 
 
 def _describe(file: Path) -> dict:

@@ -127,6 +127,7 @@ def _running_means(affinities: Affinities, fragments: Labels, rag: RegionAdjacen
     steps = np.where(stored_here[:, None], offsets, -offsets)
     order = np.lexsort(steps.T[::-1])
     starts = np.searchsorted(rag.edges[:, 0], np.arange(len(rag.node_ids) + 1))
-    values = frozen(np.ascontiguousarray(affinities.array[order]))
+    sorted_already = np.array_equal(order, np.arange(len(order)))
+    values = frozen(np.ascontiguousarray(affinities.array if sorted_already else affinities.array[order]))
     others = np.ascontiguousarray(rag.edges[:, 1])
     return kernels.running_means(nodes, values, steps[order], stored_here[order], starts, others)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,6 +11,7 @@ from segkit.benchmark.compare import compare_labels, compare_scores, compare_tre
 from segkit.benchmark.job import Contender, Job
 from segkit.benchmark.machine import machine
 from segkit.benchmark.process import run_worker
+from segkit.data import check_aligned
 from segkit.errors import InvalidParameter, InvalidShape, sentence
 
 VERBS = {
@@ -42,6 +44,7 @@ def benchmark(
     :mod:`segkit.benchmark.compare`. One that failed has `error` instead, in a sentence, and stops nobody else.
     """
     _check(contenders, inputs, thresholds, repeat)
+    _check_places(inputs, neighborhood)
     rows = []
     with TemporaryDirectory(prefix="segkit-benchmark-") as temporary:
         folders = {contender.label: Path(temporary) / str(k) for k, contender in enumerate(contenders)}
@@ -85,6 +88,18 @@ def _check(contenders: Sequence[Contender], inputs: Mapping[str, str], threshold
         if other != shape:
             pair = f"{first} and {role}"
             raise InvalidShape(sentence(pair, "must have the same shape (z, y, x)", f"{shape} and {other}", "crop one"))
+
+
+def _check_places(inputs: Mapping[str, str], neighborhood: list | None) -> None:
+    """Raise unless all inputs have one voxel size and lie at one place: their first voxels are read, and no more."""
+    first = {}
+    for role, text in inputs.items():
+        address = io.parse_address(text)
+        corner = [along.start or 0 for along in address.crop or (slice(0, 1),) * 3]
+        voxel = replace(address, crop=tuple(slice(start, start + 1) for start in corner))
+        labels = role != "affinities"
+        first[role] = io.read_labels(voxel, role) if labels else io.read_affinities(voxel, neighborhood)
+    check_aligned(**first)
 
 
 def _trees(folders: Mapping[str, Path], inputs: Mapping[str, str], thresholds: Sequence[float]) -> dict[str, dict]:

@@ -65,7 +65,7 @@ def _score(segmentation, truth, parameters, metrics, options, as_json) -> dict:
     chosen = {name: load("metrics", name, **parameters) for name in metrics}
     labels, objects = io.read_labels(segmentation, role="segmentation"), io.read_labels(truth, role="truth")
     scores = dict(evaluate(labels, objects, chosen, per_section=options["per_section"]))
-    mistakes = _worst(labels, objects, options["worst"], parameters) if options["worst"] else {}
+    mistakes = _worst(labels, objects, options["worst"], _known(parameters)) if options["worst"] else {}
     if as_json:
         echo_json(scores | mistakes)
         return scores
@@ -128,6 +128,14 @@ def _spread(thresholds) -> list[float]:
     """Round thresholds between the lowest and the highest."""
     low, high = float(thresholds[0]), float(thresholds[-1])
     return sorted({round(low + (high - low) * k / ROWS, 3) for k in range(1, ROWS + 1)})
+
+
+def _known(parameters: dict) -> dict[str, object]:
+    """Those that `cremi` knows; the metrics, which were made before, refused those that nobody knows."""
+    from segkit.registry import find
+
+    known = find("metrics", "cremi").parameters()
+    return {name: value for name, value in parameters.items() if name in known}
 
 
 def _counting(parameters: dict) -> dict[str, object]:

@@ -8,8 +8,9 @@ from numba import njit
 def find_voxels(segmentation, truth, pieces, neighbors, outside):
     """A voxel (z, y, x) of each piece, int64 (K, 3): the middle one of those that touch the neighbour.
 
-    `pieces` and `neighbors` are uint64 (K, 2): the voxels of one segment in one object; segments from `outside` on are
-    read as 0. They touch by faces, and the middle is that of the scan. Where none touches, all voxels are asked.
+    `pieces`, in lexicographic order, and `neighbors` are uint64 (K, 2): the voxels of one segment in one object;
+    segments from `outside` on are read as 0. They touch by faces, and the middle is that of the scan. Where none
+    touches, all voxels are asked.
     """
     found = np.zeros((len(pieces), 3), np.int64)
     touching, anywhere = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
@@ -41,11 +42,19 @@ def find_voxels(segmentation, truth, pieces, neighbors, outside):
 
 @njit(cache=True, nogil=True)
 def position(segmentation, truth, z, y, x, pieces, outside):
-    """Which piece a voxel belongs to, or -1; the pieces are different and few."""
-    for k in range(len(pieces)):
-        if belongs(segmentation, truth, z, y, x, pieces[k], outside):
-            return k
-    return -1
+    """Which piece a voxel belongs to, or -1; the pieces are different, in lexicographic order."""
+    segment, label = segmentation[z, y, x], truth[z, y, x]
+    if segment >= outside:
+        segment = np.uint64(0)
+    low, high = 0, len(pieces)
+    while low < high:
+        middle = (low + high) // 2
+        if pieces[middle, 0] < segment or (pieces[middle, 0] == segment and pieces[middle, 1] < label):
+            low = middle + 1
+        else:
+            high = middle
+    found = low < len(pieces) and pieces[low, 0] == segment and pieces[low, 1] == label
+    return low if found else -1
 
 
 @njit(cache=True, nogil=True)

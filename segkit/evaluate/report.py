@@ -1,12 +1,14 @@
 """Several metrics at once, in 3-D or section by section."""
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
 from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
-from segkit.errors import BrokenComponent, InvalidInput, sentence
+from segkit.errors import BrokenComponent, InvalidInput, SegkitWarning, sentence
+from segkit.evaluate.border import near_boundary
 from segkit.evaluate.contingency import Contingency
 from segkit.evaluate.counting import CountingMetric
 from segkit.protocols import Metric
@@ -20,8 +22,9 @@ def evaluate(
 
     With `per_section` each section is scored on its own, with the ids it has (two pieces of one neuron in a section
     are one object), and every score is the plain mean over the sections in which the truth holds an object; mind that
-    then cremi_score is a mean of scores, not the score of the means. Raises InvalidInput if the two are not aligned,
-    if the truth holds no object, or if two metrics return different values under one name.
+    then cremi_score is a mean of scores, not the score of the means. Sections that lie wholly within the `border` of a
+    metric are left out, and a SegkitWarning names them. Raises InvalidInput if the two are not aligned, if the truth
+    holds no object or no voxel that counts, or if two metrics return different values under one name.
 
     >>> from segkit import Grid, load
     >>> labels = Labels.convert([[[1, 1, 2]]], Grid())
@@ -29,15 +32,35 @@ def evaluate(
     {'voi_split': 0.0, 'voi_merge': 0.0}
     """
     check_aligned(segmentation=segmentation, truth=truth)
-    sections = (z for z, section in enumerate(truth.array) if _has_object(section))
-    first = next(sections, None)
+    found = (z for z, section in enumerate(truth.array) if _has_object(section))
+    first = next(found, None)
     if first is None:
         rule = "must hold at least one object"
         raise InvalidInput(sentence("truth", rule, next_step="check that it is the annotation of this region"))
     if not per_section:
         return _scores(segmentation, truth, metrics)
-    rows = [_section_scores(segmentation, truth, metrics, z) for z in (first, *sections)]
+    rows = [_section_scores(segmentation, truth, metrics, z) for z in _outside_border(truth, metrics, [first, *found])]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _outside_border(truth: Labels, metrics: Mapping[str, Metric], sections: list[int]) -> list[int]:
+    """The sections in which every metric finds a voxel that counts; all of them if there is none."""
+    rules = {(m.ignore_background, m.border) for m in metrics.values() if isinstance(m, CountingMetric) and m.border}
+    left = [z for z in sections if all(_counts(_section(truth, z), *rule) for rule in rules)]
+    if 0 < len(left) < len(sections):
+        names = ", ".join(str(z) for z in sections if z not in set(left))
+        message = f"sections {names} are left out: all that would count in them lies within the border"
+        warnings.warn(SegkitWarning(message), stacklevel=3)
+    return left or sections  # the first of which refuses in its own words
+
+
+def _counts(section: Labels, ignore_background: bool, border: float) -> bool:
+    counted = section.inside & ~near_boundary(section, border)
+    return bool((counted & (section.array != 0)).any() if ignore_background else counted.any())
+
+
+def _section(labels: Labels, z: int) -> Labels:
+    return Labels(labels.array[z : z + 1], labels.grid.crop((z, 0, 0)))
 
 
 def _has_object(section: np.ndarray) -> bool:
@@ -45,9 +68,8 @@ def _has_object(section: np.ndarray) -> bool:
 
 
 def _section_scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], z: int) -> dict[str, float]:
-    pair = (Labels(labels.array[z : z + 1], labels.grid.crop((z, 0, 0))) for labels in (segmentation, truth))
     try:
-        return _scores(*pair, metrics)
+        return _scores(_section(segmentation, z), _section(truth, z), metrics)
     except InvalidInput as error:
         raise InvalidInput(f"section {z}: {error}") from error
 

@@ -86,12 +86,9 @@ def _largest(groups: np.ndarray, others: np.ndarray, table: Contingency, sizes: 
     terms = table.counts * np.log2(sizes[groups] / table.counts)
     bits = np.bincount(groups, weights=terms, minlength=len(sizes)) / table.total
     chosen = [int(group) for group in np.argsort(-bits, kind="stable")[:count] if bits[group] > 0]
-    found = []
-    for group in chosen:
-        entries = np.flatnonzero(groups == group)
-        largest = entries[np.lexsort((others[entries], -table.counts[entries]))]
-        found.append((group, float(bits[group]), largest))
-    return found
+    entries = np.lexsort((others, -table.counts, groups))
+    starts = np.searchsorted(groups[entries], np.arange(len(sizes) + 1))
+    return [(group, float(bits[group]), entries[starts[group] : starts[group + 1]]) for group in chosen]
 
 
 def _voxels(segmentation: Labels, truth: Labels, pieces: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from segkit import Grid, Labels, io
 from segkit.benchmark import benchmark, contenders
-from segkit.errors import InvalidParameter, MissingDataset, MissingFile
+from segkit.errors import InvalidInput, InvalidParameter, MissingDataset, MissingFile
 from segkit.evaluate import sweep
 from segkit.io import read_affinities, read_labels
 from segkit.registry import load
@@ -92,3 +93,27 @@ def test_what_is_wrong_with_the_call_is_said_at_once(inputs, tmp_path):
         benchmark("fragment", one, {"affinities": str(inputs)}, repeat=0)
     with pytest.raises(InvalidParameter, match="at least one"):
         benchmark("fragment", [], {"affinities": str(inputs)})
+
+
+@pytest.mark.parametrize(("verb", "name"), [("agglomerate", "python"), ("fragment", "threshold")])
+@pytest.mark.parametrize(
+    ("grid", "rule"), [(Grid((10, 10, 10), (40, 0, 0)), "lie at the same place"), (Grid((3, 3, 3)), "same voxel size")]
+)
+def test_a_truth_that_lies_elsewhere_is_refused_before_anything_runs(
+    inputs, tmp_path, monkeypatch, verb, name, grid, rule
+):
+    monkeypatch.setattr("segkit.benchmark.contest.run_worker", lambda *_, **__: pytest.fail("it ran"))
+    io.write(tmp_path / "truth.h5", Labels(read_labels(inputs).array, grid), "truth")
+    given = {"affinities": str(inputs), "fragments": str(inputs), "truth": str(tmp_path / "truth.h5")}
+    if verb == "fragment":
+        del given["fragments"]
+    with pytest.raises(InvalidInput, match=f"affinities and truth must (have the )?{rule}"):
+        benchmark(verb, contenders([name]), given)
+
+
+def test_crops_are_where_they_were_cut_out(inputs):
+    given = dict.fromkeys(("segmentation", "truth"), f"{inputs}[2:10,4:,:20]")
+    (row,) = benchmark("evaluate", contenders(["voi"]), given, repeat=1)["rows"]
+    assert "voi_split" in row
+    with pytest.raises(InvalidInput, match="segmentation and truth must lie at the same place"):
+        benchmark("evaluate", contenders(["voi"]), given | {"truth": f"{inputs}[3:11,4:,:20]"})

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from segkit import Grid, Labels, MergeTree, io
+from segkit import Grid, Labels, MergeTree, io, registry
+from segkit.protocols import Metric
 
 GRID = Grid((10, 10, 10))
 SCORES = ["rand_index", "adapted_rand_error", "voi_split", "voi_merge", "cremi_score"]
@@ -81,6 +82,23 @@ def test_the_worst_mistakes_come_with_a_voxel(segkit, folder):
     assert sum(row["bits"] for row in found["worst_splits"]) == pytest.approx(found["voi_split"])
     text = segkit(*words).stdout
     assert "worst splits" in text and "1 (32) + 2 (16)" in text
+
+
+def test_parameters_of_another_metric_do_not_stop_the_worst(segkit, folder, monkeypatch):
+    class Odd(Metric):
+        def __init__(self, *, tolerance: float = 1.0) -> None:
+            self.tolerance = tolerance
+
+        def score(self, segmentation, truth):
+            return {"odd": self.tolerance}
+
+    def load(kind, name, **values):
+        return Odd(**values) if name == "odd" else registry.find(kind, name).create(**values)
+
+    monkeypatch.setattr(registry, "load", load)
+    words = ["evaluate", folder / "cut.h5", folder / "truth.h5", "--metric", "odd", "--set", "tolerance=3.0"]
+    found = answer(segkit(*words, "--worst", 2, "--json"))
+    assert found["odd"] == 3 and [row["object"] for row in found["worst_splits"]] == [5, 6]
 
 
 @pytest.mark.parametrize(

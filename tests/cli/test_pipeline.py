@@ -51,6 +51,20 @@ def test_thresholds_write_what_segment_would(segkit, files, tmp_path, backend):
         assert segkit("segment", tree, "--threshold", threshold, "--out", cut).exit_code == 0
         written = io.read_labels(f"{tree}:volumes/segmentation_{threshold:g}", role="segmentation")
         assert np.array_equal(written.array, io.read_labels(cut, role="segmentation").array)
+    both = tmp_path / "both.h5"
+    result = segkit("segment", tree, "--threshold", 0.6, "--threshold", 0.2, "--threshold", 0.6, "--out", both)
+    assert result.exit_code == 0 and "segments at 0.2; " in result.stderr and "segments at 0.6 -> " in result.stderr
+    for threshold in (0.2, 0.6):
+        pair = [
+            io.read_labels(f"{file}:volumes/segmentation_{threshold}", role="segmentation") for file in (tree, both)
+        ]
+        assert np.array_equal(*(labels.array for labels in pair))
+    for words, said in (
+        ([f"{both}:here", 0.5], "must name a file only"),
+        ([both, "nan"], "--threshold must be a number"),
+    ):
+        result = segkit("segment", tree, "--threshold", 0.2, "--threshold", words[1], "--out", words[0])
+        assert result.exit_code == 2 and said in result.stderr
 
 
 def test_fragments_of_truth_section_by_section(segkit, files, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segkit import Grid, Labels, load
-from segkit.errors import BrokenComponent, InvalidInput
+from segkit.errors import BrokenComponent, InvalidInput, SegkitWarning
 from segkit.evaluate import evaluate
 from segkit.protocols import Metric
 
@@ -42,11 +42,34 @@ def test_sections_are_scored_alone_and_averaged_where_there_is_an_object():
     assert found["cremi_score"] == pytest.approx((0 + (1 / 3) ** 0.5) / 2)
 
 
+def test_sections_within_the_border_are_left_out_and_named():
+    truth = labels([[[5, 5, 5, 5]], [[5, 6, 5, 6]], [[5, 5, 5, 5]], [[0, 0, 0, 5]]])
+    segmentation = labels([[[1, 1, 2, 2]], [[1, 1, 1, 1]], [[1, 1, 1, 1]], [[1, 1, 1, 1]]])
+    metrics = {"voi": load("metrics", "voi", border=4), "rand": load("metrics", "rand")}
+    with pytest.warns(SegkitWarning, match="sections 1, 3 are left out"):
+        found = evaluate(segmentation, truth, metrics, per_section=True)
+    assert found["voi_split"] == 0.5 and found["rand_index"] == pytest.approx((2 / 3 + 1) / 2)
+    metrics = {"voi": load("metrics", "voi", border=4, ignore_background=False)}
+    with pytest.warns(SegkitWarning, match="sections 1 are left out"):
+        evaluate(segmentation, truth, metrics, per_section=True)  # in section 3 the background counts
+
+
+def test_no_section_outside_the_border_is_refused():
+    truth = labels([[[5, 6, 5, 6]], [[5, 6, 5, 6]]])
+    with pytest.raises(InvalidInput, match=r"section 0: truth must hold a voxel that counts.*lower the border"):
+        evaluate(truth, truth, {"voi": load("metrics", "voi", border=4)}, per_section=True)
+
+
 def test_the_failing_section_is_named():
-    truth = labels([[[5, 5, 5, 5]], [[5, 6, 5, 6]]])
-    metrics = {"voi": load("metrics", "voi", border=4)}
-    with pytest.raises(InvalidInput, match="section 1: truth must hold a voxel that counts"):
-        evaluate(truth, truth, metrics, per_section=True)
+    class Fails(Metric):
+        def score(self, segmentation, truth):
+            if truth.grid.offset[0] > 80:
+                raise InvalidInput("truth must be simpler")
+            return {}
+
+    truth = labels([[[5, 5]], [[5, 6]]])
+    with pytest.raises(InvalidInput, match="section 1: truth must be simpler"):
+        evaluate(truth, truth, {"fails": Fails()}, per_section=True)
 
 
 @pytest.mark.parametrize("per_section", [False, True])

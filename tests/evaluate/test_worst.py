@@ -59,6 +59,19 @@ def test_parts_are_counted_and_the_voxel_lies_at_the_contact(seed):
             assert mistake.position == tuple(corner + np.array(GRID.voxel_size) / 2)
 
 
+def test_the_same_of_few_and_of_many():
+    """Every place of the many is that of the few, whatever else is asked for; ids up to the highest."""
+    rng = np.random.default_rng(9)
+    truth = Labels.convert(rng.integers(1, 300, (8, 10, 30)).repeat(3, axis=2), GRID)
+    ids = rng.integers(0, 2**63, 300).astype(np.uint64) * np.uint64(2)
+    segmentation = Labels(ids[rng.integers(0, 300, (8, 10, 45))].repeat(2, axis=2), GRID)
+    many, few = worst(segmentation, truth, count=10**4), worst(segmentation, truth, count=7)
+    assert min(map(len, many)) > 250 and few == tuple(mistakes[:7] for mistakes in many)
+    for mistake in many[0]:
+        z, y, x = mistake.voxel
+        assert truth.array[z, y, x] == mistake.id and segmentation.array[z, y, x] == mistake.parts[1][0]
+
+
 def test_one_piece_may_be_both_a_split_and_a_merge():
     segmentation, truth = (Labels.convert([[ids]], GRID) for ids in ([1, 1, 1, 2, 2], [5, 5, 6, 6, 6]))
     (split,), (merge,) = worst(segmentation, truth)

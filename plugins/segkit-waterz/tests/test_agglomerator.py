@@ -6,6 +6,9 @@ import waterz
 from segkit import Affinities, Grid, Labels, MergeTree, load
 from segkit.data import NEAREST
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError
+from segkit.timing import listening
+
+from segkit_waterz.agglomerator import _compacted
 
 THRESHOLDS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 MEAN = "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
@@ -219,6 +222,27 @@ def test_nan_and_misaligned_inputs_are_refused():
 def test_parameters_out_of_range_are_refused(parameters):
     with pytest.raises(InvalidParameter, match=next(iter(parameters))):
         load("agglomerators", "waterz", score="quantile", **parameters)
+
+
+@pytest.mark.parametrize("score", ["mean", "max", "median", "quantile"])
+def test_a_quantile_that_is_none_is_refused_even_where_it_is_not_used(score):
+    with pytest.raises(InvalidParameter, match=r"quantile must be a whole percentage, 0\.01 to 0\.99, not 7"):
+        load("agglomerators", "waterz", score=score, quantile=7)
+
+
+@pytest.mark.parametrize("spread", [1, 3, 2**57])
+def test_fragments_are_numbered_in_the_order_of_their_ids(spread):
+    ids = np.array([[[5, 0, 2, 9], [9, 2, 7, 0]]], np.uint64) * np.uint64(spread)
+    ids[0, 1, 3] = 2**64 - 1
+    leaf_ids, numbers = _compacted(Labels(ids, Grid()))
+    assert leaf_ids.tolist() == [2 * spread, 5 * spread, 7 * spread, 9 * spread]
+    assert numbers.tolist() == [[[2, 0, 1, 4], [4, 1, 3, 0]]] and numbers.dtype == np.uint64
+
+
+def test_it_says_where_the_time_goes():
+    with listening() as phases:
+        load("agglomerators", "waterz").agglomerate(*volume(39))
+    assert list(phases) == ["converting", "waterz"] and phases["waterz"] > 0
 
 
 def test_a_scoring_that_cannot_be_compiled_says_what_to_install(monkeypatch):

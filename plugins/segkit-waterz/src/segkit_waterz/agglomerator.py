@@ -7,6 +7,7 @@ import numpy as np
 from segkit.data import Affinities, Labels, MergeTree, check_aligned
 from segkit.errors import InvalidParameter, sentence
 from segkit.protocols import Agglomerator
+from segkit.timing import phase
 
 from segkit_waterz.adapter import call, to_waterz
 
@@ -61,29 +62,27 @@ class Waterz(Agglomerator):
         `queue_bins` it does so at multiples of 1 / queue_bins. See the README for the reasons.
         """
         check_aligned(affinities=affinities, fragments=fragments)
-        converted = to_waterz(affinities)
-        leaf_ids, compact = _compacted(fragments)
+        with phase("converting"):
+            converted = to_waterz(affinities)
+            leaf_ids, compact = _compacted(fragments)
         if len(leaf_ids) < 2:
             return MergeTree.from_merges(leaf_ids, [], [])
-        history = call(
-            converted,
-            ABOVE_ALL_SCORES,
-            fragments=compact,
-            return_merge_history=True,
-            scoring_function=self.scoring_function,
-            discretize_queue=self.queue_bins,
-        )[1]
-        return _tree(leaf_ids, history)
+        options = {"scoring_function": self.scoring_function, "discretize_queue": self.queue_bins}
+        with phase("waterz"):
+            history = call(converted, ABOVE_ALL_SCORES, fragments=compact, return_merge_history=True, **options)[1]
+        with phase("converting"):
+            return _tree(leaf_ids, history)
 
 
 def _scoring_function(score: str, quantile: float, histogram_init: str) -> str:
     """The C++ type that waterz compiles."""
-    if score in ("mean", "max"):
-        return f"OneMinus<{score.capitalize()}Affinity<RegionGraphType, ScoreValue>>"
-    percent = 50 if score == "median" else round(100 * quantile) if math.isfinite(quantile) else 0
-    if not 1 <= percent <= 99 or (score == "quantile" and not math.isclose(percent, 100 * quantile)):
+    percent = round(100 * quantile) if math.isfinite(quantile) else 0
+    if not 1 <= percent <= 99 or not math.isclose(percent, 100 * quantile):
         next_step = "choose a value such as 0.5"
         raise InvalidParameter(sentence("quantile", "must be a whole percentage, 0.01 to 0.99", quantile, next_step))
+    if score in ("mean", "max"):
+        return f"OneMinus<{score.capitalize()}Affinity<RegionGraphType, ScoreValue>>"
+    percent = 50 if score == "median" else percent
     from_maxima = "true" if histogram_init == "max" else "false"
     return (
         f"OneMinus<HistogramQuantileAffinity<RegionGraphType, {percent}, ScoreValue, {HISTOGRAM_BINS}, {from_maxima}>>"
@@ -99,12 +98,13 @@ def _compacted(fragments: Labels) -> tuple[np.ndarray, np.ndarray]:
     import fastremap
 
     objects = np.where(fragments.inside, fragments.array, np.uint64(0))
-    numbered, numbers = fastremap.renumber(objects, start=1, preserve_zero=True, in_place=True)
-    pairs = sorted((old, new) for old, new in numbers.items() if old != 0)
-    ids = np.array([old for old, _ in pairs], np.uint64)
-    rank = np.zeros(len(pairs) + 1, np.uint64)
-    rank[[new for _, new in pairs]] = np.arange(1, len(pairs) + 1, dtype=np.uint64)
-    return ids, np.ascontiguousarray(rank[numbered])
+    ids = fastremap.unique(objects)
+    ids = ids[ids > 0]
+    if len(ids) and ids[-1] >= objects.size:  # no table of that length
+        return ids, np.searchsorted(ids, objects, side="right").astype(np.uint64)
+    numbers = np.zeros(objects.size, np.uint64)
+    numbers[ids] = np.arange(1, len(ids) + 1)
+    return ids, numbers[objects]
 
 
 def _tree(leaf_ids: np.ndarray, history: list[dict]) -> MergeTree:

@@ -4,6 +4,7 @@ import numpy as np
 from segkit.data import Affinities, Labels, Volume, check_aligned, edge_slices
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.protocols import Fragmenter
+from segkit.timing import phase
 
 from segkit_waterz.adapter import call, to_waterz
 
@@ -42,11 +43,13 @@ class WaterzWatershed(Fragmenter):
         check_aligned(affinities=affinities, mask=mask)
         if mask is not None and mask.array.dtype.kind == "f":
             raise InvalidInput(sentence("mask", "must hold booleans", mask.array.dtype, "compare it with a threshold"))
-        converted = to_waterz(affinities)
-        if mask is not None:
-            converted = _without_edges_into(converted, mask.array == 0)
+        with phase("converting"):
+            converted = to_waterz(affinities)
+            if mask is not None:
+                converted = _without_edges_into(converted, mask.array == 0)
         options = {"aff_threshold_low": self.low, "aff_threshold_high": self.high}
-        return Labels(call(converted, BELOW_ALL_SCORES, **options), affinities.grid)
+        with phase("waterz"):
+            return Labels(call(converted, BELOW_ALL_SCORES, **options), affinities.grid)
 
 
 def _without_edges_into(affinities: np.ndarray, hidden: np.ndarray) -> np.ndarray:
