@@ -19,11 +19,14 @@ def set_thread_limit(threads: int) -> None:
 
 
 def thread_count() -> int:
-    """How many threads to use: the limit, if one is set, else what numba is set to where it is loaded, else all."""
+    """How many threads to use: the limit, if one is set, else Numba's (NUMBA_NUM_THREADS), else all.
+
+    Why not numba.get_num_threads? It starts Numba's own threads, which nobody here uses, and resets torch's number.
+    """
     if _limit:
         return _limit[0]
     numba = sys.modules.get("numba")
-    return numba.get_num_threads() if numba else os.cpu_count() or 1
+    return numba.config.NUMBA_NUM_THREADS if numba else os.cpu_count() or 1
 
 
 def share(work: Callable, count: int, *arguments) -> list:

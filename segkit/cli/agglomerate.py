@@ -33,7 +33,7 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     """
     from segkit import io
     from segkit.registry import load
-    from segkit.segment import segment
+    from segkit.segment import segmentations
 
     thresholds = _checked(thresholds)
     io.check_writable(out, dataset=False)
@@ -43,9 +43,9 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
         io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood)), labels
     )
     results = {"merge_tree": tree, "fragments": labels}
-    for threshold in thresholds:
+    for threshold, segmentation in zip(thresholds, segmentations(tree, labels, thresholds), strict=True):
         name = "segmentation" if len(thresholds) == 1 else f"segmentation:volumes/segmentation_{threshold!r}"
-        results[name] = segment(tree, labels, threshold)
+        results[name] = segmentation
     io.write_all(out, results, drop="volumes/segmentation")
     note(f"{len(tree.leaf_ids)} fragments, {len(tree.altitudes)} merges -> {out}")
     return {"out": out, "backend": backend, "merges": len(tree.altitudes)}

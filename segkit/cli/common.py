@@ -102,10 +102,7 @@ def limit_threads(threads: int | None) -> None:
         os.environ[name] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-    if "numba" in sys.modules:
-        numba = sys.modules["numba"]
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    else:
+    if "numba" not in sys.modules:
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
 
 

@@ -97,8 +97,6 @@ def test_many_edges_outgrow_the_first_table():
 
 @pytest.mark.parametrize("neighborhood", NEIGHBORHOODS, ids=len)
 def test_slabs_and_threads_do_not_matter(neighborhood, monkeypatch):
-    import numba
-
     from segkit.agglomerate import rag as module
 
     rng = np.random.default_rng(4)
@@ -107,9 +105,8 @@ def test_slabs_and_threads_do_not_matter(neighborhood, monkeypatch):
     fragments = Labels.convert(rng.integers(0, 40, (11, 6, 7)) << 50, Grid())
     features = (*EVERYTHING, "size")
     results = []
-    before = numba.get_num_threads()
-    for threads, voxels in [(1, 2**21), (1, 1), (before, 1), (before, 2**21)]:
-        numba.set_num_threads(threads)
+    for threads, voxels in [(1, 2**21), (1, 1), (3, 1), (3, 2**21)]:
+        monkeypatch.setattr("segkit.threads._limit", [threads])
         monkeypatch.setattr(module, "VOXELS_OF_SLAB", voxels)
         results.append(region_adjacency_graph(affinities, fragments, features))
     for rag in results[1:]:

@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,15 +66,12 @@ def test_the_border_is_left_out():
     assert_equals_single_scores(tree, fragments, truth, found.thresholds, found, border=0.5)
 
 
-def test_the_number_of_threads_leaves_no_trace():
+def test_the_number_of_threads_leaves_no_trace(monkeypatch):
     case = random_case(5, 3000, 50, (40, 64, 64))
-    before, found = numba.get_num_threads(), []
-    try:
-        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
-            found.append(sweep(*case))
-    finally:
-        numba.set_num_threads(before)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr("segkit.threads._limit", [threads])
+        found.append(sweep(*case))
     for name in ("thresholds", *SCORES):
         assert np.array_equal(getattr(found[0], name), getattr(found[-1], name))
 
