@@ -44,12 +44,13 @@ class Sum(Loss):
         return total, parts
 
 
-def parse_loss(spec: str, parameters: Mapping[str, object] | None = None) -> Loss:
+def parse_loss(spec: str, parameters: Mapping[str, object] | None = None, *, backend: str | None = None) -> Loss:
     """The loss that `spec` describes: one name of a registered loss, or a sum of names with weights.
 
     `parameters` are those of the loss, ``{"balanced": False}``, or, for any number of terms, those of each by name,
-    ``{"bce": {"balanced": False}}``. Raises InvalidInput where the text breaks the grammar, UnknownComponent where no
-    loss has that name, and InvalidParameter where a parameter does not fit.
+    ``{"bce": {"balanced": False}}``. `backend`, if given, is that of every term that has such a parameter and that
+    `parameters` give none. Raises InvalidInput where the text breaks the grammar, UnknownComponent where no loss has
+    that name, and InvalidParameter where a parameter does not fit or no term has a backend to choose.
 
     >>> [(name, weight) for name, weight, loss in parse_loss("bce+1e-2*mse").terms]
     [('bce', 1.0), ('mse', 0.01)]
@@ -58,6 +59,8 @@ def parse_loss(spec: str, parameters: Mapping[str, object] | None = None) -> Los
     """
     weights = parse_terms(spec)
     values = _parameters_by_term(tuple(weights), parameters or {})
+    if backend is not None:
+        values = _with_backend(values, backend)
     losses = {name: find("losses", name).create(**values[name]) for name in weights}
     if list(weights.values()) == [1.0]:
         return next(iter(losses.values()))
@@ -95,3 +98,12 @@ def _parameters_by_term(names: tuple[str, ...], parameters: Mapping[str, object]
     stray = next(name for name, value in parameters.items() if name not in names or not isinstance(value, Mapping))
     next_step = f"give a table for each of {', '.join(names)}"
     raise InvalidParameter(sentence("the parameters of a sum of losses", "must be given by term", stray, next_step))
+
+
+def _with_backend(values: Mapping[str, Mapping[str, object]], backend: str) -> dict[str, Mapping[str, object]]:
+    """The parameters by term, with `backend` in those terms that take one."""
+    takers = [name for name in values if "backend" in find("losses", name).parameters()]
+    if not takers:
+        rule = f"must not be given with a loss without a parameter 'backend', as {' and '.join(values)}"
+        raise InvalidParameter(sentence("loss_backend", rule, repr(backend), "omit it"))
+    return {name: {"backend": backend, **given} if name in takers else given for name, given in values.items()}

@@ -7,34 +7,23 @@ flat index in (C, Z, Y, X), lower first. Background (label 0) makes no pairs, bu
 carries paths, so that two objects that meet through it only are still decided by some edge there.
 """
 
-from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, get_args
 
-import fastremap
 import numpy as np
-import torch
 from torch import Tensor
 
-from segkit.data import edge_mask
 from segkit.data.affinities import as_neighborhood
-from segkit.errors import InvalidInput, InvalidShape, sentence
-from segkit.losses import _kernels
+from segkit.errors import InvalidInput, InvalidParameter, InvalidShape, sentence
+from segkit.losses._forest import grow, pairs_by_label, pairs_inside
+from segkit.losses._quasilinear import Pairs, PairTerms
 from segkit.protocols import Loss, Prediction
 
-MOST_EDGES = 2**32
+MOST_EDGES = 2**31
 
-
-class Pairs(NamedTuple):
-    """Edges and the number of pairs that each decides, of one item; edges that decide none are left out."""
-
-    positive_edges: np.ndarray
-    """Flat indices in (C, Z, Y, X), int64."""
-    positive: np.ndarray
-    """Pairs of voxels of one object whose maximin edge it is, int64."""
-    negative_edges: np.ndarray
-    """Flat indices, int64."""
-    negative: np.ndarray
-    """Pairs of voxels of different objects, int64."""
+Backend = Literal["auto", "cpu", "gpu", "higra"]
+"""Which code counts the pairs; all give the same counts. "auto" is "gpu" on an accelerator and "cpu" elsewhere."""
 
 
 class PairLoss(Loss):
@@ -44,29 +33,35 @@ class PairLoss(Loss):
     are constants to the gradient. Each item of a batch is divided by its own number of pairs; the loss is their mean.
     """
 
-    def __init__(self, *, balanced: bool = True) -> None:
-        self.balanced = balanced
+    constrained: bool
+    """Whether to count in two passes, as :class:`ConstrainedMalis` does, or in one."""
 
-    @abstractmethod
-    def pairs(self, affinities: np.ndarray, labels: np.ndarray, edges: np.ndarray, neighborhood: np.ndarray) -> Pairs:
-        """The pairs that each edge of one item decides."""
+    def __init__(self, *, balanced: bool = True, backend: Backend = "auto") -> None:
+        if backend not in get_args(Backend):
+            raise InvalidParameter(sentence("backend", f"must be one of {', '.join(get_args(Backend))}", repr(backend)))
+        self.balanced, self.backend = balanced, backend
 
     def __call__(self, prediction: Prediction) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, in 0..1, and its parts: "positive" counts wrong splits, "negative" wrong merges; they add up."""
-        items = [self._item(prediction, item) for item in range(len(prediction.labels))]
-        positive, negative = torch.stack(items).mean(0)
+        positive, negative = self._terms(prediction).mean(0)
         return positive + negative, {"positive": positive.detach(), "negative": negative.detach()}
 
-    def _item(self, prediction: Prediction, item: int) -> Tensor:
-        affinities = prediction.affinities[item]
-        arrays = (affinities.detach(), prediction.labels[item], prediction.edges[item])
-        pairs = self.pairs(*(array.cpu().numpy() for array in arrays), prediction.neighborhood)
-        totals = [int(pairs.positive.sum()), int(pairs.negative.sum())]
-        divisors = [2 * max(total, 1) for total in totals] if self.balanced else [max(sum(totals), 1)] * 2
-        flat = affinities.reshape(-1)
-        positive = _weighted_errors(flat, pairs.positive_edges, pairs.positive / divisors[0], target=1.0)
-        negative = _weighted_errors(flat, pairs.negative_edges, pairs.negative / divisors[1], target=0.0)
-        return torch.stack([positive, negative])
+    def _terms(self, prediction: Prediction) -> Tensor:
+        """What positive and negative pairs add to the loss of each item, float32 (B, 2)."""
+        arrays = prediction.affinities, prediction.labels, prediction.edges
+        on_device = prediction.logits.device.type != "cpu" if self.backend == "auto" else self.backend == "gpu"
+        if not on_device:
+            return PairTerms.apply(*arrays, self._counter(prediction.neighborhood), self.balanced)
+        from segkit.losses.malis_device import pair_terms
+
+        return pair_terms(*arrays, prediction.neighborhood, constrained=self.constrained, balanced=self.balanced)
+
+    def _counter(self, neighborhood: np.ndarray) -> Callable[..., Pairs]:
+        """What gives the pairs of one item from its affinities, labels and edges."""
+        count = decided_pairs
+        if self.backend == "higra":
+            from segkit.losses.malis_higra import decided_pairs as count
+        return partial(count, neighborhood=neighborhood, constrained=self.constrained)
 
 
 class Malis(PairLoss):
@@ -79,11 +74,12 @@ class Malis(PairLoss):
     ----------
     balanced
         Give positive and negative pairs equal total weight; otherwise each pair has weight 1.
+    backend
+        What counts the pairs: "cpu", "gpu" (where the logits are), "higra" (slow, to check the others), or "auto":
+        "gpu" for logits on an accelerator, "cpu" for others. All count alike.
     """
 
-    def pairs(self, affinities: np.ndarray, labels: np.ndarray, edges: np.ndarray, neighborhood: np.ndarray) -> Pairs:
-        """The pairs that each edge of one item decides."""
-        return decided_pairs(affinities, labels, edges, neighborhood, constrained=False)
+    constrained = False
 
 
 class ConstrainedMalis(PairLoss):
@@ -97,11 +93,12 @@ class ConstrainedMalis(PairLoss):
     ----------
     balanced
         Give positive and negative pairs equal total weight; otherwise each pair has weight 1.
+    backend
+        What counts the pairs: "cpu", "gpu" (where the logits are), "higra" (slow, to check the others), or "auto":
+        "gpu" for logits on an accelerator, "cpu" for others. All count alike.
     """
 
-    def pairs(self, affinities: np.ndarray, labels: np.ndarray, edges: np.ndarray, neighborhood: np.ndarray) -> Pairs:
-        """The pairs that each edge of one item decides."""
-        return decided_pairs(affinities, labels, edges, neighborhood, constrained=True)
+    constrained = True
 
 
 def pair_counts(affinities, labels, edges, neighborhood, *, constrained: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -131,8 +128,19 @@ def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool)
     Pairs come in the order in which the edges join components, strongest first.
     """
     affinities, labels, edges, neighborhood = checked(affinities, labels, edges, neighborhood)
-    count = _constrained if constrained else _unconstrained
-    return count(_Graph(affinities, labels, edges, neighborhood))
+    _, height, width = labels.shape
+    steps = neighborhood @ np.array([height * width, width, 1])
+    labels = labels.reshape(-1)
+    forest = grow(affinities.reshape(-1).view(np.int32), edges.reshape(-1), labels, steps, constrained)
+    if forest is None:
+        raise bad_affinity(affinities, _first_bad(affinities, edges))
+    parent = np.full(len(forest.roots), -1, np.int32)
+    if not constrained:
+        found, same, different = pairs_by_label(forest, forest.order, steps, labels, parent)
+        return Pairs(found[same > 0], same[same > 0], found[different > 0], different[different > 0])
+    inside, positive = pairs_inside(forest, steps, parent)
+    found, _, negative = pairs_by_label(forest, forest.order[forest.first :], steps, labels, parent)
+    return Pairs(inside, positive, found[negative > 0], negative[negative > 0])
 
 
 def dense(pairs: Pairs, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +152,7 @@ def dense(pairs: Pairs, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]
 
 
 def checked(affinities, labels, edges, neighborhood) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Affinities as float32, labels as int32 in 0..K, edges as bool, the neighborhood; raises unless they fit."""
+    """Affinities as float32, labels as int64, edges as bool, the neighborhood; read-only; raises unless they fit."""
     affinities = np.ascontiguousarray(affinities, np.float32)
     labels, edges = np.asarray(labels), np.ascontiguousarray(edges)
     neighborhood = as_neighborhood(neighborhood)
@@ -154,17 +162,33 @@ def checked(affinities, labels, edges, neighborhood) -> tuple[np.ndarray, np.nda
         rule = "must have shapes (C, Z, Y, X), (C, Z, Y, X), (Z, Y, X) and C offsets"
         raise InvalidShape(sentence("affinities, edges, labels and neighborhood", rule, value))
     if affinities.size >= MOST_EDGES:
-        raise InvalidShape(sentence("affinities", "must have fewer than 2^32 values", affinities.size, "crop them"))
+        raise InvalidShape(sentence("affinities", "must have fewer than 2^31 values", affinities.size, "crop them"))
     if edges.dtype != bool or labels.dtype.kind not in "iu":
         raise InvalidInput(
             sentence("edges and labels", "must be bool and integers", f"{edges.dtype} and {labels.dtype}")
         )
-    if np.any(edges & ~edge_mask(labels.shape, neighborhood)):
+    if _any_leaves(edges, neighborhood):
         raise InvalidInput(
             sentence("edges", "must be False where an edge leaves the volume", next_step="use edge_mask")
         )
-    compact, _ = fastremap.renumber(labels, preserve_zero=True, in_place=False)
-    return affinities, np.ascontiguousarray(compact, np.int32), edges, neighborhood
+    labels = np.ascontiguousarray(labels).astype(np.int64, copy=False)
+    return _read_only(affinities), _read_only(labels), _read_only(edges), neighborhood
+
+
+def _any_leaves(edges: np.ndarray, neighborhood: np.ndarray) -> bool:
+    for channel, offset in zip(edges, neighborhood, strict=True):
+        for axis in np.flatnonzero(offset):
+            planes, step = np.moveaxis(channel, axis, 0), offset[axis]
+            if (planes[-step:] if step > 0 else planes[:-step]).any():
+                return True
+    return False
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A read-only view, so that kernels are compiled for one type only."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def bad_affinity(affinities: np.ndarray, index: int) -> InvalidInput:
@@ -174,44 +198,5 @@ def bad_affinity(affinities: np.ndarray, index: int) -> InvalidInput:
     return InvalidInput(sentence("affinities", "must lie in 0..1 and not be NaN", value))
 
 
-class _Graph:
-    """Flat arrays for the kernels, and edges in the order of the forest."""
-
-    def __init__(self, affinities: np.ndarray, labels: np.ndarray, edges: np.ndarray, neighborhood: np.ndarray) -> None:
-        self.shape = affinities.shape
-        self.bits = affinities.reshape(-1).view(np.uint32)
-        self.labels = labels.reshape(-1)
-        self.edges = edges.reshape(-1)
-        _, height, width = labels.shape
-        self.offsets = neighborhood @ np.array([height * width, width, 1])
-
-    def order(self, inside: int) -> np.ndarray:
-        """The edges inside objects (1), the others (0) or all (-1), strongest first."""
-        keys, indices = np.empty(self.bits.size, np.uint32), np.empty(self.bits.size, np.uint32)
-        number = _kernels.collect_edges(self.bits, self.edges, self.labels, self.offsets, inside, keys, indices)
-        if number < 0:
-            raise bad_affinity(self.bits.view(np.float32).reshape(self.shape), -1 - number)
-        return _kernels.sort_edges(keys[:number], indices[:number])
-
-    def join_components(self, order: np.ndarray, parent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        end = int(self.labels.max(initial=0)) + 1
-        return _kernels.join_components(order, self.offsets, parent, self.labels, end)
-
-
-def _unconstrained(graph: _Graph) -> Pairs:
-    parent = np.full(graph.labels.size, -1, np.int32)
-    found, (same, different) = graph.join_components(graph.order(-1), parent)
-    return Pairs(found[same > 0], same[same > 0], found[different > 0], different[different > 0])
-
-
-def _constrained(graph: _Graph) -> Pairs:
-    parent = np.full(graph.labels.size, -1, np.int32)
-    inside, positive = _kernels.join_objects(graph.order(1), graph.offsets, parent)
-    between, (_, negative) = graph.join_components(graph.order(0), parent)
-    return Pairs(inside, positive, between[negative > 0], negative[negative > 0])
-
-
-def _weighted_errors(affinities: Tensor, edges: np.ndarray, weights: np.ndarray, *, target: float) -> Tensor:
-    chosen = affinities[torch.from_numpy(edges).to(affinities.device)]
-    weights = torch.from_numpy(weights).to(chosen)
-    return (weights * (target - chosen).square()).sum()
+def _first_bad(affinities: np.ndarray, edges: np.ndarray) -> int:
+    return int(np.flatnonzero(edges & ~((affinities >= 0) & (affinities <= 1)))[0])

@@ -1,5 +1,6 @@
 """MALIS on Higra's binary partition trees: a second, independent way to the same counts."""
 
+import fastremap
 import higra as hg
 import numpy as np
 
@@ -25,12 +26,8 @@ class MalisHigra(PairLoss):
     """
 
     def __init__(self, *, constrained: bool = True, balanced: bool = True) -> None:
-        super().__init__(balanced=balanced)
+        super().__init__(balanced=balanced, backend="higra")
         self.constrained = constrained
-
-    def pairs(self, affinities: np.ndarray, labels: np.ndarray, edges: np.ndarray, neighborhood: np.ndarray) -> Pairs:
-        """The pairs that each edge of one item decides."""
-        return decided_pairs(affinities, labels, edges, neighborhood, constrained=self.constrained)
 
 
 def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool) -> Pairs:
@@ -48,7 +45,7 @@ def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool)
     if len(bad):
         raise bad_affinity(affinities, bad[0])
     sources, targets = _ends(index, labels.shape, neighborhood)
-    flat = labels.reshape(-1)
+    flat, _ = fastremap.renumber(labels.reshape(-1), preserve_zero=True, in_place=False)
     inside = (flat[sources] == flat[targets]) & (flat[sources] > 0)
     order = np.lexsort((-weights, ~inside)) if constrained else np.argsort(-weights, kind="stable")
     tree = _grown(sources[order], targets[order], flat.size)

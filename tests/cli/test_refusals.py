@@ -159,6 +159,8 @@ def test_names(segkit, folder):
     refused(segkit("fragment", "good.h5", "--set", "treshold=1", "--out", "o.h5"), "did you mean 'threshold'?")
     refused(segkit("fragment", "good.h5", "--set", "threshold=high", "--out", "o.h5"), "must be float", "'high'")
     refused(segkit("train", "good.h5", "--loss", "mse+*bce", "--out", "run"), "mse+*bce")
+    refused(segkit("train", "good.h5", "--loss", "mse", "--loss-backend", "cpu", "--out", "run"), "loss_backend", "mse")
+    refused(segkit("train", "good.h5", "--loss-backend", "tpu", "--out", "run"), "'higra'", "'tpu'")
     refused(segkit("train", "good.h5", "--set", "step=4", "--out", "run"), "did you mean 'steps'?")
     refused(segkit("fragmet", "good.h5"), "did you mean 'fragment'?")
     refused(segkit("run", "mala4d"), "did you mean 'mala3d'?")

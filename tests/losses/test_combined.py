@@ -105,3 +105,19 @@ def test_parameters_that_do_not_fit_are_named():
         parse_loss("bce+mse", {"balanced": False})
     with pytest.raises(InvalidParameter, match="not malis"):
         parse_loss("bce+mse", {"bce": {}, "malis": {}})
+
+
+def test_a_backend_goes_to_the_terms_that_take_one_and_have_none():
+    both = parse_loss("malis+0.5*bce", {"malis": {"balanced": False}}, backend="higra")
+    assert both.terms[0][2].backend == "higra" and both.terms[0][2].balanced is False
+    assert parse_loss("malis", {"backend": "cpu"}, backend="higra").backend == "cpu"
+    assert parse_loss("malis").backend == "auto"
+
+
+def test_a_backend_that_nothing_takes_or_knows_is_refused():
+    with pytest.raises(InvalidParameter, match=r"loss_backend must not be given with .* as bce and mse, not 'cpu'"):
+        parse_loss("bce+mse", backend="cpu")
+    with pytest.raises(InvalidParameter, match=r"'backend' of loss 'malis' must be 'auto' \| 'cpu'"):
+        parse_loss("malis", backend="tpu")
+    with pytest.raises(InvalidParameter, match="backend must be one of auto, cpu, gpu, higra, not 'tpu'"):
+        ConstrainedMalis(backend="tpu")

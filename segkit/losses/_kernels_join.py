@@ -1,0 +1,213 @@
+"""Counting the pairs of voxels that each edge of a forest decides, as Kruskal's algorithm joins along it.
+
+Components are kept in a union-find forest of basins, few enough to stay in the cache: `parent`, in which a root holds
+minus the number of its voxels. A basin begins as its root alone. The strongest edge of any other voxel of it is
+stronger than all others that end there, so that voxel is still alone when the edge comes, and is absorbed by the
+component of its basin; an edge between basins joins their components.
+
+`order` holds the edges as :func:`segkit.losses._kernels_forest.candidates` lists them, sorted.
+"""
+
+import numpy as np
+from numba import njit
+
+from segkit.losses._kernels_forest import INDEX
+
+GROUP = 64
+SCANNED = 8
+"""Lists of labels up to this length are scanned, longer ones are looked up in a hash table."""
+HEAD, LENGTH, TOTAL = range(3)
+COUNT, AFTER = range(2)
+ENTRIES, SLOTS, FOUND = range(3)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def find_root(parent, node):
+    """The root of `node`, halving the path to it."""
+    above = parent[node]
+    while above >= 0:
+        top = parent[above]
+        if top < 0:
+            return above
+        parent[node] = top
+        node = top
+        above = parent[node]
+    return node
+
+
+@njit(cache=True, nogil=True)
+def join_objects(order, offsets, basins, parent, pairs):
+    """Join along edges inside objects; write the pairs and, to the front of `order`, the index of each that joins two.
+
+    Returns how many do. Inside an object every pair has the same label, so sizes are all that is needed. The
+    basins of a group of edges are looked up before any of them is joined: these look-ups miss the cache, and so they
+    wait at the same time.
+    """
+    voxels = len(basins)
+    sources = np.empty(GROUP, np.int64)
+    targets = np.empty(GROUP, np.int64)
+    number = 0
+    for begin in range(0, len(order), GROUP):
+        end = min(begin + GROUP, len(order))
+        for i in range(begin, end):
+            index = np.uint32(order[i] >> 1 & INDEX)
+            voxel = np.int64(index % np.uint32(voxels))
+            sources[i - begin] = find_root(parent, np.int64(basins[voxel]))
+            if order[i] & 1:
+                offset = offsets[index // np.uint32(voxels)]
+                targets[i - begin] = find_root(parent, np.int64(basins[voxel + offset]))
+        for i in range(begin, end):
+            a = find_root(parent, sources[i - begin])
+            size_a, size_b = -np.int64(parent[a]), np.int64(1)
+            if order[i] & 1:
+                b = find_root(parent, targets[i - begin])
+                if a == b:
+                    continue
+                size_b = -np.int64(parent[b])
+                if size_a < size_b:
+                    a, b = b, a
+                parent[b] = a
+            parent[a] = -(size_a + size_b)
+            pairs[number] = size_a * size_b
+            order[number] = order[i] >> 1 & INDEX
+            number += 1
+    return number
+
+
+@njit(cache=True, nogil=True)
+def begin_lists(parent, roots, labels, components, entries, entry_labels):
+    """Give each component, of one label, a list of that label; one of label 0 an empty list.
+
+    A component, of a root in `parent`, is (HEAD, LENGTH, TOTAL): its first entry, the number of entries, and the number
+    of its voxels with labels. An entry is (COUNT, AFTER), voxels and the next entry or -1, and a label.
+    """
+    for root in range(len(parent)):
+        components[root] = 0
+        components[root, HEAD] = -1
+        if parent[root] < 0 and labels[roots[root]] != 0:
+            components[root, HEAD] = root
+            components[root, LENGTH] = 1
+            components[root, TOTAL] = -parent[root]
+            entries[root, COUNT] = -parent[root]
+            entries[root, AFTER] = -1
+            entry_labels[root] = labels[roots[root]]
+
+
+@njit(cache=True, nogil=True)
+def join_components(
+    order, offsets, codes, basins, labels, parent, components, entries, entry_labels, table, state, edges, pairs
+):
+    """Join along edges; write (index, same-label pairs, different-label pairs) of each that decides any.
+
+    Returns how many edges were done: fewer than all when the table is too full to go on. `state` holds the numbers of
+    entries, of slots of the table in use, and of edges written.
+
+    The shorter list moves into the longer one, so that an entry moves a logarithmic number of times. Components of few
+    labels, almost all, need no table; a dictionary for each would cost most of the time.
+    """
+    voxels = len(basins)
+    for position in range(len(order)):
+        voxel = order[position] >> 1 & INDEX
+        index = voxel
+        channel = 0
+        while voxel >= voxels:
+            voxel -= voxels
+            channel += 1
+        a = find_root(parent, np.int64(basins[voxel]))
+        same = np.int64(0)
+        if order[position] & 1:
+            b = find_root(parent, np.int64(basins[voxel + offsets[channel]]))
+            if a == b:
+                continue
+            if components[a, LENGTH] < components[b, LENGTH]:
+                a, b = b, a
+            if 2 * (state[SLOTS] + components[b, LENGTH] + SCANNED + 1) > len(table):
+                return position
+            entry = np.int64(components[b, HEAD])
+            while entry >= 0:
+                following = np.int64(entries[entry, AFTER])
+                same += _add(a, entry, components, entries, entry_labels, table, state)
+                entry = following
+            different = np.int64(components[a, TOTAL]) * np.int64(components[b, TOTAL]) - same
+            components[a, TOTAL] += components[b, TOTAL]
+            parent[a] += parent[b]
+            parent[b] = a
+        elif 2 * (state[SLOTS] + SCANNED + 1) > len(table):
+            return position
+        else:
+            parent[a] -= 1
+            absorbed = voxel if codes[voxel] == 2 * channel else voxel + offsets[channel]
+            if labels[absorbed] == 0:
+                continue
+            entry = state[ENTRIES]
+            entries[entry, COUNT] = 1
+            entry_labels[entry] = labels[absorbed]
+            known = components[a, LENGTH]
+            same = _add(a, entry, components, entries, entry_labels, table, state)
+            state[ENTRIES] += components[a, LENGTH] - known
+            different = np.int64(components[a, TOTAL]) - same
+            components[a, TOTAL] += 1
+        if same + different > 0:
+            found = state[FOUND]
+            edges[found] = index
+            pairs[0, found] = same
+            pairs[1, found] = different
+            state[FOUND] = found + 1
+    return len(order)
+
+
+@njit(cache=True, nogil=True)
+def _add(root, entry, components, entries, entry_labels, table, state):
+    """Add an entry to the list of `root`, or its count to the entry of its label; return the pairs that this makes."""
+    label = entry_labels[entry]
+    place = np.int64(-1)
+    if components[root, LENGTH] > SCANNED:
+        place = _probe(table, entry_labels, root, label)
+        match = np.int64(table[place, 1])
+    else:
+        match = np.int64(components[root, HEAD])
+        while match >= 0 and entry_labels[match] != label:
+            match = np.int64(entries[match, AFTER])
+    if match >= 0:
+        same = np.int64(entries[match, COUNT]) * np.int64(entries[entry, COUNT])
+        entries[match, COUNT] += entries[entry, COUNT]
+        return same
+    entries[entry, AFTER] = components[root, HEAD]
+    components[root, HEAD] = entry
+    components[root, LENGTH] += 1
+    if place >= 0:
+        table[place, 0] = root
+        table[place, 1] = entry
+        state[SLOTS] += 1
+    elif components[root, LENGTH] == SCANNED + 1:
+        while entry >= 0:
+            place = _probe(table, entry_labels, root, entry_labels[entry])
+            table[place, 0] = root
+            table[place, 1] = entry
+            state[SLOTS] += 1
+            entry = np.int64(entries[entry, AFTER])
+    return np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def _probe(table, entry_labels, root, label):
+    """Where in the open-addressing `table` (size a power of two) the entry of a root's label is, or would go."""
+    mask = len(table) - 1
+    place = ((label * np.int64(0x2545F4914F6CDD1D) ^ root * np.int64(0x5851F42D4C957F2D)) >> np.int64(20)) & mask
+    while table[place, 1] >= 0 and (table[place, 0] != root or entry_labels[table[place, 1]] != label):
+        place = (place + 1) & mask
+    return place
+
+
+@njit(cache=True, nogil=True)
+def copy_alive(table, parent, entry_labels, larger):
+    """Copy to `larger` the entries of `table` whose component is still a root; return how many."""
+    alive = 0
+    for i in range(len(table)):
+        if table[i, 1] >= 0 and parent[table[i, 0]] < 0:
+            root = np.int64(table[i, 0])
+            place = _probe(larger, entry_labels, root, entry_labels[table[i, 1]])
+            larger[place, 0] = root
+            larger[place, 1] = table[i, 1]
+            alive += 1
+    return alive
