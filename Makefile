@@ -1,12 +1,16 @@
 # `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make benchmark` measures segkit
-# beside other packages, for half an hour, and rewrites the table in README.md.
+# beside other packages, for half an hour, and rewrites the table in README.md; `make benchmark-losses` does so with the
+# losses, in minutes (LOSS_BACKENDS="cpu gpu" where there is a GPU; LOSS_INPUT=FILE, with affinities and truth).
 
 VENV ?= .venv
 BENCHMARK_SIZES ?= 128 256
+LOSS_BACKENDS ?= cpu higra
+LOSS_SIZES ?= 56 84 128
+LOSS_INPUT ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test lint benchmark benchmark-losses clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -26,6 +30,14 @@ benchmark: $(VENV)/.installed
 	        $(BIN)/python benchmarks/make_inputs.py benchmarks/inputs/neurites-$$size.h5 --size $$size; \
 	    $(BIN)/python benchmarks/peers.py benchmarks/inputs/neurites-$$size.h5; \
 	done
+	$(BIN)/python benchmarks/report.py
+
+LOSSES = $(BIN)/segkit benchmark loss $(LOSS_INPUT) --loss constrained-malis $(addprefix --size ,$(LOSS_SIZES))
+benchmark-losses: $(VENV)/.installed
+	mkdir -p benchmarks/results
+	$(LOSSES) $(addprefix --backend ,$(LOSS_BACKENDS)) --threads 1 --out benchmarks/results/losses.json
+	$(LOSSES) --batch 2 --threads 1 --out benchmarks/results/losses-batch-2-threads-1.json
+	$(LOSSES) --batch 2 --threads 2 --out benchmarks/results/losses-batch-2-threads-2.json
 	$(BIN)/python benchmarks/report.py
 
 clean:

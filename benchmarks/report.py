@@ -1,6 +1,7 @@
-"""The table in README.md from the measurements: python benchmarks/report.py [RESULT.json ...] [--readme README.md].
+"""The tables in README.md from the measurements: python benchmarks/report.py [RESULT.json ...] [--readme README.md].
 
-Without files, all of benchmarks/results/. The table stands between two markers; all else stays as it is.
+Without files, all of benchmarks/results/. What peers.py measured and what `segkit benchmark loss --out` did are tables
+of their own, each between two markers; all else stays as it is.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from segkit.io.atomic import replacing
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+LOSSES_BEGIN, LOSSES_END = "<!-- losses:begin -->", "<!-- losses:end -->"
 KINDS = {
     "ws": "waterz' own watershed",
     "xy": "distance transform, section by section",
@@ -100,26 +102,72 @@ def _seconds(report: dict) -> dict[tuple[str, str], float]:
     }
 
 
-def insert(text: str, content: str) -> str:
+def losses_section(reports: list[dict]) -> str:
+    """The table of the losses: backends beside the first one, and several threads beside one."""
+    lines = [
+        "Made by `make benchmark-losses`: forward and backward of a loss on cubes of a volume, to the logits, each in",
+        "a fresh process, after a warm-up; the middle of the timed calls counts. MB is the highest resident memory",
+        "beyond that of the inputs.",
+        "",
+        "| cube, batch, threads | by | (s) | (MB) | beside | (s) | (MB) | its seconds / the first's |",
+        "|---|---|--:|--:|---|--:|--:|--:|",
+    ]
+    for report in reports:
+        for size in report["sizes"]:
+            ours, *others = [_named(row) for row in report["rows"] if row["size"] == size]
+            where = f"{size}^3, {report['batch']}, {report['threads'] or 'all'}"
+            lines += [_loss_line(where, ours, row) for row in others + _on_one_thread(report, reports, ours)]
+    yardsticks = {row["size"]: row for report in reports for row in report["yardsticks"]}
+    sorting = ", ".join(f"{size}^3 {row['argsort_seconds']:.3g} s" for size, row in yardsticks.items())
+    return "\n".join([*lines, "", f"np.argsort of the edges in float32: {sorting}. {machine_line(reports[-1])}"])
+
+
+def _named(row: dict) -> dict:
+    return row | {"name": f"{row['loss']} by {row['backend']}" if row["backend"] else row["loss"]}
+
+
+def _on_one_thread(report: dict, reports: list[dict], ours: dict) -> list[dict]:
+    """The rows of the same, measured on one thread, beside one on several."""
+    keys = ("name", "component", "parameters", "size")
+    several = report["threads"] != 1
+    alike = [other for other in reports if several and other["threads"] == 1 and other["batch"] == report["batch"]]
+    rows = [row for other in alike for row in map(_named, other["rows"])]
+    return [row | {"name": "one thread"} for row in rows if all(row[key] == ours[key] for key in keys)]
+
+
+def _loss_line(where: str, ours: dict, row: dict) -> str:
+    both = "seconds" in ours and "seconds" in row
+    ratio = f"**{row['seconds'] / ours['seconds']:.1f}**" if both else ""
+    return f"| {where} | {ours['name']} | {_cost(ours)} | {row['name']} | {_cost(row)} | {ratio} |"
+
+
+def insert(text: str, content: str, begin: str = BEGIN, end: str = END) -> str:
     """`text` with `content` between the markers. Raises InvalidInput unless each stands there once, in order."""
-    before, begin, rest = text.partition(BEGIN)
-    inside, end, after = rest.partition(END)
-    if not begin or not end or any(marker in part for marker in (BEGIN, END) for part in (before, inside, after)):
-        raise InvalidInput(sentence("the README", f"must hold {BEGIN} and then {END}, once each"))
-    return f"{before}{BEGIN}\n{content}\n{END}{after}"
+    before, first, rest = text.partition(begin)
+    inside, last, after = rest.partition(end)
+    if not first or not last or any(marker in part for marker in (begin, end) for part in (before, inside, after)):
+        raise InvalidInput(sentence("the README", f"must hold {begin} and then {end}, once each"))
+    return f"{before}{begin}\n{content}\n{end}{after}"
 
 
 def main() -> None:
-    """Rewrite the section."""
+    """Rewrite the sections of which there are measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="*")
     parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
     arguments = parser.parse_args()
     files = arguments.results or sorted((HERE / "results").glob("*.json"))
-    reports = sorted((json.loads(file.read_text()) for file in files), key=_voxels)
-    if not reports:
+    measured = [json.loads(file.read_text()) for file in files]
+    if not measured:
         raise SystemExit(f"there are no measurements in {HERE / 'results'}; make them with benchmarks/peers.py")
-    text = insert(arguments.readme.read_text(), section(reports) + growth(reports))
+    losses = [report for report in measured if report.get("verb") == "loss"]
+    reports = sorted((report for report in measured if report not in losses), key=_voxels)
+    text = arguments.readme.read_text()
+    if reports:
+        text = insert(text, section(reports) + growth(reports))
+    if losses:
+        losses.sort(key=lambda report: (report["batch"], report["threads"] or 0))
+        text = insert(text, losses_section(losses), LOSSES_BEGIN, LOSSES_END)
     with replacing(arguments.readme) as temporary:
         temporary.write_text(text)
 

@@ -1,39 +1,85 @@
-"""MALIS implementations side by side, forward and backward: pytest benchmarks/test_losses.py --benchmark-enable."""
+"""MALIS by its backends, forward and backward: pytest benchmarks/test_losses.py --benchmark-enable.
 
-import numpy as np
+Groups are sizes, so that the factors beside the times are to the fastest of the same run. Without --benchmark-enable
+the smallest size runs once, as a test.
+"""
+
 import pytest
 
-from segkit.data import edge_mask
 from segkit.infer.oracle import oracle_affinities
-from segkit.protocols import Prediction
 from segkit.registry import load
+from segkit.threads import set_thread_limit, thread_count
 
 torch = pytest.importorskip("torch")
+trial = pytest.importorskip("segkit.losses.trial")
+
+TESTED = 32
+SIZES = (TESTED, 56, 84, 128)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def prediction(size: int, volume) -> Prediction:
-    """A batch of one, from ground truth and noisy affinities."""
-    truth, _, _ = volume(size)
-    affinities = oracle_affinities(truth, noise=0.2, seed=2)
-    edges = edge_mask(truth.shape, affinities.neighborhood)
-    logits = torch.logit(torch.from_numpy(affinities.array.copy()), eps=1e-6)[None].requires_grad_()
-    target = torch.from_numpy(oracle_affinities(truth, noise=0.0, blur=0.0).array.copy())[None]
-    labels = torch.from_numpy(truth.array.astype(np.int64))[None]
-    mask = torch.ones(labels.shape, dtype=torch.bool)
-    return Prediction(logits, target, labels, mask, torch.from_numpy(edges)[None], affinities.neighborhood)
+@pytest.fixture
+def made(volume, benchmark):
+    """A callable(size, batch=1, **parameters) -> a trial of constrained MALIS, or of the loss `name`."""
+
+    def make(size: int, name: str = "constrained-malis", batch: int = 1, device: str = "cpu", **parameters):
+        if size > TESTED and not benchmark.enabled:
+            pytest.skip("only measured, with --benchmark-enable")
+        truth, _, _ = volume(size)
+        affinities = oracle_affinities(truth, noise=0.2, seed=2)
+        return trial.Trial.of(load("losses", name, **parameters), affinities, truth, batch=batch, device=device)
+
+    return make
 
 
-@pytest.mark.parametrize("size", [32, 56])
-@pytest.mark.parametrize("name", ["malis", "constrained-malis", "malis-higra", "mse"])
-@pytest.mark.benchmark(group="loss")
-def test_loss(benchmark, volume, name, size):
-    loss = load("losses", name)
-    given = prediction(size, volume)
+@pytest.fixture
+def limited():
+    """A callable(threads) that holds for this test."""
+    before, of_torch = thread_count(), torch.get_num_threads()
 
-    def step() -> torch.Tensor:
-        value, _ = loss(Prediction(**{f: getattr(given, f) for f in given.__dataclass_fields__}))
-        value.backward()
-        return value.detach()
+    def limit(threads: int) -> None:
+        set_thread_limit(threads)
+        torch.set_num_threads(threads)
 
-    step()  # compiles
-    assert torch.isfinite(benchmark(step))
+    yield limit
+    set_thread_limit(before)
+    torch.set_num_threads(of_torch)
+
+
+def run(benchmark, made) -> None:
+    made.step()  # compiles
+    value, gradient = benchmark(made.step)
+    assert 0 <= value <= 1 and gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("backend", ["cpu", "higra"])
+def test_on_one_thread(benchmark, made, limited, backend, size):
+    limited(1)
+    benchmark.group = f"constrained-malis, {size}^3, one thread"
+    run(benchmark, made(size, backend=backend))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batch_of_two(benchmark, made, limited, threads, size):
+    limited(threads)
+    benchmark.group = f"constrained-malis, batch of two, {size}^3"
+    run(benchmark, made(size, batch=2, backend="cpu"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["malis", "mse"])
+def test_other_losses(benchmark, made, limited, name, size):
+    limited(1)
+    benchmark.group = f"other losses, {size}^3, one thread"
+    run(benchmark, made(size, name))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("backend", ["gpu", "cpu"])
+def test_on_the_device(benchmark, made, backend, size):
+    benchmark.group = f"constrained-malis, {size}^3, logits on the device"
+    run(benchmark, made(size, backend=backend, device=DEVICE))

@@ -58,6 +58,46 @@ def test_only_what_is_between_the_markers_changes(report):
             report.insert(wrong, "new")
 
 
+def losses(threads: int, batch: int, *seconds: float | None) -> dict:
+    """A report of `segkit benchmark loss`, of size 8 and one row a backend; None = failed."""
+    rows = []
+    for backend, cost in zip(("cpu", "higra"), seconds, strict=False):
+        row = {"loss": "malis", "component": "malis", "backend": backend, "parameters": {}, "size": 8}
+        rows.append(row | ({"error": "out of luck"} if cost is None else {"seconds": cost, "peak_bytes": 3e6}))
+    machine = measurement(8, 1.0)["machine"]
+    yardsticks = [{"size": 8, "edges": 1344, "argsort_seconds": 0.125}]
+    report = {"verb": "loss", "sizes": [8], "threads": threads, "batch": batch, "rows": rows}
+    return report | {"yardsticks": yardsticks, "machine": machine | {"load": None}}
+
+
+def test_losses_stand_beside_the_first_and_threads_beside_one(report):
+    text = report.losses_section([losses(1, 1, 0.5, 4.0), losses(1, 2, 1.0), losses(2, 2, 0.625)])
+    assert "| 8^3, 1, 1 | malis by cpu | 0.5 | 3 | malis by higra | 4 | 3 | **8.0** |" in text
+    assert "| 8^3, 2, 2 | malis by cpu | 0.625 | 3 | one thread | 1 | 3 | **1.6** |" in text
+    assert "| 8^3, 2, 1 |" not in text and text.count("| 8^3") == 2
+    assert "np.argsort of the edges in float32: 8^3 0.125 s. a CPU, 2 cores" in text
+    failed = report.losses_section([losses(1, 1, 0.5, None)])
+    assert "| 8^3, 1, 1 | malis by cpu | 0.5 | 3 | malis by higra | failed |  |  |" in failed
+
+
+def test_losses_have_a_table_of_their_own(report, tmp_path, monkeypatch):
+    readme, found = tmp_path / "README.md", tmp_path / "losses.json"
+    found.write_text(json.dumps(losses(1, 1, 0.5, 4.0)))
+    before = f"{report.BEGIN}\nold\n{report.END}\n{report.LOSSES_BEGIN}\nold\n{report.LOSSES_END}\n"
+    readme.write_text(before)
+    monkeypatch.setattr(sys, "argv", ["report.py", str(found), "--readme", str(readme)])
+    report.main()
+    first, losses_begin, rest = readme.read_text().partition(report.LOSSES_BEGIN)
+    assert first + losses_begin == before.partition(report.LOSSES_BEGIN)[0] + report.LOSSES_BEGIN
+    assert "**8.0**" in rest and "old" not in rest
+
+
+def test_the_readme_holds_both_tables(report):
+    text = (HERE.parent / "README.md").read_text()
+    assert report.insert(text, "new") != text
+    assert report.insert(text, "new", report.LOSSES_BEGIN, report.LOSSES_END) != text
+
+
 def test_from_inputs_to_table(tmp_path):
     """The whole way, on a tiny volume, with the contests that need no other package than segkit's own."""
 

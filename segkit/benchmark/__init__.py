@@ -19,5 +19,6 @@ Reading inputs and comparing results is outside the time.
 
 from segkit.benchmark.contest import VERBS, benchmark
 from segkit.benchmark.job import Contender, contenders
+from segkit.benchmark.loss import benchmark_losses
 
-__all__ = ["VERBS", "Contender", "benchmark", "contenders"]
+__all__ = ["VERBS", "Contender", "benchmark", "benchmark_losses", "contenders"]

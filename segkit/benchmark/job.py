@@ -25,13 +25,15 @@ class Job:
     """One contender on one input, as a worker reads it from its folder."""
 
     verb: str
-    """"agglomerate", "fragment" or "evaluate"."""
+    """"agglomerate", "fragment", "evaluate" or "loss"."""
     contender: Contender
     inputs: Mapping[str, str]
     """Role ("affinities", "fragments", ...) -> address."""
     thresholds: tuple[float, ...] = ()
     repeat: int = 3
     neighborhood: list | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What else the verb wants to know."""
 
     def save(self, folder: Path) -> None:
         """Write it to `folder`."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("segkit", "numpy", "numba", "scipy", "scikit-image", "waterz", "mahotas", "higra")
+LIBRARIES = ("segkit", "numpy", "numba", "torch", "scipy", "scikit-image", "waterz", "mahotas", "higra")
 
 
 def machine() -> dict[str, object]:

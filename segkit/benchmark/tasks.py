@@ -9,6 +9,7 @@ import numpy as np
 
 from segkit import io
 from segkit.benchmark.job import Job
+from segkit.benchmark.loss_task import loss_calls
 from segkit.benchmark.measure import Steps
 from segkit.data import Labels, MergeTree, check_aligned
 from segkit.errors import BrokenComponent, InvalidInput, sentence
@@ -27,7 +28,8 @@ class Task:
 
 def make_task(job: Job) -> Task:
     """The task of a job, with the component made and the inputs loaded."""
-    return {"agglomerate": _agglomerate, "fragment": _fragment, "evaluate": _evaluate}[job.verb](job)
+    tasks = {"agglomerate": _agglomerate, "fragment": _fragment, "evaluate": _evaluate, "loss": _loss}
+    return tasks[job.verb](job)
 
 
 def _agglomerate(job: Job) -> Task:
@@ -82,6 +84,10 @@ def _evaluate(job: Job) -> Task:
         return plain
 
     return Task(lambda: component.score(segmentation, truth), finish)
+
+
+def _loss(job: Job) -> Task:
+    return Task(*loss_calls(job))
 
 
 def _component(kind: str, job: Job):

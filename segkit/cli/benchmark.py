@@ -7,6 +7,7 @@ import click
 from segkit.cli.common import (
     Verb,
     component_parameters,
+    device_option,
     echo_json,
     echo_table,
     json_option,
@@ -108,22 +109,55 @@ def evaluate(ctx, segmentation, truth, names, **options) -> dict:
     return _finish(ctx, _run(ctx, "evaluate", names, inputs, options, [], {}), options)
 
 
+@command.command("loss", cls=Measured)
+@click.argument("affinities", required=False)
+@click.argument("labels", required=False)
+@click.option("--loss", "names", multiple=True, default=["constrained-malis"], show_default=True, help="Repeatable.")
+@click.option("--backend", "backends", multiple=True, help="Of the losses that have backends; repeatable.")
+@click.option(
+    "--size", "sizes", multiple=True, type=click.IntRange(min=1), help="Repeatable; 56, 84, 128 if not given."
+)
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Copies of the cube at a time.")
+@device_option
+@click.option("--trace", metavar="FILE.json", help="Write a profiler trace of one call, for chrome://tracing.")
+@neighborhood_option
+@json_option
+@click.pass_context
+def loss(ctx, affinities, labels, **options) -> dict:
+    """Compare losses, or backends of losses, with their gradients: time, memory, and whether they agree.
+
+    They see cubes, --size voxels wide, from the middle of AFFINITIES and LABELS (the ground truth, by default that in
+    the file of AFFINITIES), or of a synthetic volume. np.argsort of the edges is timed too, as a measure of the
+    machine.
+    """
+    from segkit.cli.benchmark_loss import echo_losses, run_losses
+
+    _check_outputs(options["out"], options["trace"])
+    report = run_losses(affinities, labels, options, threads=ctx.obj)
+    return _finish(ctx, report, options, echo_losses)
+
+
 def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
     """The report, after a look at whether what shall be written can be."""
-    from pathlib import Path
-
     from segkit.benchmark import benchmark, contenders
-    from segkit.io.atomic import check_folder
 
-    for path in [*outputs, options["out"]]:
-        if path:
-            check_folder(Path(path))
-            if Path(path).is_dir():
-                raise click.UsageError(f"{path} is a folder: give the name of a file")
+    _check_outputs(*outputs, options["out"])
     assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
     limits = {"repeat": options["repeat"], "timeout": options["timeout"], "threads": ctx.obj}
     with progress(f"benchmark {verb}") as bar:
         return benchmark(verb, contenders(names, assignments), inputs, progress=bar, **limits, **more)
+
+
+def _check_outputs(*paths) -> None:
+    """Refuse what is no name of a file that could be written."""
+    from pathlib import Path
+
+    from segkit.io.atomic import check_folder
+
+    for path in filter(None, paths):
+        check_folder(Path(path))
+        if Path(path).is_dir():
+            raise click.UsageError(f"{path} is a folder: give the name of a file")
 
 
 def _plot(path, report) -> None:
@@ -135,7 +169,7 @@ def _plot(path, report) -> None:
         note(f"VOI split against VOI merge -> {path}")
 
 
-def _finish(ctx, report, options) -> dict:
+def _finish(ctx, report, options, echo=None) -> dict:
     """Print and write the report; exit code 1 if a component failed."""
     if options["out"]:
         import json
@@ -149,12 +183,18 @@ def _finish(ctx, report, options) -> dict:
     if options["as_json"]:
         echo_json(report)
     else:
-        _echo(report)
+        (echo or _echo)(report)
     for row in failed:
-        note(f"{row['backend']} failed: {row['error']}")
+        note(f"{_name(row)} failed: {row['error']}")
     if failed:
         ctx.exit(1)
     return report
+
+
+def _name(row) -> str:
+    from segkit.benchmark.loss import title
+
+    return f"{title(row['loss'], row['backend'])}, size {row['size']}," if "loss" in row else row["backend"]
 
 
 def _echo(report) -> None:
