@@ -17,7 +17,7 @@ LAYERS = [
     {"protocols"},
     {"registry"},
     {"io"},
-    {"models", "losses"},
+    {"models", "losses", "health"},
     {"train", "infer", "fragment", "agglomerate", "segment", "evaluate"},
     {"run", "benchmark", "blockwise"},
     {"testing"},

@@ -14,6 +14,7 @@ VERBS = {
     "agglomerate": "Merge fragments into a merge tree.",
     "segment": "Cut a merge tree at a threshold.",
     "evaluate": "Score a segmentation against the truth.",
+    "diagnose": "Say what is wrong with affinities, in figures and words.",
     "benchmark": "Time interchangeable components head to head, and compare their results.",
     "run": "Run a recipe: the stages composed.",
     "plugins": "List components, and show their parameters.",

@@ -15,6 +15,7 @@ from segkit.parameters import nest, overlay, parse_assignments
 @click.argument("data", nargs=-1, required=True)
 @click.option("--model", help="A network; see `segkit plugins list`.  [default: unet3d]")
 @click.option("--loss", help="A loss or a weighted sum: constrained-malis+0.1*mse.  [default: constrained-malis]")
+@click.option("--loss-backend", help="What computes MALIS: auto, cpu, gpu, higra.  [default: auto]")
 @click.option("--val", "validation", multiple=True, metavar="DATA", help="Volume to validate on; repeatable.")
 @click.option("--out", required=True, metavar="RUN", help="Folder of the run.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser.")
@@ -43,11 +44,12 @@ def command(data, validation, out, resume, raw_dataset, labels_dataset, assignme
         def on_step(step, total, loss, parts, steps_per_second):
             report(step, total, f"loss {loss:.4f}  {steps_per_second:.2f} steps/s")
 
-        result = train(settings, volumes, Path(out), validation=others, resume=resume, on_step=on_step)
-    note(
-        f"{result.steps} steps in {result.seconds:.0f} s, loss {result.first_loss:.4f} -> {result.last_loss:.4f}; {out}"
-    )
-    return {"out": out, "steps": result.steps, "seconds": result.seconds}
+        calls = {"on_step": on_step, "on_recovery": note}
+        result = train(settings, volumes, Path(out), validation=others, resume=resume, **calls)
+    losses = f"loss {result.first_loss:.4f} -> {result.last_loss:.4f}"
+    recoveries = f", {result.recoveries} recoveries from a collapse" if result.recoveries else ""
+    note(f"{result.steps} steps in {result.seconds:.0f} s, {losses}{recoveries}; {out}")
+    return {"out": out, "steps": result.steps, "seconds": result.seconds, "recoveries": result.recoveries}
 
 
 def _settings(base: dict, config: str | None, options: dict, assignments: tuple[str, ...]) -> dict[str, object]:

@@ -9,11 +9,12 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from segkit.errors import TrainingFailed, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import storage_errors
+from segkit.train.finite import Collapse
 
 OnStep = Callable[[int, int, float, Mapping[str, float], float], None]
-"""Called after every step with (step, total, loss, parts, steps per second)."""
+"""Called after every step with (step, total, loss, parts, steps per second); on accelerators loss and parts are those
+of the last step that was looked at, so that no step waits for the device."""
 
 
 class Journal(L.Callback):
@@ -21,31 +22,36 @@ class Journal(L.Callback):
 
     def __init__(self, path: Path, total: int, every: int, on_step: OnStep | None) -> None:
         self.path, self.total, self.every, self.on_step = path, total, every, on_step
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, float | Tensor] = {}
+        self.latest: dict[str, float] = {}
         self.steps, self.since = 0, time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        values = {"loss": float(outputs["loss"]), **{name: float(part) for name, part in outputs["parts"].items()}}
+        step = trainer.global_step
+        values = {"loss": outputs["loss"].detach(), **outputs["parts"]}
+        written = step % self.every == 0 or step == self.total
+        if written or not self.latest or outputs["loss"].device.type == "cpu":
+            module.watch.look(step)
+            values = self.latest = {name: float(value) for name, value in values.items()}
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.steps += 1
         rate = self.steps / max(time.perf_counter() - self.since, 1e-9)
-        step = trainer.global_step
-        if step % self.every == 0 or step == self.total:
+        if written:
             self._flush(trainer, rate)
         if self.on_step is not None:
-            loss = values.pop("loss")
-            self.on_step(step, self.total, loss, values, rate)
+            parts = dict(self.latest)
+            self.on_step(step, self.total, parts.pop("loss"), parts, rate)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.steps:  # the clock stopped the run between two lines
             self._flush(trainer, self.steps / max(time.perf_counter() - self.since, 1e-9))
 
     def _flush(self, trainer: L.Trainer, rate: float) -> None:
-        means = {name: value / self.steps for name, value in self.sums.items()}
+        means = {name: float(value) / self.steps for name, value in self.sums.items()}
         values = {**means, "learning_rate": _learning_rate(trainer), "steps_per_second": rate}
         self.write(trainer, trainer.global_step, values)
         self.sums, self.steps, self.since = {}, 0, time.perf_counter()
@@ -96,8 +102,8 @@ class Checkpoints(L.Callback):
         if self.saved == trainer.global_step:
             return
         if not all(torch.isfinite(weights).all() for weights in module.network.parameters()):
-            rule = f"are not finite after step {trainer.global_step}"
-            raise TrainingFailed(sentence("the weights", rule, None, "lower learning_rate or set gradient_clip"))
+            step = trainer.global_step
+            raise Collapse("the weights", f"are not finite after step {step}", step)
         self.save(trainer, module)
         self.saved = trainer.global_step
 
@@ -114,14 +120,6 @@ class Clock(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
         if time.monotonic() - self.begin >= self.seconds:
             trainer.should_stop = True
-
-
-def replace_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new file, then move it to `path`, so that no half file ever has that name."""
-    with storage_errors("written", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as half:
-            write(half)
 
 
 def _learning_rate(trainer: L.Trainer) -> float:

@@ -16,6 +16,29 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Axis = Literal["z", "y", "x"]
 
 
+class HealthConfig(BaseModel):
+    """How training is watched, and what happens when the network collapses; given as health.NAME."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: Annotated[int, Field(ge=0)] = 250
+    """Steps between checks of a fixed crop; there is one before the first step and one after the last. 0 = none."""
+    on_collapse: Literal["lower-learning-rate", "add-elementwise", "stop"] = "lower-learning-rate"
+    """What changes when training goes back to the last healthy checkpoint; "stop" ends it instead."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The learning rate is multiplied by this."""
+    elementwise: Positive = 0.1
+    """Weight of the mse that is added to the loss; each time anew."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Collapses in a row that training goes back from; a check passed beyond the last collapse ends the row."""
+    crop: list[Count] | None = None
+    """Shape of the crop, z, y, x, as `patch`, which is the default."""
+    fragmenter: str = "watershed"
+    """What cuts the crop into fragments."""
+    fragmenter_parameters: dict[str, object] = {}
+    """Parameters of its constructor."""
+
+
 class TrainConfig(BaseModel):
     """The settings of a training run; an unknown or unfit one raises InvalidParameter.
 
@@ -33,6 +56,9 @@ class TrainConfig(BaseModel):
     """One loss or a weighted sum such as "constrained-malis+0.1*mse"."""
     loss_parameters: dict[str, object] = {}
     """Parameters of the loss; of a sum, a table a term."""
+    loss_backend: str | None = None
+    """Which code computes the loss, "cpu", "gpu" or "higra", for every term that lets one choose; None leaves it to
+    the loss, which goes by the device."""
     neighborhood: list[list[int]] | None = None
     """Offsets of the channels, z, y, x, in voxels. Default: the nearest along z, y, x (y, x for 2-D networks)."""
     patch: list[Count] | None = None
@@ -84,6 +110,8 @@ class TrainConfig(BaseModel):
     sections only if voxels are anisotropic or the network is 2-D."""
     min_labelled: Share = 0.05
     """Patches with less than this share of annotated voxels in objects are passed over."""
+    health: HealthConfig = HealthConfig()
+    """How training is watched."""
     max_minutes: Positive | None = None
     """Stop after this time, counted anew after a resume. The clock then decides the number of steps, so that two
     such runs differ."""
@@ -119,8 +147,10 @@ class TrainConfig(BaseModel):
 def _explain(problem: dict, config: type[BaseModel]) -> str:
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        guess = nearest(name, config.model_fields)
-        known = ", ".join(config.model_fields)
+        known_names = list(config.model_fields)
+        known_names += [f"health.{inner}" for inner in HealthConfig.model_fields]
+        guess = nearest(name, known_names)
+        known = ", ".join(known_names)
         return sentence(
             "training", f"has no setting {name!r}", next_step=f"did you mean {guess!r}?" if guess else f"it has {known}"
         )

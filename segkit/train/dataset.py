@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -17,8 +18,8 @@ from segkit.train.targets import affinity_targets, compact
 
 TRIES = 500
 """Places looked at before a patch with enough labels is given up."""
-VALIDATION = 1
-"""Stream of random numbers for validation; training has 0."""
+STREAMS = {"training": 0, "validation": 1, "health": 2}
+"""What patches are for -> their stream of random numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +62,16 @@ class PatchDataset(Dataset):
         patch: Patch,
         neighborhood: np.ndarray,
         *,
-        validation: bool = False,
+        purpose: Literal["training", "validation", "health"] = "training",
     ) -> None:
         self.config, self.volumes, self.patch, self.neighborhood = config, tuple(volumes), patch, neighborhood
-        self.augmented = not validation
-        self.stream = VALIDATION if validation else 0
+        self.augmented = purpose == "training"
+        self.stream = STREAMS[purpose]
         for volume in self.volumes:
             check_intensity(volume.raw.array)
-        self.sampler = PatchSampler(self.volumes, patch, "validation volume" if validation else "training volume")
+        self.sampler = PatchSampler(
+            self.volumes, patch, f"{'validation' if purpose == 'validation' else 'training'} volume"
+        )
 
     def __getitem__(self, k: int) -> dict[str, np.ndarray]:
         rng = generator(self.config.seed, self.stream, k)

@@ -37,3 +37,14 @@ def own_random_state(seed: int, threads: int | None) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def kept_threads() -> Iterator[None]:
+    """torch's number of CPU threads as before afterwards: Numba, when it starts its own threads, sets it too."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)

@@ -2,36 +2,17 @@
 
 import json
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, StorageError, sentence
-from segkit.train.callbacks import replace_whole
 from segkit.train.config import TrainConfig
-
-if TYPE_CHECKING:
-    from segkit.train.run import RunFolder
+from segkit.train.progress import Progress, Recovery, RunFolder
+from segkit.train.save import replace_whole
 
 FIXED = ("model", "model_parameters", "neighborhood", "learning_rate", "betas", "epsilon")
 """Settings that live on in the checkpoint: a resume cannot change them. It may change all others."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come."""
-
-    step: int
-    """Steps done."""
-    patches: int
-    """Patches seen; the sampler goes on with the next."""
-
-
-def no_progress() -> Progress:
-    """That of a run that has yet to begin."""
-    return Progress(0, 0)
 
 
 def refuse_old_run(path: Path) -> None:
@@ -41,9 +22,10 @@ def refuse_old_run(path: Path) -> None:
         raise InvalidInput(sentence("run", rule, f"{str(path)!r}", "choose another --out, or --resume to go on"))
 
 
-def read_progress(folder: "RunFolder", config: TrainConfig) -> Progress:
+def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
     """How far the run in `folder` has come; nowhere if it ended before its first checkpoint.
 
+    That is the later of the last checkpoint and the last healthy one.
     The checkpoint is read without executing code from it. Raises MissingFile if there is no run, CheckpointMismatch
     if `config` does not fit it, InvalidInput if it has finished, StorageError if a file is damaged.
     """
@@ -52,15 +34,15 @@ def read_progress(folder: "RunFolder", config: TrainConfig) -> Progress:
         raise MissingFile(sentence("run", "must be the folder of an earlier run", f"{str(folder.path)!r}", next_step))
     _refuse_changes(folder.config, config)
     if not folder.checkpoint.exists():
-        return no_progress()
-    checkpoint = _read(folder.checkpoint)
-    progress = Progress(checkpoint["global_step"], checkpoint["patches"])
+        return Progress()
+    progress = _progress(folder.checkpoint)
     if progress.step >= config.steps:
         next_step = f"set steps above {progress.step} to train further"
         raise InvalidInput(
             sentence(f"run {str(folder.path)!r}", f"has finished its {config.steps} steps", None, next_step)
         )
-    return progress
+    healthy = _progress(folder.healthy) if folder.healthy.exists() else progress
+    return healthy if progress.step < healthy.step < config.steps else progress
 
 
 def trim_journal(path: Path, step: int) -> None:
@@ -84,7 +66,14 @@ def _refuse_changes(path: Path, config: TrainConfig) -> None:
             raise CheckpointMismatch(sentence(name, rule, repr(now[name]), next_step))
 
 
-def _read(path: Path) -> dict[str, object]:
+def _progress(path: Path) -> Progress:
+    checkpoint = read_checkpoint(path)
+    recovery = Recovery(**checkpoint.get("recovery", {}))
+    return Progress(checkpoint["global_step"], checkpoint["patches"], path, recovery)
+
+
+def read_checkpoint(path: Path) -> dict[str, object]:
+    """What a checkpoint holds, without executing anything from it. Raises StorageError if it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:

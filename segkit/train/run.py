@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -14,16 +14,21 @@ from torch.utils.data import DataLoader, default_collate
 
 from segkit.errors import BrokenComponent, SegkitError, StorageError, sentence
 from segkit.losses.combined import parse_loss
-from segkit.models.checkpoint import save_model
 from segkit.models.device import resolve_device
+from segkit.protocols import Loss, Model
 from segkit.registry import find
-from segkit.train.callbacks import Checkpoints, Clock, Journal, OnStep, Validation, replace_whole
+from segkit.train.callbacks import Checkpoints, Clock, Journal, OnStep, Validation
 from segkit.train.config import TrainConfig
 from segkit.train.dataset import PatchDataset, TrainingVolume
+from segkit.train.finite import Collapse
+from segkit.train.health import Health, choose_crop
 from segkit.train.module import TrainingModule
 from segkit.train.patch import fit_patch
+from segkit.train.progress import Progress, RunFolder
 from segkit.train.quiet import own_random_state, quiet_lightning
-from segkit.train.resume import Progress, no_progress, read_progress, refuse_old_run, trim_journal
+from segkit.train.recovery import describe, recover, with_elementwise
+from segkit.train.resume import read_progress, refuse_old_run, trim_journal
+from segkit.train.save import replace_whole, save_network
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
 """Our names of precisions -> Lightning's."""
@@ -47,33 +52,8 @@ class TrainResult:
     """The network to infer with; read it by :func:`segkit.models.checkpoint.load_model`."""
     checkpoint: Path
     """What a resume reads."""
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The files of a run."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """Settings, defaults filled in."""
-        return self.path / "config.json"
-
-    @property
-    def model(self) -> Path:
-        """The network after the latest checkpoint."""
-        return self.path / "model.safetensors"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Weights, optimiser, schedule, step, position of the sampler, random state."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def journal(self) -> Path:
-        """The losses, one JSON object a line."""
-        return self.path / "metrics.jsonl"
+    recoveries: int = 0
+    """How often the run went back to a healthy checkpoint, before a resume too."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +61,10 @@ class _Job:
     config: TrainConfig
     module: TrainingModule
     patches: PatchDataset
+    loss: Loss
+    """That of the settings, without what recoveries add."""
+    crop: dict[str, torch.Tensor] | None
+    """What checks of health predict; None without them."""
     validation: list[dict[str, torch.Tensor]] = field(default_factory=list)
 
 
@@ -92,6 +76,7 @@ def train(
     validation: Sequence[TrainingVolume] = (),
     resume: bool = False,
     on_step: OnStep | None = None,
+    on_recovery: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train a network on `volumes` and leave it, with everything that a resume needs, in the folder `run`.
 
@@ -99,10 +84,16 @@ def train(
     equal settings and volumes give equal weights, resumed or not, at any number of workers and an equal number of
     threads; `max_minutes` and accelerators give that up.
 
+    Every `health.every` steps a fixed crop is examined. If its affinities have gone uniform, or if output, loss,
+    gradient or weights are not finite, the run goes back to the last healthy checkpoint (checkpoints/healthy.ckpt),
+    lowers the learning rate or adds mse to the loss, and goes on with patches that it has not seen;
+    `on_recovery(sentence)` is told. Where that has failed `health.retries` times in a row it ends with TrainingFailed,
+    and the last healthy network is in model.safetensors. A healthy run comes out the same with and without checks.
+
     `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InvalidInput if `run`
     holds anything and `resume` is False, or if the run has already finished; CheckpointMismatch if a resume asks for
-    another network or optimiser; InvalidShape if a volume is too small for the patch; TrainingFailed if loss or
-    weights are no longer finite; StorageError if writing fails (what was written before stays whole).
+    another network or optimiser; InvalidShape if a volume is too small for the patch; StorageError if writing fails
+    (what was written before stays whole).
     """
     begin = time.perf_counter()
     folder = RunFolder(Path(run))
@@ -110,11 +101,10 @@ def train(
         refuse_old_run(folder.path)
     with own_random_state(config.seed, config.threads), quiet_lightning():
         job = _prepare(config, volumes, validation)
-        done = read_progress(folder, job.config) if resume else no_progress()
+        done = read_progress(folder, job.config) if resume else Progress()
         replace_whole(folder.config, lambda half: half.write_text(job.config.model_dump_json(indent=2) + "\n"))
-        trim_journal(folder.journal, done.step)
-        steps = _fit(job, folder, done, on_step)
-    return _result(folder, steps, time.perf_counter() - begin)
+        steps = _fit_and_recover(job, folder, done, on_step, on_recovery)
+    return _result(folder, steps, time.perf_counter() - begin, job.module.recovery.count)
 
 
 def _prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume]) -> _Job:
@@ -126,17 +116,42 @@ def _prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation:
     if not isinstance(network, torch.nn.Module):
         raise BrokenComponent(sentence(f"model {config.model!r}", "must be a torch.nn.Module", type(network).__name__))
     patch = fit_patch(network, config.patch)
-    loss = parse_loss(config.loss, config.loss_parameters)
+    loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
     config = TrainConfig(
         **{**config.model_dump(), "neighborhood": neighborhood.tolist(), "patch": patch.output[3 - ndim :]}
     )
     patches = PatchDataset(config, volumes, patch, neighborhood)
     patches[0]  # data without any usable patch are refused before anything is written
     module = TrainingModule(network, loss, neighborhood, config)
+    crop = _crop(config, network, volumes, neighborhood) if config.health.every else None
     if not validation:
-        return _Job(config, module, patches)
-    fixed = PatchDataset(config, validation, patch, neighborhood, validation=True)
-    return _Job(config, module, patches, [default_collate([fixed[k]]) for k in range(config.validation_patches)])
+        return _Job(config, module, patches, loss, crop)
+    fixed = PatchDataset(config, validation, patch, neighborhood, purpose="validation")
+    batches = [default_collate([fixed[k]]) for k in range(config.validation_patches)]
+    return _Job(config, module, patches, loss, crop, batches)
+
+
+def _crop(config: TrainConfig, network: Model, volumes: Sequence[TrainingVolume], neighborhood) -> dict:
+    health = config.health
+    find("fragmenters", health.fragmenter).create(**health.fragmenter_parameters)  # a wrong name is refused at once
+    patch = fit_patch(network, health.crop or config.patch)
+    return choose_crop(PatchDataset(config, volumes, patch, neighborhood, purpose="health"))
+
+
+def _fit_and_recover(
+    job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None, on_recovery: Callable[[str], None] | None
+) -> int:
+    config, module = job.config, job.module
+    trim_journal(folder.journal, done.step)
+    while True:
+        module.recovery = done.recovery
+        module.loss = with_elementwise(job.loss, config.loss, done.recovery.elementwise)
+        try:
+            return _fit(job, folder, done, on_step)
+        except Collapse as collapse:
+            done = recover(folder, module, collapse)
+            if on_recovery is not None:
+                on_recovery(describe(collapse, done, config.health))
 
 
 def _fit(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -> int:
@@ -146,7 +161,7 @@ def _fit(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -
         trainer.fit(
             job.module,
             train_dataloaders=patch_loader(job.patches, config, done.patches),
-            ckpt_path=folder.checkpoint if done.step else None,
+            ckpt_path=done.checkpoint,
             weights_only=True,
         )
     except SystemExit:  # what Lightning makes of Ctrl-C
@@ -169,6 +184,10 @@ def _trainer(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | Non
     config, device = job.config, resolve_device(job.config.device)
     journal = Journal(folder.journal, config.steps, config.log_every, on_step)
     callbacks: list[L.Callback] = [journal]
+    if job.crop is not None:
+        callbacks.append(
+            Health(job.crop, config, journal, lambda trainer: replace_whole(folder.healthy, trainer.save_checkpoint))
+        )
     if job.validation:
         callbacks.append(Validation(job.validation, config.validate_every, journal))
     callbacks.append(Checkpoints(lambda trainer, module: _save(folder, trainer, module), config.checkpoint_every))
@@ -216,21 +235,13 @@ def patch_loader(patches: PatchDataset, config: TrainConfig, first: int) -> Data
 
 
 def _save(folder: RunFolder, trainer: L.Trainer, module: TrainingModule) -> None:
-    config = module.config
     replace_whole(folder.checkpoint, trainer.save_checkpoint)
-    save_model(
-        folder.model,
-        module.network,
-        name=config.model,
-        parameters=config.model_parameters,
-        neighborhood=module.neighborhood,
-        extra={"steps": trainer.global_step, "loss": config.loss, "patch": list(config.patch or ())},
-    )
+    save_network(folder.model, module, trainer.global_step)
 
 
-def _result(folder: RunFolder, steps: int, seconds: float) -> TrainResult:
+def _result(folder: RunFolder, steps: int, seconds: float, recoveries: int) -> TrainResult:
     lines = [json.loads(line) for line in folder.journal.read_text().splitlines()] if folder.journal.exists() else []
     losses = [line["loss"] for line in lines if "loss" in line] or [float("nan")]
     validated = [line["validation_loss"] for line in lines if "validation_loss" in line]
     last = validated[-1] if validated else None
-    return TrainResult(steps, losses[0], losses[-1], last, seconds, folder.model, folder.checkpoint)
+    return TrainResult(steps, losses[0], losses[-1], last, seconds, folder.model, folder.checkpoint, recoveries)

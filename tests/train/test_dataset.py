@@ -128,7 +128,7 @@ def test_items_are_a_function_of_seed_and_number_alone():
     first = PatchDataset(TrainConfig(), [padded_volume()], patch, OFFSETS)
     second = PatchDataset(TrainConfig(), [padded_volume()], patch, OFFSETS)
     other = PatchDataset(TrainConfig(seed=1), [padded_volume()], patch, OFFSETS)
-    fixed = PatchDataset(TrainConfig(), [padded_volume()], patch, OFFSETS, validation=True)
+    fixed = PatchDataset(TrainConfig(), [padded_volume()], patch, OFFSETS, purpose="validation")
     _ = second[3]
     assert np.array_equal(first[7]["raw"], second[7]["raw"])
     assert not np.array_equal(first[7]["raw"], other[7]["raw"])

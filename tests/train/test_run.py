@@ -229,7 +229,7 @@ def test_ctrl_c_comes_through_and_works_the_next_time(volume, tmp_path):
 def test_what_cannot_be_written_is_said(volume, tmp_path):
     def in_the_way(step, *_):
         if step == 1:
-            (tmp_path / "run" / "checkpoints").write_text("no folder")
+            (tmp_path / "run" / "checkpoints" / "last.ckpt").mkdir()
 
     with pytest.raises(StorageError, match=r"last\.ckpt cannot be written"):
         train(TrainConfig(**TINY), [volume], tmp_path / "run", on_step=in_the_way)
@@ -241,7 +241,7 @@ class Explodes(Loss):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(volume, tmp_path, monkeypatch):
-    monkeypatch.setattr("segkit.train.run.parse_loss", lambda *_: Explodes())
+    monkeypatch.setattr("segkit.train.run.parse_loss", lambda *_, **__: Explodes())
     with pytest.raises(TrainingFailed, match=r"loss at step 1 .*learning_rate.*0\.1\*mse"):
         train(TrainConfig(**TINY), [volume], tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -1,0 +1,77 @@
+"""segkit diagnose: affinities -> figures of their health, and a verdict in words."""
+
+from dataclasses import asdict
+
+import click
+
+from segkit.cli.common import (
+    Verb,
+    component_parameters,
+    echo_json,
+    echo_table,
+    json_option,
+    neighborhood_option,
+    parse_neighborhood,
+    set_option,
+)
+from segkit.errors import InvalidParameter, sentence
+
+
+@click.command("diagnose", cls=Verb)
+@click.argument("affinities")
+@click.option("--labels", metavar="ADDRESS", help="The truth of the same region: how well each channel tells it.")
+@click.option("--stride", metavar="Z,Y,X", help="Periods at which to look for grids, in voxels: the network's stride.")
+@click.option("--method", default="watershed", show_default=True, help="What cuts a crop into fragments.")
+@click.option("--crop", type=click.IntRange(min=8), default=96, show_default=True, help="Edge of that crop, in voxels.")
+@neighborhood_option
+@set_option
+@json_option
+def command(affinities, labels, stride, method, crop, neighborhood, assignments, as_json) -> dict:
+    """Figures that show what training, or a network, did wrong, and a verdict in words.
+
+    For each channel how its values are spread; for each pair of channels how often they contradict each other (in a
+    square of four voxels one edge is cut, and the path round it is not); for each channel and axis the strongest
+    period; and what a fragmenter makes of a crop in the middle. --set gives its parameters.
+    """
+    from segkit import io
+    from segkit.health import examine, verdict
+
+    periods = _periods(stride)
+    values = io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood))
+    truth = io.read_labels(labels, role="truth") if labels else None
+    parameters = component_parameters(assignments)
+    report = examine(values, truth, stride=periods, crop=crop, fragmenter=method, parameters=parameters)
+    findings = verdict(report)
+    result = {"healthy": not findings, "verdict": [asdict(finding) for finding in findings], **asdict(report)}
+    if as_json:
+        echo_json(result)
+        return result
+    for title in ("channels", "agreements", "peaks", "at_stride"):
+        if result[title]:
+            echo_table(title.replace("_", " "), [_row(row) for row in result[title]])
+    if report.objects is not None:
+        echo_table(f"fragments by {method}", [_row(result["objects"])])
+    for line in [f"{finding.kind}: {finding.sentence}" for finding in findings] or ["healthy"]:
+        click.echo(line)
+    return result
+
+
+def _periods(text: str | None) -> tuple[int, int, int]:
+    """The sizes of ``--stride``."""
+    try:
+        periods = tuple(int(part) for part in text.split(",")) if text else (1, 1, 1)
+    except ValueError:
+        periods = ()
+    if len(periods) != 3 or min(periods) < 1:
+        rule = "must be three positive sizes z,y,x, such as 1,27,27"
+        raise InvalidParameter(sentence("--stride", rule, repr(text)))
+    return periods
+
+
+def _row(figures: dict) -> dict[str, object]:
+    """Without what does not apply, and with small numbers as such."""
+    return {
+        name: f"{value:.3g}" if isinstance(value, float) else value
+        for name, value in figures.items()
+        if value is not None
+    }

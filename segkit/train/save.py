@@ -1,0 +1,32 @@
+"""Files that are whole or not there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segkit.io.atomic import replacing, storage_errors
+from segkit.models.checkpoint import save_model
+
+if TYPE_CHECKING:
+    from segkit.train.module import TrainingModule
+
+
+def replace_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a new file, then move it to `path`, so that no half file ever has that name."""
+    with storage_errors("written", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as half:
+            write(half)
+
+
+def save_network(path: Path, module: "TrainingModule", steps: int) -> None:
+    """Write the network, as it is after `steps` steps, in the form that inference reads."""
+    config = module.config
+    save_model(
+        path,
+        module.network,
+        name=config.model,
+        parameters=config.model_parameters,
+        neighborhood=module.neighborhood,
+        extra={"steps": steps, "loss": config.loss, "patch": list(config.patch or ())},
+    )
