@@ -32,7 +32,8 @@ def thread_count() -> int:
 def share(work: Callable, count: int, *arguments) -> list:
     """Call ``work(start, stop, *arguments)`` for pieces that together make up ``range(count)``; results in order.
 
-    The calling thread works too. The first piece that fails raises its error here, once no thread is at work.
+    The calling thread works too. The first piece that fails raises its error here, once no thread is at work; so does
+    an interrupt, or a thread that cannot be started.
 
     >>> sum(share(lambda start, stop: sum(range(start, stop)), 100)) == sum(range(100))
     True
@@ -61,10 +62,11 @@ def share(work: Callable, count: int, *arguments) -> list:
         for helper in helpers:
             helper.start()
         run()
-        for helper in helpers:
-            helper.join()
     finally:
         todo.clear()
+        for helper in helpers:
+            if helper.is_alive():
+                helper.join()
     if errors:
         raise errors[min(errors)]
     return results

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -53,4 +54,24 @@ def test_the_first_error_is_raised_and_nobody_is_left_at_work(monkeypatch):
 
     with pytest.raises(ValueError, match="piece from 0"):
         share(work, 1600)
+    assert threading.active_count() == before
+
+
+def test_nobody_is_left_at_work_if_a_thread_cannot_be_started(monkeypatch):
+    monkeypatch.setattr("segkit.threads.thread_count", lambda: 3)
+    before, at_work, start = threading.active_count(), threading.Event(), threading.Thread.start
+
+    def start_one(thread):
+        if at_work.is_set():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        assert at_work.wait(60)
+
+    def work(first, last):
+        at_work.set()
+        time.sleep(0.2)  # longer than it takes to raise
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with pytest.raises(RuntimeError, match="can't start"):
+        share(work, 1200)
     assert threading.active_count() == before

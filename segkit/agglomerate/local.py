@@ -9,7 +9,9 @@ from segkit.agglomerate import _kernels_lists, _kernels_local
 from segkit.threads import thread_count
 
 MAX_EDGES = 2**26
-"""Places in the lists of contacts are int32, and lists are moved when they grow."""
+"""Lists of contacts are moved when they grow, so they take more places than there are ends of edges."""
+MAX_PLACES = 2**31
+"""Places in the lists are int32."""
 NODES_OF_PIECE = 2**14
 """Least of a piece: in a small one, most clusters have their best neighbour outside."""
 ROOM = 3
@@ -33,7 +35,7 @@ def merge_locally(
     """All merges in order: int64 (M, 2), two nodes of the tree, and float64 (M,) scores.
 
     `records` as for `merge_all`, with the scores of "mean" or "min"; changed. None if a united contact came before both
-    its parts, see `merge_piece`: then a queue has to do it.
+    its parts, see `merge_piece`, or if the lists take too many places: then a queue has to do it.
 
     Nodes of near numbers lie near each other as a rule, so a piece is a range of nodes, one a thread. What the pieces
     leave is merged at the end, by one thread. Best pairs may merge in any order, so the result does not depend on the
@@ -68,6 +70,8 @@ def _merge_rest(found: list, graph: _Graph, top: int) -> tuple[np.ndarray, np.nd
         *part, state, top = _kernels_local.merge_piece(*bounds, *graph)
         found.append(part)
         if state == _kernels_local.FULL:
+            if 2 * len(graph.entries) > MAX_PLACES:
+                return None
             graph = graph._replace(entries=np.concatenate([graph.entries, np.empty_like(graph.entries)]))
     if state == _kernels_local.REFUSED:
         return None

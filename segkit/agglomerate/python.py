@@ -27,8 +27,9 @@ MODES = {
 class Python(RagAgglomerator):
     """Greedy merging of the pair of lowest score: fast, near-linear in the number of contacts (Numba).
 
-    Gives exactly the trees of `reference`. What is merged when, and how ties are broken, is said in
-    :mod:`segkit.agglomerate`; J. Funke et al. 2018, doi:10.1109/TPAMI.2018.2835450.
+    Gives the trees of `reference`; only where means of millions of affinities differ by less than float64 can say may
+    two merges change places. What is merged when, and how ties are broken, is said in :mod:`segkit.agglomerate`;
+    J. Funke et al. 2018, doi:10.1109/TPAMI.2018.2835450.
 
     Parameters
     ----------
@@ -136,7 +137,8 @@ class Python(RagAgglomerator):
     def _merge_histograms(self, rag: RegionAdjacencyGraph, histograms: "_Histograms") -> MergeTree:
         """The tree, plateau by plateau if nothing but quantiles decides, else by the queue."""
         affinities = histograms.weights.sum() if len(histograms.weights) else len(histograms.numbers)
-        if self._constrained or len(rag.edges) >= plateaus.MAX_EDGES or affinities > plateaus.MOST:
+        most = affinities + len(rag.edges)  # runs that united contacts may take
+        if self._constrained or len(rag.edges) >= plateaus.MAX_EDGES or most > plateaus.MOST:
             counts = np.add.reduceat(histograms.weights, histograms.starts[:-1]) if len(histograms.weights) else None
             counts = np.diff(histograms.starts) if counts is None else counts
             return self._merge(rag, self._records(counts), _lists(histograms))
@@ -189,6 +191,8 @@ class Python(RagAgglomerator):
                 next_step = "build it with region_adjacency_graph"
                 value = ", ".join(sorted(known)) or "no features"
                 raise InvalidInput(sentence("rag", f"must have the feature {feature!r}", value, next_step))
+        if "count" in self.features and (rag.features["count"] <= 0).any():
+            raise InvalidInput(sentence("count of rag", "must be positive for every edge", rag.features["count"].min()))
         if "histogram" not in self.features:
             return
         if self.bins == 0:
@@ -197,6 +201,8 @@ class Python(RagAgglomerator):
         if rag.features["histogram"].shape[1:] != (self.bins,):
             shape = rag.features["histogram"].shape
             raise InvalidInput(sentence("histogram of rag", f"must have {self.bins} bins", f"of shape {shape}"))
+        if not rag.features["histogram"].any(axis=1).all():
+            raise InvalidInput(sentence("histogram of rag", "must hold an affinity for every edge", "0 everywhere"))
 
 
 class _Histograms(NamedTuple):

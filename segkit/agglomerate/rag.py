@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate import _kernels, _kernels_rag
+from segkit.agglomerate import _kernels, _kernels_rag, _kernels_slab
 from segkit.agglomerate.scores import MAX_BINS
 from segkit.data import Affinities, Labels, RegionAdjacencyGraph, check_aligned
 from segkit.data.rag import frozen
@@ -117,11 +117,13 @@ class Wanted(NamedTuple):
 
 
 class _Slab(NamedTuple):
-    """What a run of sections knows; nodes have numbers of its own."""
+    """What a run of sections knows, as `find_ids`, `count_voxels` and `find_pairs` give it."""
 
     ids: np.ndarray
+    slots: np.ndarray
     sizes: np.ndarray
-    edges: np.ndarray
+    pairs: np.ndarray
+    least: np.ndarray
     values: np.ndarray
     bad: int
 
@@ -140,14 +142,15 @@ class _Contacts(NamedTuple):
 
 def _collect(affinities: Affinities, fragments: Labels, wanted: Wanted, bins: int) -> _Contacts:
     check_aligned(affinities=affinities, fragments=fragments)
-    ids = frozen(np.ascontiguousarray(fragments.array))
-    values = frozen(np.ascontiguousarray(affinities.array))
+    ids = frozen(np.ascontiguousarray(fragments.array).reshape(-1))
+    values = frozen(np.ascontiguousarray(affinities.array).reshape(-1))
+    shape = fragments.array.shape
     with ThreadPoolExecutor(thread_count()) as pool:
 
         def look(first: int, last: int) -> _Slab:
-            return _look_at(ids, values, affinities.neighborhood, first, last, wanted)
+            return _look_at(ids, shape, values, affinities.neighborhood, first, last, wanted)
 
-        slabs = list(pool.map(look, *zip(*_slabs(ids.shape, affinities.neighborhood), strict=True)))
+        slabs = list(pool.map(look, *zip(*_slabs(shape, affinities.neighborhood), strict=True)))
         bad = [slab.bad for slab in slabs if slab.bad >= 0]
         if bad:
             _refuse(affinities, min(bad))
@@ -162,13 +165,16 @@ def _slabs(shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[int, 
     return [(first, min(first + sections, shape[0])) for first in range(0, shape[0], sections)]
 
 
-def _look_at(ids, values, neighborhood, first: int, last: int, wanted: Wanted) -> _Slab:
+def _look_at(ids, shape, values, neighborhood, first: int, last: int, wanted: Wanted) -> _Slab:
     """The slab of the sections first to last - 1; the neighbours of its voxels may lie before and behind it."""
     before = max(0, first + min(0, int(neighborhood[:, 0].min())))
-    behind = min(len(ids), last + max(0, int(neighborhood[:, 0].max())))
-    own = first - before, last - before
-    found, nodes, sizes = _kernels_rag.number_slab(ids[before:behind], *own, wanted.sizes)
-    return _Slab(found, sizes, *_kernels_rag.collect_slab(nodes, values, neighborhood, before, *own, wanted.values))
+    behind = min(shape[0], last + max(0, int(neighborhood[:, 0].max())))
+    found, slots = _kernels_slab.find_ids(ids, shape, before, behind)
+    section = shape[1] * shape[2]
+    own = ids[first * section : last * section]
+    sizes = _kernels_slab.count_voxels(own, found, slots) if wanted.sizes else np.empty(0, np.int64)
+    pairs = _kernels_slab.find_pairs(ids, shape, values, neighborhood, first, last, wanted.extremes, wanted.values)
+    return _Slab(found, slots, sizes, *pairs)
 
 
 def _unite(slabs: list[_Slab], bins: int, wanted: Wanted, pool: ThreadPoolExecutor) -> _Contacts:
@@ -178,10 +184,14 @@ def _unite(slabs: list[_Slab], bins: int, wanted: Wanted, pool: ThreadPoolExecut
     sizes = np.zeros(len(node_ids), np.int64)
     if wanted.sizes:
         np.add.at(sizes, ranks, np.concatenate([slab.sizes for slab in slabs]))
-    edges = np.empty(sum(len(slab.edges) for slab in slabs), _kernels_rag.EDGE)
+    edges = np.empty(sum(len(slab.pairs) for slab in slabs), _kernels_rag.EDGE)
     names = np.split(ranks, np.cumsum([len(slab.ids) for slab in slabs])[:-1])
-    parts = np.split(edges, np.cumsum([len(slab.edges) for slab in slabs])[:-1])
-    list(pool.map(_kernels_rag.rename_edges, [slab.edges for slab in slabs], names, parts))
+    parts = np.split(edges, np.cumsum([len(slab.pairs) for slab in slabs])[:-1])
+
+    def rename(slab: _Slab, names: np.ndarray, part: np.ndarray) -> None:
+        _kernels_rag.rename_pairs(slab.pairs, slab.least, slab.ids, slab.slots, names, part)
+
+    list(pool.map(rename, slabs, names, parts))
     order, starts = _kernels_rag.bucket_edges(edges, len(node_ids))
     cuts = _cuts(starts)
     pieces = [starts[a : b + 1] for a, b in cuts]
@@ -189,7 +199,7 @@ def _unite(slabs: list[_Slab], bins: int, wanted: Wanted, pool: ThreadPoolExecut
     ends = np.cumsum([(0, 0), *counted], axis=0)
     pairs = np.empty((ends[-1, 0], 2), np.int64)
     totals = np.empty((2, len(pairs)), np.int64)
-    extremes = np.empty((2, len(pairs) if wanted.extremes else 0), np.float32)
+    extremes = np.empty((2, len(pairs) if wanted.extremes else 0), np.int32)
 
     def unite(piece: np.ndarray, first: int, last: int) -> None:
         part = order[piece[0] : piece[-1]]
@@ -208,7 +218,7 @@ def _unite(slabs: list[_Slab], bins: int, wanted: Wanted, pool: ThreadPoolExecut
             _kernels_rag.gather_numbers(edges, part, places, values, bins, spans, numbers[spans[0] : spans[-1]])
 
         list(pool.map(gather, pieces, ends[:-1, 0], ends[1:, 0]))
-    return _Contacts(node_ids, sizes, pairs, totals, extremes, edge_starts, numbers)
+    return _Contacts(node_ids, sizes, pairs, totals, extremes.view(np.float32), edge_starts, numbers)
 
 
 def _cuts(starts: np.ndarray) -> list[tuple[int, int]]:

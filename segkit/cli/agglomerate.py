@@ -11,9 +11,9 @@ from segkit.cli.common import (
     note,
     out_option,
     parse_neighborhood,
+    parse_thresholds,
     set_option,
 )
-from segkit.errors import InvalidInput, sentence
 
 
 @click.command("agglomerate", cls=Verb)
@@ -35,7 +35,7 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     from segkit.registry import load
     from segkit.segment import segmentations
 
-    thresholds = _checked(thresholds)
+    thresholds = parse_thresholds(thresholds)
     io.check_writable(out, dataset=False)
     agglomerator = load("agglomerators", backend, **component_parameters(assignments, score=score))
     labels = io.read_labels(fragments or _beside(io.parse_address(affinities)), role="fragments")
@@ -49,14 +49,6 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     io.write_all(out, results, drop="volumes/segmentation")
     note(f"{len(tree.leaf_ids)} fragments, {len(tree.altitudes)} merges -> {out}")
     return {"out": out, "backend": backend, "merges": len(tree.altitudes)}
-
-
-def _checked(thresholds: tuple[float, ...]) -> tuple[float, ...]:
-    """The thresholds, each once, in order. Refuses what is no number, before the work."""
-    for threshold in thresholds:
-        if threshold != threshold:
-            raise InvalidInput(sentence("--threshold", "must be a number", threshold))
-    return tuple(sorted(set(thresholds)))
 
 
 def _beside(address):

@@ -130,6 +130,14 @@ def parse_neighborhood(text: str | None) -> list[list[int]] | None:
     return value
 
 
+def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
+    """Those of ``--threshold``, each once, in order. Refuses what is no number, before the work."""
+    for threshold in thresholds:
+        if threshold != threshold:
+            raise InvalidParameter(sentence("--threshold", "must be a number", threshold))
+    return sorted({threshold + 0.0 for threshold in thresholds})  # -0 is 0
+
+
 def component_parameters(assignments: tuple[str, ...], **shortcuts) -> dict[str, object]:
     """Parameters from ``--set`` and from options that are shortcuts for them; None = not given."""
     values = {name: value for name, value in shortcuts.items() if value is not None}

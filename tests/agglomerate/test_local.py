@@ -130,6 +130,18 @@ def test_lists_that_outgrow_their_room(pieces):
     assert_same_tree(tree, tree_by_the_queue(rag, "mean"))
 
 
+def test_lists_that_take_too_many_places_go_to_the_queue(monkeypatch):
+    rag = graph(5, 2000, 12000, 0)
+    expected = tree_by_the_queue(rag, "mean")
+    monkeypatch.setattr(local, "ROOM", 1)
+    monkeypatch.setattr(local, "thread_count", lambda: 1)
+    monkeypatch.setattr(local, "MAX_PLACES", 3 * len(rag.edges))
+    calls, merge_all = [], python.kernels.merge_all
+    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
+    assert_same_tree(Python().cluster(rag), expected)
+    assert calls
+
+
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_a_mean_rounded_to_the_better_of_its_parts_goes_to_the_queue(monkeypatch, pieces):
     # Once 1 and 2 are merged, 2^24 affinities of 0.25 are united with a single lower one, of a lower edge; with two

@@ -135,3 +135,15 @@ def test_more_affinities_than_can_be_counted_go_to_the_queue(monkeypatch):
     monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
     assert Python(score="median", bins=2).cluster(rag).altitudes.tolist() == [0.25, 0.75]
     assert calls
+
+
+def test_room_is_left_for_the_runs_of_united_contacts(monkeypatch):
+    # 6 affinities, and 3 contacts that may take a run each when they are united
+    affinities = Affinities.convert([[[[0, 0.1, 0.4, 0.3, 0.8, 0.5, 0.9]]]], [(0, 0, -1)])
+    data = affinities, Labels.convert([[[1, 2, 3, 1, 2, 3, 1]]], Grid())
+    calls, merge_all = [], MERGE_ALL
+    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
+    for most, expected in ((9, 0), (8, 1)):
+        monkeypatch.setattr(plateaus, "MOST", most)
+        assert_equals_the_reference({}, data)
+        assert len(calls) == expected

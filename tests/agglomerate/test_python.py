@@ -205,6 +205,28 @@ def test_a_graph_without_the_statistics_is_refused():
         Python(score="median").cluster(region_adjacency_graph(*data, ("histogram",), bins=16))
 
 
+@pytest.mark.parametrize(
+    "parameters, features",
+    [
+        ({}, {"count": np.array([2, 0]), "sum": np.array([5, 0])}),
+        ({"score": "median", "bins": 2}, {"histogram": np.array([[3, 1], [0, 0]], np.int32)}),
+    ],
+)
+def test_a_contact_without_affinities_is_refused(parameters, features):
+    rag = RegionAdjacencyGraph([1, 2, 3], [[0, 1], [1, 2]], features)
+    with pytest.raises(InvalidInput, match=r"of rag must .* for every edge, not 0"):
+        Python(**parameters).cluster(rag)
+
+
+@pytest.mark.parametrize("score", ["mean", "max", "median"])
+@pytest.mark.parametrize("ids", [[], [7], [7, 9]])
+def test_graphs_without_edges(score, ids):
+    empty = {"count": np.zeros(0, np.int64), "sum": np.zeros(0, np.int64), "max": np.zeros(0, np.float32)}
+    rag = RegionAdjacencyGraph(ids, np.empty((0, 2), np.int64), empty | {"histogram": np.zeros((0, 256), np.int32)})
+    tree = Python(score=score).cluster(rag)
+    assert tree.leaf_ids.tolist() == ids and tree.parents.tolist() == list(range(len(ids)))
+
+
 def test_constraints_are_kept():
     affinities, fragments = volume(12, (6, 7, 8), 60, 0)
     sizes = np.bincount(fragments.array.ravel().astype(np.int64), minlength=61)

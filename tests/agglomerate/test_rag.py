@@ -127,6 +127,31 @@ def test_affinities_of_each_contact_on_request():
         assert numbers[starts[e] : starts[e + 1]].view(np.float32).tolist() == sorted(expected[tuple(pair)])
 
 
+@pytest.mark.parametrize("neighborhood", NEIGHBORHOODS, ids=len)
+@pytest.mark.parametrize("width", [63, 64, 65, 150])
+def test_rows_longer_than_what_is_compared_at_once(width, neighborhood):
+    rng = np.random.default_rng(width)
+    shape = (3, 4, width)
+    fragments = Labels(np.repeat(rng.choice(IDS[1], shape), rng.integers(1, 40, width), axis=2)[..., :width], Grid())
+    values = np.round(rng.random((len(neighborhood), *shape), np.float32) * 8) / 8
+    values[values == 0] = -0.0
+    affinities = Affinities.convert(values, neighborhood)
+    expected = contacts(affinities, fragments)
+    rag = region_adjacency_graph(affinities, fragments, (*EVERYTHING, "size"))
+    rag.check()
+    np.testing.assert_array_equal(rag.node_ids, fragments.ids())
+    sizes = [np.count_nonzero(fragments.array == i) for i in rag.node_ids]
+    np.testing.assert_array_equal(rag.node_features["size"], sizes)
+    assert [tuple(pair) for pair in rag.edge_ids().tolist()] == sorted(expected)
+    _, starts, numbers = contact_bins(affinities, fragments, 0)
+    for e, pair in enumerate(sorted(expected)):
+        assert rag.features["sum"][e] == sum(round(v * 2**30) for v in expected[pair])
+        assert rag.features["min"][e] == min(expected[pair])
+        assert rag.features["max"][e] == max(expected[pair])
+        assert not np.signbit(rag.features["min"][e])
+        assert numbers[starts[e] : starts[e + 1]].view(np.float32).tolist() == sorted(expected[pair])
+
+
 def test_sums_of_blocks_add_up_exactly():
     rng = np.random.default_rng(1)
     affinities = Affinities.convert(rng.random((3, 8, 8, 8), np.float32))

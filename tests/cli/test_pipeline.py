@@ -67,6 +67,22 @@ def test_thresholds_write_what_segment_would(segkit, files, tmp_path, backend):
         assert result.exit_code == 2 and said in result.stderr
 
 
+def test_segment_counts_what_it_wrote(segkit, files, tmp_path):
+    fragments, tree, cut = tmp_path / "fragments.h5", tmp_path / "tree.h5", tmp_path / "cut.h5"
+    segkit("fragment", files / "affinities.h5", "--out", fragments)
+    assert segkit("agglomerate", files / "affinities.h5", "--fragments", fragments, "--out", tree).exit_code == 0
+    words = ["--fragments", f"{fragments}:volumes/fragments[0:5, 0:20, :]"]
+    thresholds = [word for threshold in (0.7, -0.0, 0.3, 0.0) for word in ("--threshold", threshold)]
+    result = segkit("segment", tree, *words, *thresholds, "--out", cut)
+    assert result.exit_code == 0, result.stderr
+    known, leaves = len(io.read_labels(words[1]).ids()), len(io.read_merge_tree(tree).leaf_ids)
+    assert known < leaves and f"only {known} of the {leaves} fragments of the merge tree are in" in result.stderr
+    for threshold in (0.0, 0.3, 0.7):
+        written = io.read_labels(f"{cut}:volumes/segmentation_{threshold}", role="segmentation")
+        assert f"{len(written.ids())} segments at {threshold:g}" in result.stderr
+    assert result.stderr.count("segments at") == 3
+
+
 def test_fragments_of_truth_section_by_section(segkit, files, tmp_path):
     out = tmp_path / "sections.h5"
     assert segkit("fragment", "--from-labels", files / "data.h5", "--per-section", "--out", out).exit_code == 0

@@ -1,0 +1,251 @@
+"""Loops over the voxels of a slab: which ids it has, which of them touch, and what the affinities between say.
+
+A slab is a run of sections. Volumes are flat here, for where labels change is asked of 64 voxels at once, and most
+voxels, which lie inside a fragment, are never looked at one by one.
+"""
+
+import numpy as np
+from numba import njit
+
+from segkit.agglomerate._kernels import FIRST_OUTSIDE, MULTIPLIER, UNIT
+from segkit.agglomerate._kernels_masks import ONE, differing, first_bits
+from segkit.data._kernels_runs import WIDTH, lowest_bit
+
+INITIAL = 4096
+HIGHEST = np.int32(0x3F800000)
+"""The bits of 1. Floats that are not negative are in the order of their bits, and NaN is above infinity."""
+PAIR = np.dtype([("low", "u8"), ("high", "u8"), ("sum", "i8"), ("count", "i4"), ("max", "i4")])
+"""What a slab knows of an edge, in half a line of the cache: ids, low < high, and the bits of the largest affinity."""
+EDGES, MET, BAD = range(3)
+"""What is counted: pairs and affinities so far; and the position of a bad affinity."""
+
+
+@njit(cache=True, nogil=True)
+def find_ids(fragments, shape, first, last):
+    """The ids in the sections first to last - 1, as they are met, and slots for `find_id`; `fragments` is flat.
+
+    The cost does not depend on how large ids are: they are hashed, and only where a run along x ends that does not
+    touch the same id in the row above or in the section before.
+
+    Why is room not made where it is needed? Arrays that are exchanged inside a loop, and those that a function is
+    called with, are counted as used and unused each time, which would take most of the time.
+    """
+    _, height, width = shape
+    ids, slots, found = np.empty(INITIAL, np.uint64), np.zeros(4 * INITIAL, np.int32), 0
+    for z in range(first, last):
+        y = 0
+        while y < height:
+            while found + width > len(ids):
+                ids = enlarged(ids, found)
+                slots = hashed_ids(ids[:found], 2 * len(slots))
+            y, found = _meet_ids(fragments, z, y, z > first, shape, ids, slots, found)
+    return ids[:found], slots
+
+
+@njit(cache=True, nogil=True)
+def _meet_ids(fragments, z, y, behind, shape, ids, slots, found):
+    """Number the ids of a section, from row y on while there is room. Gives the next row, and how many there are.
+
+    `behind` says whether the section before was looked at.
+    """
+    _, height, width = shape
+    while y < height and found + width <= len(ids):
+        begin = (z * height + y) * width
+        for start in range(begin, begin + width, WIDTH):
+            left = begin + width - start
+            mask = first_bits(differing(fragments, start + 1, start), left - 1)
+            if left <= WIDTH:
+                mask |= ONE << np.uint64(left - 1)
+            if y > 0 and mask:
+                mask &= differing(fragments, start, start - width)
+            if behind and mask:
+                mask &= differing(fragments, start, start - height * width)
+            while mask:
+                fragment = fragments[np.uint64(start + lowest_bit(mask))]
+                mask &= mask - ONE
+                if fragment != 0 and fragment < FIRST_OUTSIDE:
+                    slot = find_id(slots, ids, fragment)
+                    if slots[slot] == 0:
+                        ids[found] = fragment
+                        found += 1
+                        slots[slot] = found
+        y += 1
+    return y, found
+
+
+@njit(cache=True, nogil=True)
+def count_voxels(fragments, ids, slots):
+    """The voxels of each id, int64; what is no fragment is not counted."""
+    sizes = np.zeros(len(ids) + 1, np.int64)
+    last, number = np.uint64(0), 0
+    for fragment in fragments:
+        if fragment != last:
+            last, number = fragment, slots[find_id(slots, ids, fragment)]
+        sizes[number] += 1
+    return sizes[1:]
+
+
+@njit(cache=True, nogil=True)
+def find_pairs(fragments, shape, affinities, neighborhood, first, last, least_wanted, values_wanted):
+    """All edges whose voxel lies in the sections first to last - 1, in the order in which they are met.
+
+    `fragments` and `affinities` are flat. Gives records (see PAIR), the bits of the smallest affinity of each (int32),
+    all affinities between two fragments (float32, those of an edge together, edges in the order of the records), and
+    the flat position of an affinity that is not in 0..1, or -1. What is not wanted is empty.
+
+    Why not collect all contacts and sort them, the textbook way? They are many more than edges. Most belong to the
+    edge of the row above, so they need no hashing either.
+    """
+    depth, height, width = shape
+    pairs, slots = np.empty(INITIAL, PAIR), np.full(4 * INITIAL, -1, np.int32)
+    least = np.empty(INITIAL if least_wanted else 0, np.int32)
+    room = INITIAL if values_wanted else 0
+    met, met_pairs = np.empty(room, np.int32), np.empty(room, np.int32)
+    hints = np.zeros((len(neighborhood), width), np.int32)
+    counts = np.array([0, 0, -1])
+    pairs[0].low = 0
+    bits = affinities.view(np.int32)
+    for z in range(first, last):
+        for c in range(len(neighborhood)):
+            dz, dy, dx = neighborhood[c]
+            y, stop = max(0, -dy), min(height, height - dy)
+            if not 0 <= z + dz < depth or abs(dx) >= width:
+                continue
+            while y < stop:
+                while counts[EDGES] + width > len(pairs):
+                    pairs = enlarged(pairs, counts[EDGES])
+                    slots = hashed_pairs(pairs[: counts[EDGES]], 2 * len(slots))
+                    if least_wanted:
+                        least = enlarged(least, counts[EDGES])
+                while values_wanted and counts[MET] + width > len(met):
+                    met, met_pairs = enlarged(met, counts[MET]), enlarged(met_pairs, counts[MET])
+                row = (z * height + y) * width
+                y = _meet_pairs(
+                    fragments, row, (dz * height + dy) * width + dx, affinities, bits, c * len(fragments) + row,
+                    (y, stop, max(0, -dx), min(width, width - dx), width), pairs, slots, least, hints[c], met,
+                    met_pairs, counts,
+                )  # fmt: skip
+                if counts[BAD] >= 0:
+                    return pairs[:0], least[:0], met.view(np.float32)[:0], counts[BAD]
+    found, values = pairs[: counts[EDGES]], _grouped(pairs[: counts[EDGES]], met[: counts[MET]], met_pairs)
+    return found, least[: counts[EDGES]], values, np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def _meet_pairs(
+    fragments, row, across, affinities, bits, base, bounds, pairs, slots, least, hint, met, met_pairs, counts
+):  # fmt: skip
+    """Add contacts to the pairs they belong to, row by row while there is room; gives the first row that is left.
+
+    fragments[row + x] and fragments[row + across + x] have affinities[base + x] between them; hint[x] is the pair that
+    was found there the last time. `bounds` are y and x of the voxels, and the length of a row. Why are places unsigned?
+    Those that are not could count from the end of an array, and each is looked at for that.
+    """
+    y, stop, left, right, width = bounds
+    last_slot = len(slots) - 1
+    while y < stop and counts[EDGES] + width <= len(pairs) and (len(met) == 0 or counts[MET] + width <= len(met)):
+        for start in range(left, right, WIDTH):
+            mask = first_bits(differing(fragments, row + start, row + across + start), right - start)
+            while mask:
+                x = start + lowest_bit(mask)
+                mask &= mask - ONE
+                a, b = fragments[np.uint64(row + x)], fragments[np.uint64(row + across + x)]
+                low, high = min(a, b), max(a, b)
+                if low == 0 or high >= FIRST_OUTSIDE:
+                    continue
+                value = bits[np.uint64(base + x)]
+                if value < 0 or value > HIGHEST:
+                    if affinities[base + x] != 0:
+                        counts[BAD] = base + x
+                        return stop
+                    value = np.int32(0)  # there is a -0
+                e = np.uint32(hint[np.uint64(x)])
+                if pairs[e].low != low or pairs[e].high != high:
+                    slot = hash_of_pair(low, high) & last_slot
+                    while slots[slot] >= 0 and (pairs[slots[slot]].low != low or pairs[slots[slot]].high != high):
+                        slot = (slot + 1) & last_slot
+                    if slots[slot] < 0:
+                        slots[slot] = counts[EDGES]
+                        counts[EDGES] += 1
+                        new = pairs[slots[slot]]
+                        new.low, new.high, new.sum, new.count, new.max = low, high, 0, 0, 0
+                        if len(least):
+                            least[slots[slot]] = HIGHEST
+                    e = np.uint32(slots[slot])
+                    hint[np.uint64(x)] = e
+                pair = pairs[e]
+                pair.sum += np.int64(np.rint(np.float64(affinities[np.uint64(base + x)]) * UNIT))
+                pair.count += 1
+                pair.max = max(pair.max, value)
+                if len(least):
+                    least[e] = min(least[e], value)
+                if len(met):
+                    met[counts[MET]], met_pairs[counts[MET]] = value, e
+                    counts[MET] += 1
+        y, row, base = y + 1, row + width, base + width
+    return y
+
+
+@njit(cache=True, nogil=True)
+def _grouped(pairs, met, met_pairs):
+    """The bits of affinities as floats, those of an edge together."""
+    places, total = np.empty(len(pairs), np.int64), 0
+    for e in range(len(pairs)):
+        places[e] = total
+        total += pairs[e].count
+    grouped = np.empty(len(met), np.int32)
+    for i in range(len(met)):
+        grouped[places[met_pairs[i]]] = met[i]
+        places[met_pairs[i]] += 1
+    return grouped.view(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def enlarged(array, used):
+    """The first `used` rows, with room for twice as many as there was room for."""
+    larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
+    larger[:used] = array[:used]
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def _hash(key):
+    """Spreads all bits of a uint64 over the low bits, so that ids may differ in the high ones alone."""
+    return np.int64(((key ^ (key >> np.uint64(32))) * MULTIPLIER) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
+def find_id(slots, ids, fragment):
+    """The slot that holds the number of `fragment`, from 1, or the empty one (0) for it; a power of two of slots."""
+    mask = len(slots) - 1
+    slot = _hash(fragment) & mask
+    while slots[slot] != 0 and ids[slots[slot] - 1] != fragment:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def hashed_ids(ids, size):
+    """Slots for `find_id` that hold the numbers of `ids`, from 1."""
+    slots = np.zeros(size, np.int32)
+    for i in range(len(ids)):
+        slots[find_id(slots, ids, ids[i])] = i + 1
+    return slots
+
+
+@njit(cache=True, nogil=True)
+def hash_of_pair(low, high):
+    """As `_hash`, of two ids."""
+    return _hash(low * MULTIPLIER + high)
+
+
+@njit(cache=True, nogil=True)
+def hashed_pairs(pairs, size):
+    """A hash table of the positions of the records, which are all different; -1 where there is none."""
+    slots = np.full(size, -1, np.int32)
+    for e in range(len(pairs)):
+        slot = hash_of_pair(pairs[e].low, pairs[e].high) & (size - 1)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (size - 1)
+        slots[slot] = e
+    return slots
