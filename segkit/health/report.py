@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from segkit.data import Affinities, Labels
-from segkit.errors import InvalidShape, sentence
+from segkit.data import Affinities, Labels, check_aligned
 from segkit.health.agreement import Agreement, agreement_figures
 from segkit.health.channels import Channel, channel_figures
 from segkit.health.objects import CROP, Objects, object_figures
@@ -59,7 +58,7 @@ def examine(
     fragmenter: str = "watershed",
     parameters: Mapping[str, object] | None = None,
 ) -> Report:
-    """The figures of `affinities`, some of them against the objects of `labels`, which have the same shape.
+    """The figures of `affinities`, some of them against the objects of `labels`, which lie at the same place.
 
     Parameters
     ----------
@@ -79,9 +78,7 @@ def examine(
     >>> report.objects.fragments, report.objects.voi_merge, [channel.auc for channel in report.channels]
     (3, 0.0, [1.0, 1.0, 1.0])
     """
-    if labels is not None and labels.shape != affinities.shape:
-        rule = f"must have the shape of the affinities, {affinities.shape}"
-        raise InvalidShape(sentence("labels", rule, labels.shape, "crop them alike"))
+    check_aligned(affinities=affinities, labels=labels)
     with phase("channels"):
         channels = channel_figures(affinities, labels)
     if any(channel.not_finite for channel in channels):

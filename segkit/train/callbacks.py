@@ -109,13 +109,13 @@ class Checkpoints(L.Callback):
 
 
 class Clock(L.Callback):
-    """Asks the trainer to stop once `minutes` have passed since training began."""
+    """Asks the trainer to stop once `minutes` have passed since training began; going back does not set it back."""
 
     def __init__(self, minutes: float) -> None:
-        self.seconds, self.begin = 60 * minutes, time.monotonic()
+        self.seconds, self.begin = 60 * minutes, None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.begin = time.monotonic()
+        self.begin = time.monotonic() if self.begin is None else self.begin
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
         if time.monotonic() - self.begin >= self.seconds:

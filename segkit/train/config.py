@@ -32,7 +32,7 @@ class HealthConfig(BaseModel):
     retries: Annotated[int, Field(ge=0)] = 2
     """Collapses in a row that training goes back from; a check passed beyond the last collapse ends the row."""
     crop: list[Count] | None = None
-    """Shape of the crop, z, y, x, as `patch`, which is the default."""
+    """Shape of the crop, z, y, x, as `patch`, which is the default; at most 96 voxels an axis are examined."""
     fragmenter: str = "watershed"
     """What cuts the crop into fragments."""
     fragmenter_parameters: dict[str, object] = {}

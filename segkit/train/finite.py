@@ -25,6 +25,10 @@ class FiniteWatch:
 
     def __init__(self, deferred: bool = False) -> None:
         self.deferred = deferred
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what was seen was of a network that is no more."""
         self.flags: dict[str, Tensor] = {}
         self.since: int | None = None
 
@@ -39,7 +43,7 @@ class FiniteWatch:
     def look(self, step: int) -> None:
         """Raise Collapse if anything up to step `step` was not finite; what came first in a step is named."""
         flags, since = self.flags, self.since
-        self.flags, self.since = {}, None
+        self.forget()
         for what, bad in flags.items():
             if bad:
                 raise Collapse(f"{what} {_range(since, step)}", "is not finite", step)

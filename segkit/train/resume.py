@@ -33,20 +33,19 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
         next_step = "check its path, or train without --resume"
         raise MissingFile(sentence("run", "must be the folder of an earlier run", f"{str(folder.path)!r}", next_step))
     _refuse_changes(folder.config, config)
-    if not folder.checkpoint.exists():
-        return Progress()
-    progress = _progress(folder.checkpoint)
+    progress = _progress(folder.checkpoint) if folder.checkpoint.exists() else Progress()
     if progress.step >= config.steps:
         next_step = f"set steps above {progress.step} to train further"
         raise InvalidInput(
             sentence(f"run {str(folder.path)!r}", f"has finished its {config.steps} steps", None, next_step)
         )
     healthy = _progress(folder.healthy) if folder.healthy.exists() else progress
-    return healthy if progress.step < healthy.step < config.steps else progress
+    later = progress.checkpoint is None or progress.step < healthy.step
+    return healthy if later and healthy.step < config.steps else progress
 
 
 def trim_journal(path: Path, step: int) -> None:
-    """Drop the lines after `step` from a log: they will be written again."""
+    """Drop the lines after `step` from a log, all if it is negative: they will be written again."""
     if not path.exists():
         return
     kept = [line for line in path.read_text().splitlines() if _step(line) <= step]

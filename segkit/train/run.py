@@ -65,6 +65,8 @@ class _Job:
     """That of the settings, without what recoveries add."""
     crop: dict[str, torch.Tensor] | None
     """What checks of health predict; None without them."""
+    clock: Clock | None
+    """What ends the run in time, recoveries included; None without `max_minutes`."""
     validation: list[dict[str, torch.Tensor]] = field(default_factory=list)
 
 
@@ -124,11 +126,12 @@ def _prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation:
     patches[0]  # data without any usable patch are refused before anything is written
     module = TrainingModule(network, loss, neighborhood, config)
     crop = _crop(config, network, volumes, neighborhood) if config.health.every else None
+    clock = Clock(config.max_minutes) if config.max_minutes is not None else None
     if not validation:
-        return _Job(config, module, patches, loss, crop)
+        return _Job(config, module, patches, loss, crop, clock)
     fixed = PatchDataset(config, validation, patch, neighborhood, purpose="validation")
     batches = [default_collate([fixed[k]]) for k in range(config.validation_patches)]
-    return _Job(config, module, patches, loss, crop, batches)
+    return _Job(config, module, patches, loss, crop, clock, batches)
 
 
 def _crop(config: TrainConfig, network: Model, volumes: Sequence[TrainingVolume], neighborhood) -> dict:
@@ -142,8 +145,9 @@ def _fit_and_recover(
     job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None, on_recovery: Callable[[str], None] | None
 ) -> int:
     config, module = job.config, job.module
-    trim_journal(folder.journal, done.step)
+    trim_journal(folder.journal, -1 if done.checkpoint is None else done.step)
     while True:
+        module.watch.forget()
         module.recovery = done.recovery
         module.loss = with_elementwise(job.loss, config.loss, done.recovery.elementwise)
         try:
@@ -191,8 +195,8 @@ def _trainer(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | Non
     if job.validation:
         callbacks.append(Validation(job.validation, config.validate_every, journal))
     callbacks.append(Checkpoints(lambda trainer, module: _save(folder, trainer, module), config.checkpoint_every))
-    if config.max_minutes is not None:
-        callbacks.append(Clock(config.max_minutes))
+    if job.clock is not None:
+        callbacks.append(job.clock)
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,

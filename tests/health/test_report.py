@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segkit import Affinities, Grid, Labels
-from segkit.errors import InvalidShape, UnknownComponent
+from segkit.errors import InvalidInput, InvalidShape, UnknownComponent
 from segkit.evaluate import evaluate
 from segkit.health import examine, verdict
 from segkit.infer.oracle import oracle_affinities
@@ -18,7 +18,7 @@ NEAREST = np.array([(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
 @pytest.fixture(scope="module", params=[((48, 64, 64), 14, (10, 10, 10)), ((24, 80, 80), 20, (40, 10, 10))])
 def truth(request):
     shape, count, voxel_size = request.param
-    return neurites(shape, count=count, seed=3, voxel_size=voxel_size).truth
+    return Labels(neurites(shape, count=count, seed=3, voxel_size=voxel_size).truth.array, Grid())
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,10 @@ def test_numbers_by_name(healthy, truth):
 
 def test_bad_calls(healthy, truth):
     affinities = Affinities.convert(healthy)
-    with pytest.raises(InvalidShape, match="must have the shape of the affinities"):
+    with pytest.raises(InvalidShape, match="affinities and labels must have the same shape"):
         examine(affinities, Labels(truth.array[1:], Grid()))
+    with pytest.raises(InvalidInput, match="affinities and labels must lie at the same place"):
+        examine(affinities, Labels(truth.array, Grid(offset=(1, 0, 0))))
     with pytest.raises(UnknownComponent, match="did you mean 'watershed'"):
         examine(affinities, fragmenter="watersheds")
 

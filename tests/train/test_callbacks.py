@@ -1,7 +1,7 @@
 import json
 from types import SimpleNamespace
 
-from segkit.train.callbacks import Journal
+from segkit.train.callbacks import Clock, Journal
 from segkit.train.finite import FiniteWatch
 
 
@@ -43,3 +43,18 @@ def test_on_accelerators_the_log_waits_for_the_device_only_when_it_writes(tmp_pa
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(5, 3), (10, 8)]
     assert seen == [(1, 1), (2, 1), (3, 1), (4, 1), *((n, 5) for n in range(5, 10)), (10, 10)]
+
+
+def test_the_clock_is_not_set_back_when_training_begins_again(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("segkit.train.callbacks.time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock, trainer = Clock(1), SimpleNamespace(should_stop=False)
+    stopped = []
+    for seconds, begins in [(0, True), (30, False), (29, True), (1, False)]:
+        now[0] += seconds
+        if begins:
+            clock.on_train_start(trainer, None)
+        else:
+            clock.on_train_batch_end(trainer, None, {}, None, 0)
+        stopped.append(trainer.should_stop)
+    assert stopped == [False, False, False, True]

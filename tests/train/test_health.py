@@ -15,10 +15,11 @@ from segkit.losses.elementwise import BCE, MSE
 from segkit.models.checkpoint import load_model
 from segkit.protocols import Loss
 from segkit.testing.phantoms import neurites
-from segkit.train import TrainConfig, TrainingVolume, train
+from segkit.train import TrainConfig, TrainingVolume, save, train
+from segkit.train.callbacks import Journal
 from segkit.train.dataset import PatchDataset
-from segkit.train.finite import Collapse
-from segkit.train.health import Health, choose_crop
+from segkit.train.finite import Collapse, FiniteWatch
+from segkit.train.health import Health, _central, choose_crop
 from segkit.train.module import learning_rate_factor
 from segkit.train.patch import Patch
 from segkit.train.progress import Recovery
@@ -179,6 +180,33 @@ def test_the_elementwise_term_instead(volume, tmp_path, exploding):
     assert last["loss"] == pytest.approx(last["bce"] + 0.1 * last["mse"]) and last["learning_rate"] == 1e-4
 
 
+def test_what_was_seen_before_a_recovery_is_forgotten(volume, tmp_path, exploding, monkeypatch):
+    """Where nobody looks in every step, the weights may show it first; the flags are then of the network before."""
+    monkeypatch.setattr(FiniteWatch.__init__, "__defaults__", (True,))
+    written = Journal.on_train_batch_end
+    monkeypatch.setattr(
+        Journal,
+        "on_train_batch_end",
+        lambda self, trainer, *rest: written(self, trainer, *rest) if trainer.global_step == 6 else None,
+    )
+    exploding(3, 1)
+    said = []
+    result = train(config(log_every=6, health={"every": 6}), [volume], tmp_path / "run", on_recovery=said.append)
+    assert [words.partition(";")[0] for words in said] == [
+        "training collapsed: the weights are not finite after step 4"
+    ]
+    assert (result.steps, result.recoveries) == (6, 1)
+
+
+def test_the_clock_runs_on_through_recoveries(volume, tmp_path, exploding, monkeypatch):
+    begun = []
+    monkeypatch.setattr("segkit.train.callbacks.Clock.on_train_start", lambda self, *_: begun.append(self))
+    monkeypatch.setattr("segkit.train.callbacks.Clock.on_train_batch_end", lambda *_: None)
+    exploding(5, 1)
+    train(config(max_minutes=60), [volume], tmp_path / "run")
+    assert len(begun) == 2 and begun[0] is begun[1]
+
+
 @pytest.mark.parametrize("stop", [4, 5])
 def test_a_resume_after_a_recovery_ends_with_the_same_weights(volume, tmp_path, exploding, stop):
     exploding(5, 1)
@@ -198,6 +226,29 @@ def test_a_resume_after_a_recovery_ends_with_the_same_weights(volume, tmp_path, 
     for key in ("loss", "health/z/variance", "health/recovery"):
         first, second = ([line["step"] for line in lines(tmp_path / name, key)] for name in ("whole", "cut"))
         assert first == second
+
+
+@pytest.mark.parametrize(("writes", "first"), [(2, 1), (3, 1), (4, 4)])
+def test_a_run_killed_before_its_first_checkpoint_goes_on_from_the_last_healthy_one(
+    volume, tmp_path, monkeypatch, writes, first
+):
+    """The files are config.json, and healthy.ckpt of step 0, 3 and 6."""
+    values = config(checkpoint_every=100)
+    whole = train(values, [volume], tmp_path / "whole")
+    written, done = [], []
+
+    def replace_whole(path, write):
+        written.append(path)
+        if len(written) == writes:
+            raise Interrupted
+        save.replace_whole(path, write)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr("segkit.train.run.replace_whole", replace_whole)
+        train(values, [volume], tmp_path / "cut")
+    resumed = train(values, [volume], tmp_path / "cut", resume=True, on_step=lambda step, *_: done.append(step))
+    assert done[0] == first and same(weights(whole.model), weights(resumed.model))
+    assert [line["step"] for line in lines(tmp_path / "cut", "step")] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
 
 
 def test_checks_leave_the_number_of_threads(tmp_path):
@@ -261,22 +312,21 @@ def test_what_a_check_writes(volume, tmp_path):
     assert all(isinstance(value, int | float) for value in first.values())
 
 
-def test_the_gradient_norm_is_that_of_all_weights(volume, tmp_path):
-    norms = []
+def test_the_gradient_norm_is_that_of_all_weights(volume, tmp_path, monkeypatch):
+    norms, step = [], torch.optim.Adam.step
 
-    class Kept(MSE):
-        def __call__(self, prediction):
-            loss, parts = super().__call__(prediction)
-            prediction.logits.register_hook(lambda gradient: norms.append(float(gradient.norm())))
-            return loss, parts
+    def kept(self, *rest, **named):
+        result = step(self, *rest, **named)
+        gradients = [weights.grad.ravel() for group in self.param_groups for weights in group["params"]]
+        norms.append(float(torch.cat(gradients).norm()))
+        return result
 
-    from segkit.train import run as module
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "parse_loss", lambda *_, **__: Kept())
-        parameters = {"features": 1, "growth": 1, "pooling": [], "padding": "same"}
-        train(config(model_parameters=parameters), [volume], tmp_path / "run")
-    assert len(norms) == 6 and lines(tmp_path / "run", "health/gradient_norm")[0]["health/gradient_norm"] > 0
+    monkeypatch.setattr(torch.optim.Adam, "step", kept)
+    train(config(), [volume], tmp_path / "run")
+    assert len(norms) == 6
+    for line, seen in zip(lines(tmp_path / "run", "health/gradient_norm"), (norms[:3], norms[3:]), strict=True):
+        assert line["health/gradient_norm"] == pytest.approx(np.mean(seen))
+        assert line["health/gradient_norm_max"] == pytest.approx(max(seen))
 
 
 def channels(*values):
@@ -379,3 +429,7 @@ def test_2d_networks_are_checked_too(volume, tmp_path):
     train(values, [volume], tmp_path / "run")
     found = lines(tmp_path / "run", "health/y/variance")
     assert len(found) == 3 and "health/z/variance" not in found[0] and found[0]["health/fragments"] >= 1
+
+
+def test_of_a_large_crop_the_middle_is_examined():
+    assert _central((40, 96, 268)) == (slice(0, 40), slice(0, 96), slice(86, 182))
