@@ -39,7 +39,8 @@ def check_at_least(name: str, value: float, least: float) -> None:
 def nearest_channels(affinities: Affinities, per_section: bool) -> list[int]:
     """The channels of edges between direct neighbours, in the plane only if `per_section`.
 
-    Raises InvalidInput if an axis along which the volume has more than one voxel has no such channel.
+    Raises InvalidInput if an axis along which the volume has more than one voxel has no such channel, or if one of
+    their affinities is NaN or not in 0..1.
     """
     steps = np.abs(affinities.neighborhood)
     direct = steps.sum(axis=1) == 1
@@ -48,7 +49,16 @@ def nearest_channels(affinities: Affinities, per_section: bool) -> list[int]:
             rule = f"must have the edge to the next voxel along {'zyx'[axis]}"
             next_step = "treat the sections apart with per_section=true" if axis == 0 else None
             raise InvalidInput(sentence("neighborhood", rule, affinities.neighborhood.tolist(), next_step))
-    return [int(c) for c in np.flatnonzero(direct & (steps[:, 0] == 0) if per_section else direct)]
+    channels = [int(c) for c in np.flatnonzero(direct & (steps[:, 0] == 0) if per_section else direct)]
+    if not all(share(_in_range, affinities.shape[0], affinities.array, channels)):
+        affinities.check()
+    return channels
+
+
+def _in_range(start: int, stop: int, array: np.ndarray, channels: list[int]) -> bool:
+    """Whether all affinities of some sections lie in 0..1; section by section, to read the memory once."""
+    sections = (array[channel, z] for channel in channels for z in range(start, stop))
+    return all(section.min() >= 0 and section.max() <= 1 for section in sections)  # both are NaN if any value is
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,17 @@ def test_masks_that_do_not_fit_are_refused(name, random_affinities):
         fragmenter.fragment(affinities, Volume(np.ones(SHAPE, np.float32), affinities.grid))
 
 
+@pytest.mark.parametrize("value", [np.nan, 1.01, -0.01])
+@pytest.mark.parametrize("name", NAMES)
+def test_affinities_that_are_none_are_refused_where_they_are_used(name, value, random_affinities):
+    array = random_affinities(SHAPE).array.copy()
+    array[0, 2, 3, 4] = value
+    bad = Affinities(array, NEAREST, Grid())
+    with pytest.raises(InvalidInput, match=r"^affinities must .*"):
+        segkit.load("fragmenters", name).fragment(bad)
+    assert segkit.load("fragmenters", name, per_section=True).fragment(bad).array.any()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_empty_mask_gives_no_fragment(name, random_affinities):
     affinities = random_affinities(SHAPE)
