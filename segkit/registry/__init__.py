@@ -1,127 +1,96 @@
-"""The core: finds components by entry point, imports them when they are used, and isolates the broken ones.
+"""The core: finds components by entry point.
 
 The built-in components are declared in segkit's own pyproject.toml in the same groups, so there is one path, and a
-third party has the same rights. Listing imports nothing. Discovery goes through the `entrypoints` package, here and
-nowhere else.
+third party has the same rights, except that nobody can take a built-in name away. Listing imports nothing; a component
+is imported when it is used, see :class:`segkit.registry.component.Component`. Discovery goes through the `entrypoints`
+package, here and nowhere else.
 """
 
 import configparser
 import re
-from collections.abc import Iterable
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
+from pathlib import Path
 
-from segkit.errors import AmbiguousComponent, BrokenComponent, UnknownComponent, sentence
-from segkit.parameters import Parameter, construct, nearest, parameters
-from segkit.protocols import API_VERSION, GROUPS
+from segkit.errors import AmbiguousComponent, UnknownComponent, sentence
+from segkit.parameters import nearest
+from segkit.protocols import GROUPS
+from segkit.registry.component import OWN, SINGULAR, Component
 
-SINGULAR = {
-    "models": "model",
-    "losses": "loss",
-    "fragmenters": "fragmenter",
-    "agglomerators": "agglomerator",
-    "metrics": "metric",
-}
 ARTICLE = {kind: ("an " if name[0] in "aeiou" else "a ") + name for kind, name in SINGULAR.items()}
-METHODS = {
-    "models": ("forward", "output_shape", "input_shape"),
-    "losses": ("__call__",),
-    "fragmenters": ("fragment",),
-    "agglomerators": ("agglomerate",),
-    "metrics": ("score",),
-}
 KNOWN_ELSEWHERE = {
     ("agglomerators", "waterz"): "segkit-waterz",
     ("fragmenters", "waterz"): "segkit-waterz",
 }
 """Components that are not built in, and the distribution that brings them."""
+UNREADABLE = (configparser.Error, UnicodeError, OSError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
-class Component:
-    """A component that some installed distribution declares; whether it works is seen when it is loaded."""
+class Misdeclared:
+    """A declaration that gives no component: a file that cannot be read, or a group that does not exist."""
 
-    kind: str
-    """One of `GROUPS`: "models", "losses", "fragmenters", "agglomerators", "metrics"."""
+    group: str
+    """"" if the file as a whole cannot be read."""
     name: str
     distribution: str
     version: str
-    target: str
-    """"module:Class"."""
-
-    @property
-    def title(self) -> str:
-        """How messages call it: ``agglomerator 'waterz'``."""
-        return f"{SINGULAR[self.kind]} {self.name!r}"
-
-    def load(self) -> type:
-        """Import the class. Raises BrokenComponent, with the reason and how to mend it."""
-        module, _, attribute = self.target.partition(":")
-        try:
-            component = import_module(module)
-            for part in attribute.split("."):
-                component = getattr(component, part)
-        except Exception as error:
-            raise BrokenComponent(self._broken(f"{type(error).__name__}: {error}")) from error
-        self._verify(component)
-        return component
-
-    def create(self, **values):
-        """An instance, its parameters checked and converted."""
-        return construct(self.load(), values, self.title)
-
-    def parameters(self) -> dict[str, Parameter]:
-        """The parameters of the constructor, by name."""
-        return parameters(self.load())
-
-    def problem(self) -> str | None:
-        """Why it cannot be used, in one sentence; None if it can. Imports it."""
-        try:
-            self.parameters()
-        except BrokenComponent as error:
-            return str(error)
-        return None
-
-    def _verify(self, component: object) -> None:
-        if not isinstance(component, type):
-            raise BrokenComponent(self._broken(f"{self.target} is no class"))
-        for method in METHODS[self.kind]:
-            if not callable(getattr(component, method, None)):
-                raise BrokenComponent(self._broken(f"{component.__qualname__} has no method {method!r}"))
-        stated = getattr(component, "segkit_api", API_VERSION)
-        if stated != API_VERSION:
-            raise BrokenComponent(
-                self._broken(
-                    f"it was written for version {stated} of segkit's plug points; this segkit has {API_VERSION}"
-                )
-            )
-
-    def _broken(self, reason: str) -> str:
-        how = f"upgrade or reinstall it, or remove it with 'pip uninstall {self.distribution}'"
-        return f"{self.title} of {self.distribution} {self.version} cannot be used ({reason}); {how}"
+    problem: str
+    """What is wrong and how to mend it, in one sentence."""
 
 
 def components(kind: str) -> list[Component]:
     """All declared components of a kind, sorted by name, then distribution. Imports none of them."""
-    found = {_component(kind, point) for point in _entry_points(_group(kind))}
-    return sorted(found, key=lambda component: (component.name, component.distribution))
+    _require(kind)
+    return [component for component in declarations()[0] if component.kind == kind]
+
+
+def declarations() -> tuple[list[Component], list[Misdeclared]]:
+    """What installed distributions declare in segkit's groups, and what is wrong with that. Imports nothing."""
+    found, wrong = set(), set()
+    kinds = {group: kind for kind, group in GROUPS.items()}
+    for distribution, version, groups in _entry_points():
+        if isinstance(groups, str):
+            problem = f"its entry_points.txt is damaged ({groups}); reinstall it, or remove it"
+            wrong.add(Misdeclared("", "", distribution, version, problem))
+            continue
+        for group in groups.sections():
+            for name, target in groups.items(group, raw=True) if group.startswith(f"{OWN}.") else ():
+                if group in kinds:
+                    target = re.sub(r"\s*\[.*\]$", "", target).strip()  # extras: mymodule:Class [fast]
+                    found.add(Component(kinds[group], name, distribution, version, re.sub(r"\s*:\s*", ":", target)))
+                else:
+                    wrong.add(Misdeclared(group, name, distribution, version, _no_group(group)))
+    order = list(GROUPS)
+    return (
+        sorted(found, key=lambda each: (order.index(each.kind), each.name, each.distribution)),
+        sorted(wrong, key=lambda each: (each.distribution, each.group, each.name)),
+    )
 
 
 def find(kind: str, name: str) -> Component:
-    """The component called `name`, or ``distribution:name`` where two distributions offer that name."""
-    declared = components(kind)
+    """The component called `name`, or ``distribution:name``.
+
+    A name without a distribution means the built-in component, if there is one. Raises AmbiguousComponent where two
+    other distributions offer the name.
+    """
+    _require(kind)
+    found, wrong = declarations()
+    declared = [component for component in found if component.kind == kind]
     distribution, _, short = name.rpartition(":")
-    matches = [
-        component
-        for component in declared
-        if component.name == short and (not distribution or component.distribution == _normalize(distribution))
-    ]
+    wanted = _normalize(distribution)
+    matches = [each for each in declared if each.name == short and wanted in ("", each.distribution)]
+    matches = [each for each in matches if each.distribution == OWN] or matches
     if len(matches) > 1:
         holders = " and ".join(f"{m.distribution} {m.version}" for m in matches)
         choices = " or ".join(f"'{m.distribution}:{m.name}'" for m in matches)
         raise AmbiguousComponent(f"{SINGULAR[kind]} {short!r} is offered by {holders}; choose {choices}")
     if not matches:
-        raise UnknownComponent(_unknown(kind, name, [component.name for component in declared]))
+        unreadable = [f"{each.distribution} {each.version}" for each in wrong if not each.group]
+        hint = f"; the declarations of {', '.join(unreadable)} cannot be read" if unreadable else ""
+        raise UnknownComponent(_unknown(kind, name, [component.name for component in declared]) + hint)
     return matches[0]
 
 
@@ -135,30 +104,64 @@ def load(kind: str, name: str, **values):
     return find(kind, name).create(**values)
 
 
-def _group(kind: str) -> str:
+def kind_named(text: str) -> str:
+    """The kind that a user means by its name or by that of one component: "agglomerators" or "agglomerator"."""
+    names = {name: kind for kind, singular in SINGULAR.items() for name in (kind, singular)}
+    if text.lower() in names:
+        return names[text.lower()]
+    guess = nearest(text.lower(), names)
+    next_step = f"did you mean {guess!r}?" if guess else None
+    raise UnknownComponent(sentence("kind", f"must be one of {', '.join(GROUPS)}", repr(text), next_step))
+
+
+def _require(kind: str) -> None:
     if kind not in GROUPS:
         raise UnknownComponent(sentence("kind", f"must be one of {', '.join(GROUPS)}", repr(kind)))
-    return GROUPS[kind]
 
 
-def _entry_points(group: str) -> Iterable:
+def _entry_points() -> Iterator[tuple[str, str, configparser.ConfigParser | str]]:
+    """Name, version and entry points of each distribution that has any, or why they cannot be read.
+
+    Of two distributions of one name, the first on sys.path is the one that Python imports.
+    """
+    seen = set()
+    for folder in dict.fromkeys(map(str, sys.path)):
+        for distribution, groups in _in_folder(folder):
+            name = _normalize(distribution.name)
+            if name not in seen:
+                yield name, distribution.version or "", groups
+            seen.add(name)
+
+
+def _in_folder(folder: str) -> list[tuple]:
+    """All distributions in one entry of sys.path. The package stops at the first damaged file; we go on."""
     import entrypoints
 
     try:
-        return entrypoints.get_group_all(group)
-    except configparser.Error as error:
-        reason = " ".join(str(error).split())
-        message = f"an installed distribution has a damaged entry_points.txt ({reason}); reinstall or remove it"
-        raise BrokenComponent(message) from error
-
-
-def _component(kind: str, point) -> Component:
-    name, version = (point.distro.name, point.distro.version) if point.distro else ("unknown", "")
-    return Component(kind, point.name, _normalize(name), version, f"{point.module_name}:{point.object_name}")
+        return [(found, groups) for groups, found in entrypoints.iter_files_distros([folder], repeated_distro="all")]
+    except UNREADABLE:
+        files = [
+            path for end in ("dist", "egg") for path in sorted(Path(folder).glob(f"*.{end}-info/entry_points.txt"))
+        ]
+    read = []
+    for path in files:
+        groups = entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
+        try:
+            groups.read_string(path.read_text(encoding="utf-8"), source=path.parent.name)
+        except UNREADABLE as error:
+            groups = " ".join(str(error).split())
+        read.append((entrypoints.Distribution.from_name_version(path.parent.stem), groups))
+    return read
 
 
 def _normalize(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _no_group(group: str) -> str:
+    guess = nearest(group, GROUPS.values())
+    hint = f"did you mean {guess!r}?" if guess else f"segkit reads {', '.join(GROUPS.values())}"
+    return f"there is no group {group!r}; {hint}"
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
 """The registry against real distributions: folders on sys.path with a module and a dist-info."""
 
+import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import pytest
@@ -24,6 +26,7 @@ GOOD = """
 def install(tmp_path, monkeypatch):
     """Put a distribution on sys.path that declares `name` in a group, and the source of its module."""
     imported = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
     def make(distribution, name, source=GOOD, *, kind="agglomerators", target="Thing", version="1.2", declaration=None):
         folder = tmp_path / distribution
@@ -123,10 +126,101 @@ def test_a_name_known_elsewhere_says_what_to_install(monkeypatch):
     assert registry.KNOWN_ELSEWHERE["agglomerators", "waterz"] == "segkit-waterz"
 
 
-def test_a_damaged_declaration_is_named(install):
-    install("damaged-lab", "thing", declaration="[segkit.agglomerators\nthing")
-    with pytest.raises(BrokenComponent, match=r"damaged entry_points\.txt .*damaged-lab"):
-        registry.components("agglomerators")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[segkit.agglomerators\nthing",
+        b"thing = lab:Thing\n",
+        b"[segkit.agglomerators]\nthing\n",
+        b"[segkit.agglomerators]\nthing = lab:Thing\nthing = lab:Other\n",
+        b"\xff\x00\x01",
+    ],
+)
+def test_a_damaged_declaration_is_named_and_hides_no_other(install, tmp_path, content):
+    """The good one lies in the same folder, behind the damaged one."""
+    install("damaged-lab", "thing")
+    (tmp_path / "damaged-lab" / "damaged_lab-1.2.dist-info" / "entry_points.txt").write_bytes(content)
+    good = tmp_path / "damaged-lab" / "good_lab-3.0.dist-info"
+    good.mkdir()
+    (good / "entry_points.txt").write_text("[segkit.agglomerators]\nother = good_lab:Thing [fast]\n")
+    found, wrong = registry.declarations()
+    others = [component for component in found if component.distribution == "good-lab"]
+    assert [(c.name, c.version, c.target) for c in others] == [("other", "3.0", "good_lab:Thing")]
+    assert [(each.distribution, each.version, each.group) for each in wrong] == [("damaged-lab", "1.2", "")]
+    assert "its entry_points.txt is damaged (" in wrong[0].problem and "reinstall it" in wrong[0].problem
+    assert "python" in {component.name for component in registry.components("agglomerators")}
+    with pytest.raises(UnknownComponent, match=r"the declarations of damaged-lab 1\.2 cannot be read"):
+        registry.find("agglomerators", "thing")
+
+
+def test_a_group_that_does_not_exist(install):
+    install("typo-lab", "thing", kind="agglomerator")
+    (wrong,) = registry.declarations()[1]
+    assert (wrong.group, wrong.name, wrong.distribution) == ("segkit.agglomerator", "thing", "typo-lab")
+    assert "did you mean 'segkit.agglomerators'?" in wrong.problem
+
+
+def test_a_percent_sign_is_no_damage(install):
+    install("odd-lab", "thing", declaration="[segkit.metrics]\nodd = odd_lab:Thing\nx = 50%\n")
+    assert "odd" in {component.name for component in registry.components("metrics")}
+    assert registry.declarations()[1] == []
+
+
+def test_the_first_on_the_path_hides_another_of_the_same_distribution(install, tmp_path):
+    install("lab", "old")
+    copy = tmp_path / "copy" / "Lab-2.0.dist-info"
+    copy.mkdir(parents=True)
+    (copy / "entry_points.txt").write_text("[segkit.agglomerators]\nnew = lab:Thing\n")
+    sys.path.insert(0, str(copy.parent))  # put back by the fixture
+    names = {component.name for component in registry.components("agglomerators")}
+    assert "new" in names and "old" not in names
+
+
+def test_a_built_in_name_cannot_be_taken_away(install):
+    install("greedy-lab", "reference")
+    assert registry.find("agglomerators", "reference").distribution == "segkit"
+    assert segkit.load("agglomerators", "greedy-lab:reference").size == 3
+
+
+@pytest.mark.parametrize("statement", ["sys.exit(3)", "raise BaseException('3')", "raise GeneratorExit('3')"])
+def test_what_would_end_the_program_does_not(install, statement):
+    install("lab", "thing", f"import sys\n{statement}")
+    with pytest.raises(BrokenComponent, match=r"\((SystemExit|BaseException|GeneratorExit): 3\)"):
+        segkit.load("agglomerators", "thing")
+
+
+def test_an_interrupt_is_the_user_s(install):
+    install("lab", "thing", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        segkit.load("agglomerators", "thing")
+
+
+def test_what_an_import_prints_goes_to_stderr(install, capfd):
+    install("loud-lab", "thing", "import os\nprint('python')\nos.write(1, b'below python')\n" + dedent(GOOD))
+    segkit.load("agglomerators", "thing")
+    print("afterwards")
+    written = capfd.readouterr()
+    assert written.out == "afterwards\n"
+    assert "python\n" in written.err and "below python" in written.err
+
+
+@pytest.mark.parametrize("target", ["lab.Thing", "lab:", ":Thing", "my lab:Thing", "lab:Thing()"])
+def test_a_target_that_is_no_class(install, target):
+    install("lab", "thing", declaration=f"[segkit.agglomerators]\nthing = {target}\n")
+    with pytest.raises(BrokenComponent, match="does not look like 'module:Class'"):
+        registry.find("agglomerators", "thing").load()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("losses", "losses"), ("loss", "losses"), ("Model", "models"), ("metrics", "metrics")]
+)
+def test_kinds_by_name(text, kind):
+    assert registry.kind_named(text) == kind
+
+
+def test_an_unknown_kind():
+    with pytest.raises(UnknownComponent, match=r"kind must be one of models, .*, not 'modle'; did you mean 'model'\?"):
+        registry.kind_named("modle")
 
 
 def test_every_kind_of_component_is_declared():
@@ -134,3 +228,16 @@ def test_every_kind_of_component_is_declared():
         declared = registry.components(kind)
         assert declared and {"segkit"} <= {component.distribution for component in declared}
         assert all(re.fullmatch(r"[\w.]+:\w+", component.target) for component in declared)
+
+
+def test_loading_in_many_threads_keeps_stdout(install, capfd):
+    for number in range(8):
+        install(
+            f"loud-{number}", "thing", f"import time\nprint('loud')\ntime.sleep({number % 3} / 100)\n" + dedent(GOOD)
+        )
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: segkit.load("agglomerators", f"loud-{number}:thing"), range(8)))
+    print("afterwards", flush=True)
+    os.write(1, b"below")
+    written = capfd.readouterr()
+    assert written.out == "afterwards\nbelow" and written.err.count("loud") == 8
