@@ -1,12 +1,15 @@
 """Files: HDF5 in the layout of CREMI and Zarr v3 with OME-Zarr 0.5 metadata, at addresses ``PATH:DATASET[crop]``.
 
-Nothing is written in place: see :func:`write`. h5py and zarr are imported when a file of that format is touched.
+TIFF stacks and neuroglancer precomputed volumes are read as well; they are written by :func:`write_blocks` alone.
+Nothing is written in place: see :func:`write`. The libraries are imported when a file of that format is touched.
 """
 
 from segkit.io.address import ROLES, Address, parse_address
 from segkit.io.files import (
+    check_target,
     check_writable,
     exists,
+    opened,
     read_affinities,
     read_labels,
     read_mask,
@@ -15,13 +18,19 @@ from segkit.io.files import (
     shape_of,
     write,
     write_all,
+    write_blocks,
 )
+from segkit.io.records import Blocks, Stored
 
 __all__ = [
     "ROLES",
     "Address",
+    "Blocks",
+    "Stored",
+    "check_target",
     "check_writable",
     "exists",
+    "opened",
     "parse_address",
     "read_affinities",
     "read_labels",
@@ -31,4 +40,5 @@ __all__ = [
     "shape_of",
     "write",
     "write_all",
+    "write_blocks",
 ]

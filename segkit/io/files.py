@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,21 @@ from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError, sentence
 from segkit.io.address import Address, as_address, role_of
 from segkit.io.atomic import check_folder
-from segkit.io.records import TREE, Stored, check_kind, encode, grid_of, kind_of, located, neighborhood_of
+from segkit.io.formats import EXCHANGE, FORMATS, format_to_read, format_to_write, module_of, own_format
+from segkit.io.records import (
+    TREE,
+    Blocks,
+    Record,
+    Stored,
+    check_axes,
+    check_kind,
+    encode,
+    grid_of,
+    kind_of,
+    located,
+    neighborhood_of,
+)
 from segkit.parameters import nearest
-
-FORMATS = {".h5": "hdf5", ".hdf": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
-"""Suffix -> module of this package. (".ome.zarr" ends in ".zarr".)"""
 
 AnyAddress = str | Path | Address
 
@@ -84,13 +93,58 @@ def read_merge_tree(address: AnyAddress) -> MergeTree:
         return tree
 
 
+@contextmanager
+def opened(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> Iterator[tuple[Stored, str]]:
+    """An array as it is stored, for reading part by part, and its place; of any axes and any convention.
+
+    `kinds` are those that the array may be of, if the file says a kind. The crop of the address is not applied.
+    """
+    address = as_address(address)
+    with _open(address, role, whole=address.dataset is None) as (store, name):
+        place = str(Address(address.path, name or None))
+        with located(place):
+            stored = store.array(name)
+            check_kind(stored.attributes, kinds)
+        yield stored, place
+
+
+def write_blocks(address: AnyAddress, role: str, blocks: Blocks, attributes: Mapping[str, object]) -> None:
+    """Write one array that comes block by block, with `attributes` as they are; atomic as :func:`write` is.
+
+    TIFF (.tif, .tiff) and neuroglancer precomputed (.precomputed) hold one volume, which is replaced.
+    """
+    address = as_address(address)
+    backend = format_to_write(address)
+    check_folder(address.path)
+    backend.write(address.path, {address.at(role): Record(blocks, dict(attributes))})
+
+
+def check_target(address: AnyAddress, role: str, overwrite: bool) -> str:
+    """The name of the format that `address` will be written in.
+
+    Raises what :func:`write_blocks` would raise because of the address, and unless `overwrite` if something is there.
+    """
+    address = as_address(address)
+    backend = format_to_write(address)
+    check_folder(address.path)
+    name = backend.__name__.rpartition(".")[2]
+    if name in FORMATS.values():
+        check_writable(address)
+        there = exists(address, role)
+    else:
+        there = address.path.exists()
+    if there and not overwrite:
+        raise InvalidInput(sentence(f"{address}", "exists already", next_step="give --overwrite, or another name"))
+    return name
+
+
 def exists(address: AnyAddress, role: str) -> bool:
     """Whether there is an object at `address`; the usual name of the role is taken where no dataset is given."""
     address = as_address(address)
     name = address.at(role)
     if not address.path.exists():
         return False
-    with _format(address.path).reading(address.path) as store:
+    with format_to_read(address.path).reading(address.path) as store:
         return store.find(name, _may_be_whole(address, role)) is not None
 
 
@@ -98,7 +152,7 @@ def shape_of(address: AnyAddress, role: str) -> tuple[int, int, int]:
     """Size in voxels, (Z, Y, X), of the crop where there is one; of affinities too. The voxels are not read."""
     address = as_address(address)
     with _open(address, role) as (store, name), located(Address(address.path, name)):
-        return _shape(store.array(name), address)[1]
+        return _shape(check_axes(store.array(name)), address)[1]
 
 
 def write(path: AnyAddress, container, role: str | None = None) -> None:
@@ -128,7 +182,7 @@ def write_all(path: AnyAddress, containers: Mapping[str, object], drop: str | No
     for key, container in containers.items():
         role, _, dataset = key.partition(":")
         records[dataset or role_of(role)[0]] = _record(container, role)
-    backend = _format(address.path)
+    backend = own_format(address.path)
     check_folder(address.path)
     stale = []
     if drop is not None and address.path.exists():
@@ -146,7 +200,7 @@ def check_writable(path: AnyAddress, dataset: bool = True) -> None:
     if address.crop or (address.dataset and not dataset):
         rule = "must have no crop where something is written" if address.crop else "must name a file only"
         raise InvalidInput(sentence(f"{address}", rule))
-    backend = _format(address.path)
+    backend = own_format(address.path)
     check_folder(address.path)
     folder = address.path.absolute().parent
     if not os.access(folder, os.W_OK):
@@ -169,7 +223,7 @@ def _block(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> _Block:
     with _open(address, role) as (store, name):
         place = str(Address(address.path, name, address.crop))
         with located(place):
-            stored = store.array(name)
+            stored = check_axes(store.array(name))
             check_kind(stored.attributes, kinds)
             part, _ = _shape(stored, address)
             grid = grid_of(stored.attributes, place)
@@ -188,13 +242,13 @@ def _shape(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[i
 
 
 @contextmanager
-def _open(address: Address, role: str) -> Iterator[tuple]:
+def _open(address: Address, role: str, whole: bool | None = None) -> Iterator[tuple]:
     wanted, path = address.at(role), address.path
-    backend = _format(path)
+    backend = format_to_read(path)
     if not path.exists():
         raise MissingFile(sentence(f"{path}", "does not exist", next_step=_beside(path)))
     with backend.reading(path) as store:
-        name = store.find(wanted, _may_be_whole(address, role))
+        name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
         if name is None:
             known = store.names()
             guess = nearest(wanted, known)
@@ -205,8 +259,12 @@ def _open(address: Address, role: str) -> Iterator[tuple]:
 
 
 def _may_be_whole(address: Address, role: str) -> bool:
-    """Other tools' Zarr stores are often one image and nothing else; that is raw data unless the user says more."""
-    return address.dataset is None and role == "raw"
+    """Other tools' Zarr stores are often one image and nothing else; that is raw data unless the user says more.
+
+    A TIFF stack or a precomputed volume is never anything else, so that it is taken for what is asked for.
+    """
+    single = module_of(address.path) in EXCHANGE.values()
+    return address.dataset is None and (role == "raw" or single)
 
 
 def _beside(path: Path) -> str:
@@ -215,13 +273,6 @@ def _beside(path: Path) -> str:
         return f"there is no folder {folder} either"
     guess = nearest(path.name, sorted(item.name for item in folder.iterdir() if item.suffix in FORMATS))
     return f"did you mean {path.with_name(guess)}?" if guess else "check the spelling"
-
-
-def _format(path: Path):
-    if path.suffix.lower() not in FORMATS:
-        rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
-        raise InvalidInput(sentence("the file name", rule, repr(path.name), "rename it if it is of such a format"))
-    return import_module(f"segkit.io.{FORMATS[path.suffix.lower()]}")
 
 
 def _default_role(container) -> str:
@@ -240,6 +291,6 @@ def _record(container, role: str):
 
 
 def _write(path: Path, records: Mapping[str, object]) -> None:
-    backend = _format(path)
+    backend = own_format(path)
     check_folder(path)
     backend.write(path, records)

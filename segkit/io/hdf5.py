@@ -11,7 +11,7 @@ import numpy as np
 
 from segkit.errors import InvalidInput, MissingDataset, sentence
 from segkit.io.atomic import replacing, storage_errors
-from segkit.io.records import Record, Stored
+from segkit.io.records import Blocks, Record, Stored, stated_axes
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
@@ -46,7 +46,9 @@ class Reader:
         dataset = self._file[name]
         if not isinstance(dataset, h5py.Dataset):
             raise MissingDataset(sentence(name, "must be a dataset", "a group", "name one of the datasets in it"))
-        return Stored(dataset.shape or (), lambda part: np.asarray(dataset[part]), _attributes(dataset))
+        attributes = _attributes(dataset)
+        axes = stated_axes(attributes.get("axes"))
+        return Stored(dataset.shape or (), lambda part: np.asarray(dataset[part]), attributes, dataset.dtype, axes)
 
     def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
         """The arrays of the group of that name, and its attributes."""
@@ -132,7 +134,7 @@ class _Output(io.FileIO):
 
 def _write(file: h5py.File, name: str, record: Record) -> None:
     _make_room(file, name)
-    if isinstance(record.data, np.ndarray):
+    if not isinstance(record.data, Mapping):
         item = _create(file, name, record.data)
     else:
         item = file.create_group(name)
@@ -154,12 +156,18 @@ def _make_room(file: h5py.File, name: str) -> None:
         del file[name]
 
 
-def _create(group: h5py.Group, name: str, array: np.ndarray) -> h5py.Dataset:
+def _create(group: h5py.Group, name: str, array: np.ndarray | Blocks) -> h5py.Dataset:
     if array.size == 0:
         return group.create_dataset(name, data=array)
     spatial = tuple(min(size, CHUNK) for size in array.shape[-3:]) if array.ndim > 1 else (min(array.size, 2**16),)
     chunks = (1,) * (array.ndim - len(spatial)) + spatial
-    return group.create_dataset(name, data=array, chunks=chunks, compression="gzip", compression_opts=1, shuffle=True)
+    layout = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
+    if not isinstance(array, Blocks):
+        return group.create_dataset(name, data=array, **layout)
+    dataset = group.create_dataset(name, array.shape, array.dtype, **layout)
+    for part, block in array.parts:
+        dataset[part] = block
+    return dataset
 
 
 def _attributes(item) -> dict[str, object]:

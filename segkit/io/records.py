@@ -4,7 +4,7 @@ Attributes on disk: `kind` ("volume", "labels", "affinities", "merge_tree"), `fo
 and `offset` (z, y, x) and their `unit`; of affinities `neighborhood` (C, 3) and `polarity`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from warnings import warn
@@ -34,10 +34,30 @@ NANOMETERS = {name: factor for factor, names in _NAMES.items() for name in names
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """An array that comes block by block while it is written, so that it never lies in memory whole."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    parts: Iterable[tuple[tuple[slice, ...], np.ndarray]]
+    """Disjoint parts that cover the array, and what belongs there; can be gone through once."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
 class Record:
     """What a format writes: one array, or the named arrays of a group, and the attributes."""
 
-    data: "np.ndarray | Mapping[str, np.ndarray]"
+    data: "np.ndarray | Blocks | Mapping[str, np.ndarray]"
     attributes: dict[str, object]
 
 
@@ -48,6 +68,27 @@ class Stored:
     shape: tuple[int, ...]
     read: Callable[[tuple[slice, ...]], np.ndarray]
     attributes: Mapping[str, object] = field(default_factory=dict)
+    dtype: np.dtype | None = None
+    axes: str | None = None
+    """The names of the axes in order, such as "czyx", where the file states them."""
+
+
+def stated_axes(value: object) -> str | None:
+    """Axes as a file states them, "zyx" or ["c", "z", "y", "x"] say, as one word; None for what does not name them."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    letters = "".join(map(str, value)) if isinstance(value, list | tuple) else value
+    if not isinstance(letters, str) or sorted(letters.lower().replace("c", "", 1)) != ["x", "y", "z"]:
+        return None
+    return letters.lower()
+
+
+def check_axes(stored: Stored) -> Stored:
+    """Raise InvalidInput if the file says that its axes are not [c,] z, y, x."""
+    if stored.axes and not stored.axes.endswith("zyx"):
+        axes, next_step = ", ".join(stored.axes), "transpose it with `segkit convert`"
+        raise InvalidInput(sentence("the axes of the image", "must include z, y, x in this order", axes, next_step))
+    return stored
 
 
 @contextmanager

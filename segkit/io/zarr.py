@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec
 
 from segkit.errors import InvalidInput, MissingDataset, sentence
 from segkit.io.atomic import remove, replacing, storage_errors
-from segkit.io.records import Record, Stored, nanometers
+from segkit.io.records import Blocks, Record, Stored, nanometers, stated_axes
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
@@ -58,7 +58,10 @@ class Reader:
         for scale in _scales(group) if isinstance(group, zarr.Group) else ():
             if scale.get("path") == last:
                 return _image(item, group, scale)
-        return Stored(item.shape, lambda part: np.asarray(item[part]), dict(item.attrs))
+        attributes = dict(item.attrs)
+        names = item.metadata.dimension_names if item.metadata.zarr_format == 3 else None
+        axes = stated_axes(names or attributes.get("axes"))
+        return Stored(item.shape, lambda part: np.asarray(item[part]), attributes, item.dtype, axes)
 
     def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
         """The arrays of the group of that name, and its attributes."""
@@ -112,7 +115,7 @@ def _write_all(root: zarr.Group, records: Mapping[str, Record]) -> None:
 
 def _fill(group: zarr.Group, name: str, record: Record) -> None:
     attributes = dict(record.attributes)
-    if not isinstance(record.data, np.ndarray):
+    if isinstance(record.data, Mapping):
         for key, array in record.data.items():
             _create(group, key, array)
         group.attrs["segkit"] = attributes
@@ -130,14 +133,17 @@ def _fill(group: zarr.Group, name: str, record: Record) -> None:
     group.attrs.update({"ome": {"version": "0.5", "multiscales": [image]}, "segkit": attributes})
 
 
-def _create(group: zarr.Group, name: str, array: np.ndarray, axes: list[str] | None = None) -> None:
+def _create(group: zarr.Group, name: str, array: np.ndarray | Blocks, axes: list[str] | None = None) -> None:
     spatial = tuple(min(size, CHUNK) for size in array.shape[-3:]) if array.ndim > 1 else (min(array.size, 2**16),)
     chunks = (1,) * (array.ndim - len(spatial)) + tuple(max(size, 1) for size in spatial)
     codec = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
     stored = group.create_array(
         name, shape=array.shape, dtype=array.dtype, chunks=chunks, compressors=[codec], dimension_names=axes
     )
-    if array.size:
+    if isinstance(array, Blocks):
+        for part, block in array.parts:
+            stored[part] = block
+    elif array.size:
         stored[...] = array
 
 
@@ -179,12 +185,10 @@ def _image(array: zarr.Array, group: zarr.Group, scale: Mapping) -> Stored:
     axes = _multiscales(group)[0].get("axes") or [{"name": name} for name in "tczyx"[-array.ndim :]]
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
     kept = _kept_axes(axes, array.shape, bool(_ours(group)))
-    space = [i for i, axis in enumerate(axes) if axis["name"] in SPACE]
-    if [axes[i]["name"] for i in space] != list(SPACE):
-        names = ", ".join(axis["name"] for axis in axes)
-        raise InvalidInput(
-            sentence("the axes of the image", "must include z, y, x in this order", names, "transpose it")
-        )
+    at = {axis["name"]: i for i, axis in enumerate(axes)}
+    if not set(SPACE) <= set(at):
+        raise InvalidInput(sentence("the axes of the image", "must include z, y, x", ", ".join(at)))
+    space = [at[name] for name in SPACE]
     resolution, offset = _placement(_multiscales(group)[0], scale, array.ndim)
     factors = [nanometers(axes[i].get("unit", "nanometer")) for i in space]
     attributes = {
@@ -193,12 +197,22 @@ def _image(array: zarr.Array, group: zarr.Group, scale: Mapping) -> Stored:
         "offset": [offset[i] * factor for i, factor in zip(space, factors, strict=True)],
         "unit": "nm",
     }
+    if not any(step["type"] == "scale" for step in _steps(_multiscales(group)[0], scale)):
+        del attributes["resolution"]  # 1 by the specification, but nobody measured it
 
     def read(part: tuple[slice, ...]) -> np.ndarray:
         index = iter(part)
         return np.asarray(array[tuple(next(index) if i in kept else 0 for i in range(array.ndim))])
 
-    return Stored(tuple(array.shape[i] for i in kept), read, attributes)
+    letters = "".join(_letter(axes[i]) for i in kept)
+    return Stored(tuple(array.shape[i] for i in kept), read, attributes, array.dtype, letters)
+
+
+def _letter(axis: Mapping) -> str:
+    """z, y or x; c for channels; t for whatever else there is."""
+    if axis["name"] in SPACE:
+        return axis["name"]
+    return "c" if axis.get("type") == "channel" or axis["name"] == "c" else "t"
 
 
 def _kept_axes(axes: list[dict], shape: tuple[int, ...], ours: bool) -> list[int]:
@@ -211,8 +225,7 @@ def _kept_axes(axes: list[dict], shape: tuple[int, ...], ours: bool) -> list[int
 def _placement(image: Mapping, scale: Mapping, ndim: int) -> tuple[list[float], list[float]]:
     """Voxel size and position: the transformations of the scale, then those of the image."""
     size, position = [1.0] * ndim, [0.0] * ndim
-    steps = [*scale.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]
-    for step in steps:
+    for step in _steps(image, scale):
         if step["type"] == "scale":
             size = [a * b for a, b in zip(size, step["scale"], strict=True)]
             position = [a * b for a, b in zip(position, step["scale"], strict=True)]
@@ -221,6 +234,10 @@ def _placement(image: Mapping, scale: Mapping, ndim: int) -> tuple[list[float], 
         elif step["type"] != "identity":
             raise InvalidInput(sentence("coordinateTransformations", "must be scale or translation", step["type"]))
     return size, position
+
+
+def _steps(image: Mapping, scale: Mapping) -> list[Mapping]:
+    return [*scale.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]
 
 
 def _multiscales(group: zarr.Group) -> list:

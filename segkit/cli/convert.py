@@ -1,0 +1,90 @@
+"""segkit convert: files and conventions of other tools."""
+
+import click
+
+from segkit.cli.common import Verb, note, parse_neighborhood, progress
+
+CHOICES = {
+    "edges-at": (("start", "end"), "array[v] is the edge v -> v + offset (start), or v - offset -> v (end)."),
+    "polarity": (("same", "split"), "What 1 means."),
+    "scale": (("plain", "binary", "signed", "logits"), "0..1 (or 0..255, 0..65535); 0 and 1; -1..1; logits."),
+}
+"""Option -> its values and its help, for both sides."""
+PRESETS = ("segkit", "gunpowder", "waterz", "pytorch-connectomics", "torch-em", "watershed-jl")
+"""The names in segkit.convert.PRESETS, so that --help need not import it."""
+
+
+def convention_options(function):
+    """--from, --to, and --from-NAME, --to-NAME for all that a convention says."""
+    for side, whose in (("to", "written"), ("from", "read")):
+        for name, (values, text) in reversed(CHOICES.items()):
+            option = click.option(f"--{side}-{name}", type=click.Choice(values), help=f"Affinities {whose}: {text}")
+            function = option(function)
+        text = f"Offsets of the channels {whose}, [[-1,0,0],...], always z, y, x."
+        function = click.option(f"--{side}-neighborhood", metavar="LIST", help=text)(function)
+        text = f"Convention of the affinities {whose}: {', '.join(PRESETS)}."
+        function = click.option(f"--{side}", f"{side}_name", metavar="NAME", help=text)(function)
+    return function
+
+
+@click.command("convert", cls=Verb)
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option("--kind", required=True, type=click.Choice(["raw", "labels", "affinities", "mask"]), help="What it is.")
+@click.option("--axes", help="Order of the axes in IN, such as xyz or zyxc, where the file does not say it.")
+@click.option("--voxel-size", nargs=3, type=float, metavar="Z Y X", help="nm, where the file does not say it.")
+@click.option("--offset", nargs=3, type=float, metavar="Z Y X", help="Position of the first voxel's corner, nm.")
+@convention_options
+@click.option("--to-axes", help="Order of the axes to write, HDF5 only; z, y, x (channels first) if not given.")
+@click.option("--dtype", metavar="NAME", help="Of the values to write: uint8, uint32, float16, ...")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--no-checks", is_flag=True, help="Believe the convention even where the values contradict it.")
+def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, overwrite, no_checks, **sides) -> dict:
+    """Convert IN to OUT, between segkit's files and those of other tools, block by block.
+
+    Formats go by the suffix: .h5 .hdf .hdf5, .zarr, .tif .tiff (also a folder of sections, to be read), and
+    .precomputed (neuroglancer). What a file does not say must be said here: nothing is guessed.
+    """
+    from segkit.convert import convert
+
+    with progress("convert") as bar:
+        result = convert(
+            source,
+            target,
+            kind,
+            axes=axes,
+            voxel_size=voxel_size or None,
+            offset=offset or None,
+            before=_side(sides, "from"),
+            after=_side(sides, "to"),
+            to_axes=to_axes,
+            dtype=_dtype(dtype),
+            overwrite=overwrite,
+            checks=not no_checks,
+            progress=bar,
+        )
+    note(f"{kind} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {target}")
+    return result
+
+
+def _side(sides: dict, side: str) -> dict:
+    """What was said of one side's convention."""
+    given = {name.removeprefix(f"{side}_"): value for name, value in sides.items() if name.startswith(f"{side}_")}
+    if given["neighborhood"] is not None:
+        given["neighborhood"] = parse_neighborhood(given["neighborhood"])
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _dtype(name: str | None) -> str | None:
+    """The name, if it is one of a dtype."""
+    import numpy as np
+
+    from segkit.errors import InvalidInput, sentence
+
+    try:
+        known = name is None or np.dtype(name).kind in "buif"
+    except TypeError:
+        known = False
+    if not known:
+        raise InvalidInput(sentence("--dtype", "must be the name of a dtype", repr(name), "uint8 or float32, say"))
+    return name

@@ -1,0 +1,210 @@
+"""A file as another: the whole of `segkit convert`."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from segkit.convert.affinities import Conversion
+from segkit.convert.borders import check_borders
+from segkit.convert.conventions import Convention, convention, preset
+from segkit.convert.source import Box, Source, source
+from segkit.convert.values import check_kind_of_values, read_values, target_dtype
+from segkit.errors import InvalidInput, sentence
+from segkit.io import Address, Blocks, check_target, parse_address, write_blocks
+from segkit.io.records import FORMAT_VERSION, POLARITY, located
+
+KINDS = {"raw": ("raw", "volume"), "labels": ("truth", "labels"), "affinities": ("affinities", "affinities")}
+KINDS["mask"] = ("mask", "volume")
+"""Kind -> role, whose usual dataset is taken where none is named, and what a file may call it."""
+SIDE = 64
+"""Blocks are multiples of this, as the chunks of all formats are."""
+VALUES = 2**24
+"""About how many values a block may have."""
+
+Progress = Callable[[int, int], None]
+
+
+def convert(
+    address: str | Path | Address,
+    target: str | Path | Address,
+    kind: str,
+    *,
+    axes: str | None = None,
+    voxel_size=None,
+    offset=None,
+    before: Mapping | None = None,
+    after: Mapping | None = None,
+    to_axes: str | None = None,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    checks: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Convert one array, block by block; what was written where, as a dict.
+
+    Parameters
+    ----------
+    address, target : PATH or PATH:DATASET, the former with a crop or without. Suffixes say the format.
+    kind : "raw", "labels", "affinities" or "mask".
+    axes : order of the axes in the source, such as "xyz" or "zyxc"; needed where the file does not state it.
+    voxel_size, offset : nm, z, y, x. The size is needed where the file does not state it.
+    before, after : for affinities, what is known of both conventions: `name` of a preset, `neighborhood`, `edges_at`,
+        `polarity`, `scale`. The target's is segkit's own where nothing is said.
+    to_axes : order of the axes to write, HDF5 only; [c,] z, y, x otherwise.
+    dtype : of the values to write.
+    overwrite : replace what is there. Without, it is refused.
+    checks : refuse a convention that the values contradict.
+    progress : called with the number of blocks done and of all.
+    """
+    if kind not in KINDS:
+        raise InvalidInput(sentence("kind", f"must be one of {', '.join(KINDS)}", repr(kind)))
+    role, recorded = KINDS[kind]
+    address = address if isinstance(address, Address) else parse_address(str(address))
+    target = target if isinstance(target, Address) else parse_address(str(target))
+    format_name = check_target(target, role, overwrite)
+    _check_options(kind, before, after, to_axes, format_name)
+    usual = preset(before["name"]).axes if before and before.get("name") else None
+    kinds = ("volume", "labels") if kind == "mask" else (recorded,)
+    place = {"axes": axes, "usual_axes": usual, "voxel_size": voxel_size, "offset": offset}
+    with source(address, role, kinds, **place) as found, located(found.place):
+        attributes = _attributes(found, recorded)
+        if kind == "affinities":
+            blocks, more = _affinities(found, before or {}, after or {}, dtype, checks, format_name, progress)
+        else:
+            check_kind_of_values(found, kind)
+            if kind == "mask" and checks:
+                _check_mask(found, format_name)
+            wanted = target_dtype(found, kind, dtype, format_name)
+            blocks, more = _values(found, kind, wanted, format_name, progress), {}
+        attributes |= more
+        if to_axes and to_axes != "czyx"[-blocks.ndim :]:
+            blocks, attributes = _transposed(blocks, to_axes), attributes | {"axes": to_axes}
+        write_blocks(target, role, blocks, attributes)
+    return {"out": str(target), "kind": kind, "shape": list(blocks.shape), "dtype": str(blocks.dtype)}
+
+
+def _check_options(kind, before, after, to_axes, format_name) -> None:
+    if kind != "affinities" and (before or after):
+        raise InvalidInput(sentence("a convention", "is for --kind affinities", kind, "leave it out"))
+    if kind == "affinities" and format_name == "tiff":
+        next_step = "write them to .h5, .zarr or .precomputed"
+        raise InvalidInput(sentence("affinities", "cannot be written to TIFF", next_step=next_step))
+    if to_axes is None:
+        return
+    allowed = "cxyz" if kind == "affinities" else "xyz"
+    if "".join(sorted(to_axes)) != allowed:
+        rule = f"must name each of {', '.join(allowed)} once"
+        raise InvalidInput(sentence("the axes to write", rule, to_axes, "correct --to-axes"))
+    if format_name != "hdf5":
+        rule = "can be chosen in HDF5 only: the other formats have an order of their own"
+        raise InvalidInput(sentence("the axes to write", rule, next_step="leave out --to-axes"))
+
+
+def _attributes(found: Source, recorded: str) -> dict[str, object]:
+    grid = found.grid
+    place = {"resolution": list(grid.voxel_size), "offset": list(grid.offset), "unit": "nm"}
+    return {"kind": recorded, "format_version": FORMAT_VERSION} | place
+
+
+def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress) -> Blocks:
+    boxes = _boxes(found.shape, 1, format_name == "tiff")
+    parts = ((box, read_values(found, box, kind, dtype)) for box in _counted(boxes, progress))
+    return Blocks(found.shape, dtype, parts)
+
+
+def _check_mask(found: Source, format_name: str) -> None:
+    """Raise InvalidInput unless all values are 0 or one other."""
+    other = set()
+    for box in _boxes(found.shape, 1, format_name == "tiff"):
+        values = found.read(box)
+        inside = values[values != 0]
+        other |= {inside.min(), inside.max()} if inside.size else set()
+        if len(other) > 1:
+            value = " and ".join(map(str, sorted(other)[:2]))
+            raise InvalidInput(sentence("mask", "must hold 0 and one other value", value, "state another --kind"))
+
+
+def _affinities(found: Source, before, after, dtype, checks, format_name, progress) -> tuple[Blocks, dict]:
+    stated = _stated(found)
+    one = convention("from", stated=stated, **before)
+    if stated and one.stated() != Convention(**stated).stated():
+        known = ", ".join(f"{key} {value}" for key, value in Convention(**stated).stated().items())
+        rule = f"must be the one that the file states, {known}"
+        raise InvalidInput(sentence("the convention of the affinities", rule, next_step="leave out --from..."))
+    other = _target_convention(one, after)
+    wanted = np.dtype(dtype) if dtype else _usual_dtype(found, one, other, format_name)
+    conversion = Conversion(found, one, other, wanted)
+    if checks and found.whole:
+        check_borders(found, one)
+    shape = (len(other.neighborhood), *found.shape)
+    boxes = _boxes(found.shape, max(shape[0], found.channels or 1), False)
+
+    def parts() -> Iterator:
+        for box in _counted(boxes, progress):
+            yield (slice(0, shape[0]), *box), conversion.read(box)
+        if checks:
+            conversion.check_range()
+
+    if other.native:
+        more = {"neighborhood": other.neighborhood.tolist(), "polarity": POLARITY}
+    else:  # a word that every reader of segkit's own convention refuses
+        more = {"polarity": "another: see `convention`", "convention": json.dumps(other.stated())}
+    return Blocks(shape, wanted, parts()), more
+
+
+def _target_convention(one: Convention, after: Mapping) -> Convention:
+    """As said, else segkit's own. Edges keep the offsets that they have in the source."""
+    stated = {"neighborhood": one.neighborhood, "edges_at": "start", "polarity": "same", "scale": "plain"}
+    return convention("to", stated=stated, **after)
+
+
+def _stated(found: Source) -> Mapping | None:
+    """The convention that the file states: segkit's own, or one that was written by :func:`convert`."""
+    attributes = found.stored.attributes
+    if "convention" in attributes:
+        return json.loads(str(attributes["convention"]))
+    polarity, neighborhood = attributes.get("polarity"), attributes.get("neighborhood")
+    if polarity == POLARITY and neighborhood is not None and attributes.get("kind") == "affinities":
+        return {"neighborhood": neighborhood, "edges_at": "start", "polarity": "same", "scale": "plain"}
+    return None
+
+
+def _usual_dtype(found: Source, one: Convention, other: Convention, format_name: str) -> np.dtype:
+    """That of the source where it can hold what is written, else float32."""
+    scaled = found.dtype in (np.uint8, np.uint16) and one.scale == other.scale
+    floats = found.dtype.kind == "f" and (format_name != "precomputed" or found.dtype == np.float32)
+    kept = scaled or floats or (one.scale == other.scale == "binary" and found.dtype.kind != "b")
+    return found.dtype if kept else np.dtype(np.float32)
+
+
+def _boxes(shape: tuple[int, int, int], channels: int, sections: bool) -> list[Box]:
+    """Boxes that cover the volume, in order; whole sections where the format needs them."""
+    sides = [min(size, SIDE) if not axis else size for axis, size in enumerate(shape)]
+    while not sections and channels * np.prod(sides) > VALUES and max(sides) > SIDE:
+        longest = int(np.argmax(sides))
+        sides[longest] = max(SIDE, -(-sides[longest] // (2 * SIDE)) * SIDE)
+    if sections:
+        sides[0] = max(1, min(SIDE, VALUES // (sides[1] * sides[2])))
+    ranges = [
+        [slice(a, min(a + side, size)) for a in range(0, size, side)] for side, size in zip(sides, shape, strict=True)
+    ]
+    return list(product(*ranges))  # type: ignore[arg-type]
+
+
+def _counted(boxes: list[Box], progress: Progress | None) -> Iterator[Box]:
+    for done, box in enumerate(boxes):
+        if progress:
+            progress(done, len(boxes))
+        yield box
+    if progress:
+        progress(len(boxes), len(boxes))
+
+
+def _transposed(blocks: Blocks, axes: str) -> Blocks:
+    """The same with its axes in another order."""
+    order = ["czyx"[-blocks.ndim :].index(axis) for axis in axes]
+    parts = ((tuple(part[i] for i in order), block.transpose(order)) for part, block in blocks.parts)
+    return Blocks(tuple(blocks.shape[i] for i in order), blocks.dtype, parts)

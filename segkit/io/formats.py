@@ -1,0 +1,59 @@
+"""Which module reads and writes what, by the suffix or by what lies in a folder."""
+
+from importlib import import_module
+from pathlib import Path
+
+from segkit.errors import InvalidInput, sentence
+from segkit.io.address import Address
+
+FORMATS = {".h5": "hdf5", ".hdf": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
+"""Suffix -> module of this package. (".ome.zarr" ends in ".zarr".)"""
+EXCHANGE = {".tif": "tiff", ".tiff": "tiff", ".precomputed": "precomputed"}
+"""The same for formats of one volume a file, which every verb reads and :func:`segkit.io.write_blocks` alone writes."""
+
+
+def own_format(path: Path):
+    """The module of a format that holds containers of every kind."""
+    if path.suffix.lower() not in FORMATS:
+        rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
+        next_step = "rename it if it is of such a format"
+        if path.suffix.lower() in EXCHANGE:
+            next_step = "write such a file, then `segkit convert` it"
+        raise InvalidInput(sentence("the file name", rule, repr(path.name), next_step))
+    return import_module(f"segkit.io.{FORMATS[path.suffix.lower()]}")
+
+
+def format_to_read(path: Path):
+    """The module of the format to read: that of the suffix, or of what lies in a folder that has none."""
+    module = module_of(path)
+    if module is None:
+        rule = "must end in .h5, .hdf, .hdf5, .zarr, .ome.zarr, .tif or .tiff, or be a folder"
+        rule += " of TIFF sections or of a precomputed volume"
+        raise InvalidInput(sentence("the file name", rule, repr(path.name), "rename it if it is of such a format"))
+    return import_module(f"segkit.io.{module}")
+
+
+def module_of(path: Path) -> str | None:
+    """The name of that module; None where neither the suffix nor the folder says it."""
+    module = (FORMATS | EXCHANGE).get(path.suffix.lower())
+    if module is None and path.is_dir():
+        if (path / "info").is_file():
+            return "precomputed"
+        if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+            return "zarr"
+        if any(EXCHANGE.get(item.suffix.lower()) == "tiff" for item in path.iterdir()):
+            return "tiff"
+    return module
+
+
+def format_to_write(address: Address):
+    """The module of the format to write. An address that cannot be written to is refused."""
+    if address.crop:
+        raise InvalidInput(sentence(f"{address}", "must have no crop where something is written"))
+    suffix = address.path.suffix.lower()
+    if suffix not in FORMATS | EXCHANGE:
+        rule = f"must end in {', '.join(FORMATS | EXCHANGE)}"
+        raise InvalidInput(sentence("the name of what is written", rule, repr(address.path.name), "add the suffix"))
+    if suffix in EXCHANGE and address.dataset:
+        raise InvalidInput(sentence(f"{address}", f"must name no dataset: a {suffix} holds one volume"))
+    return import_module(f"segkit.io.{(FORMATS | EXCHANGE)[suffix]}")

@@ -1,0 +1,189 @@
+"""Neuroglancer precomputed: bytes by the specification on one side, TensorStore on the other."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from segkit import io
+from segkit.data import Grid
+from segkit.errors import BrokenComponent, InvalidInput, MissingFile, StorageError
+
+SIZE, CHUNK, START = (5, 4, 3), (3, 4, 2), (10, 20, 30)
+"""x, y, z."""
+
+
+def test_without_tensorstore(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorstore", None)
+    by_hand(tmp_path / "a", np.zeros(SIZE[::-1], "u1"))
+    with pytest.raises(BrokenComponent, match=r"needs the package tensorstore; pip install 'segkit\[precomputed\]'"):
+        io.read_volume(tmp_path / "a")
+
+
+@pytest.fixture
+def tensorstore():
+    return pytest.importorskip("tensorstore", reason="tensorstore (the extra segkit[precomputed]) is not installed")
+
+
+def info(dtype, kind="image", channels=1, **scale):
+    place = {"size": SIZE, "resolution": [4, 5, 40], "voxel_offset": START, "chunk_sizes": [CHUNK], "encoding": "raw"}
+    scales = [{"key": "full", **place, **scale}]
+    return {"type": kind, "data_type": np.dtype(dtype).name, "num_channels": channels, "scales": scales}
+
+
+def chunk_boxes():
+    for z in range(0, SIZE[2], CHUNK[2]):
+        for y in range(0, SIZE[1], CHUNK[1]):
+            for x in range(0, SIZE[0], CHUNK[0]):
+                begin = (x, y, z)
+                yield begin, tuple(min(b + c, s) for b, c, s in zip(begin, CHUNK, SIZE, strict=True))
+
+
+def by_hand(path, array, **scale):
+    """Raw chunks, x running fastest and channels slowest, in files named after their bounds; array is [c,] z, y, x."""
+    four = array if array.ndim == 4 else array[None]
+    (path / "full").mkdir(parents=True)
+    (path / "info").write_text(json.dumps(info(array.dtype, channels=len(four), **scale)))
+    for begin, end in chunk_boxes():
+        name = "_".join(f"{b + s}-{e + s}" for b, e, s in zip(begin, end, START, strict=True))
+        part = four[:, begin[2] : end[2], begin[1] : end[1], begin[0] : end[0]]
+        (path / "full" / name).write_bytes(part.astype(array.dtype.newbyteorder("<")).tobytes())
+    return path
+
+
+def some(dtype, channels=()):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 100, (*channels, *SIZE[::-1])).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8", "f4"])
+def test_raw_chunks_made_by_hand(tmp_path, tensorstore, dtype):
+    array = some(dtype)
+    path = by_hand(tmp_path / "vol", array)
+    found = io.read_volume(path)
+    np.testing.assert_array_equal(found.array, array)
+    assert found.array.dtype == dtype and found.grid == Grid((40, 5, 4), (1200, 100, 40))
+    np.testing.assert_array_equal(io.read_volume(f"{path}[1:3,2:,:4]").array, array[1:3, 2:, :4])
+    np.testing.assert_array_equal(io.read_volume(f"{path}:full").array, array)
+    assert io.shape_of(path, "raw") == (3, 4, 5)
+
+
+def test_channels_made_by_hand(tmp_path, tensorstore):
+    array = (some("f4", (3,)) / 100).astype("f4")
+    array[0, 0], array[1, :, 0], array[2, :, :, 0] = 0, 0, 0
+    path = by_hand(tmp_path / "aff", array)
+    found = io.read_affinities(path, [[-1, 0, 0], [0, -1, 0], [0, 0, -1]])
+    np.testing.assert_array_equal(found.array, array)
+
+
+def decode_compressed_segmentation(content: bytes, size) -> np.ndarray:
+    """A chunk of one channel and uint64, as the specification of the format says, voxel by voxel; result z, y, x."""
+    words = np.frombuffer(content, "<u4")
+    start, block = int(words[0]), (8, 8, 8)
+    grid = [-(-s // b) for s, b in zip(size, block, strict=True)]
+    result = np.zeros(size[::-1], np.uint64)
+    for z in range(size[2]):
+        for y in range(size[1]):
+            for x in range(size[0]):
+                number = x // 8 + grid[0] * (y // 8 + grid[1] * (z // 8))
+                table, encoded = (int(word) for word in words[start + 2 * number : start + 2 * number + 2])
+                bits, table = table >> 24, start + (table & 0xFFFFFF)
+                index = 0
+                if bits:
+                    position = (x % 8 + 8 * (y % 8 + 8 * (z % 8))) * bits
+                    word = int(words[start + encoded + position // 32])
+                    index = word >> (position % 32) & ((1 << bits) - 1)
+                low, high = (int(word) for word in words[table + 2 * index : table + 2 * index + 2])
+                result[z, y, x] = low | high << 32
+    return result
+
+
+def write(path, array, kind="labels", offset=(80, 20, 8), step=2):
+    attributes = {"kind": kind, "format_version": 1, "resolution": [40, 5, 4], "offset": list(offset), "unit": "nm"}
+    cuts = range(0, array.shape[-3], step)
+    parts = [
+        (*[slice(None)] * (array.ndim - 3), slice(z, min(z + step, array.shape[-3])), slice(0, None), slice(0, None))
+        for z in cuts
+    ]
+    blocks = io.Blocks(array.shape, array.dtype, ((part, array[part]) for part in parts))
+    io.write_blocks(path, "truth", blocks, attributes)
+
+
+def test_segmentations_written(tmp_path, tensorstore):
+    rng = np.random.default_rng(0)
+    array = np.repeat(rng.integers(0, 2**63, (3, 11, 6)), 3, axis=2).astype("u8")
+    array[0, 0, :3] = 2**64 - 1, 2**64 - 2, 0
+    path = tmp_path / "seg.precomputed"
+    write(path, array)
+    said = json.loads((path / "info").read_text())
+    (scale,) = said["scales"]
+    assert (said["type"], said["data_type"], scale["encoding"]) == ("segmentation", "uint64", "compressed_segmentation")
+    assert (scale["size"], scale["resolution"], scale["voxel_offset"]) == ([18, 11, 3], [4, 5, 40], [2, 4, 2])
+    chunk = (path / scale["key"] / "2-20_4-15_2-5").read_bytes()
+    np.testing.assert_array_equal(decode_compressed_segmentation(chunk, (18, 11, 3)), array)
+    found = io.read_labels(path)
+    np.testing.assert_array_equal(found.array, array)
+    assert found.grid == Grid((40, 5, 4), (80, 20, 8))
+    with pytest.raises(InvalidInput, match="kind volume, not labels"):
+        io.read_volume(path)
+
+
+def test_images_written(tmp_path, tensorstore):
+    array = np.random.default_rng(0).integers(0, 256, (70, 5, 6)).astype("u1")
+    array[:64] = 0  # blank chunks are written too: what is missing is refused
+    write(tmp_path / "raw.precomputed", array, "volume", step=64)
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "raw.precomputed").array, array)
+    (folder,) = (item for item in (tmp_path / "raw.precomputed").iterdir() if item.is_dir())
+    last = np.frombuffer((folder / "2-8_4-9_66-72").read_bytes(), "u1").reshape(6, 5, 6)
+    np.testing.assert_array_equal(last, array[64:])
+
+
+def test_sharded_volumes_are_read(tmp_path, tensorstore):
+    sharding = {"@type": "neuroglancer_uint64_sharded_v1", "preshift_bits": 1, "minishard_bits": 1, "shard_bits": 1}
+    sharding |= {"hash": "identity", "data_encoding": "gzip", "minishard_index_encoding": "gzip"}
+    scale = info("u2")["scales"][0] | {"chunk_size": CHUNK, "sharding": sharding}
+    del scale["chunk_sizes"]
+    multiscale = {"type": "image", "data_type": "uint16", "num_channels": 1}
+    spec = {"driver": "neuroglancer_precomputed", "kvstore": f"file://{tmp_path}/vol/", "scale_metadata": scale}
+    store = tensorstore.open(spec | {"multiscale_metadata": multiscale}, create=True).result()
+    array = some("u2")
+    store[..., 0].write(array.T).result()
+    assert list((tmp_path / "vol" / "full").glob("*.shard"))
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "vol").array, array)
+
+
+def test_missing_and_compressed_chunks(tmp_path, tensorstore):
+    path = by_hand(tmp_path / "vol", some("u1"))
+    chunk = next((path / "full").iterdir())
+    chunk.rename(f"{chunk}.gz")
+    with pytest.raises(StorageError, match="gunzip -r"):
+        io.read_volume(path)
+    (path / "full" / f"{chunk.name}.gz").unlink()
+    with pytest.raises(MissingFile, match=f"lacks a chunk.*{chunk.name}"):
+        io.read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "offset", "message"),
+    [
+        (np.zeros((2, 2, 2), "f8"), (0, 0, 0), "must be of dtype uint8, .*not float64"),
+        (np.zeros((2, 2, 2), "u1"), (20, 0, 0), "whole voxels"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path, tensorstore, array, offset, message):
+    with pytest.raises(InvalidInput, match=message):
+        write(tmp_path / "a.precomputed", array, "volume", offset)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_volume(tmp_path):
+    (tmp_path / "a.precomputed").mkdir()
+    with pytest.raises(InvalidInput, match="without the file info"):
+        io.read_volume(tmp_path / "a.precomputed")
+    (tmp_path / "a.precomputed" / "info").write_text('{"@type": "neuroglancer_skeletons"}')
+    with pytest.raises(InvalidInput, match="neuroglancer_skeletons"):
+        io.read_volume(tmp_path / "a.precomputed")
+    (tmp_path / "a.precomputed" / "info").write_text("{")
+    with pytest.raises(StorageError, match="damaged"):
+        io.read_volume(tmp_path / "a.precomputed")
