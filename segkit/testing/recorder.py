@@ -1,0 +1,61 @@
+"""A pytest plugin that writes what each promise came to, one JSON object a line; see :mod:`segkit.testing.check`."""
+
+import inspect
+import json
+
+import pytest
+from hypothesis import Phase, settings
+
+from segkit.testing.pytest_plugin import MARKERS
+
+
+def pytest_addoption(parser) -> None:
+    """Where to write."""
+    parser.addoption("--findings", default=None, metavar="FILE", help="write what each promise came to")
+
+
+def pytest_configure(config) -> None:
+    """Register the markers, and let hypothesis be: nobody will see how small an example it could have found."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    settings.register_profile("recorder", phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("recorder")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    """Say what begins, in case that the process does not survive it."""
+    _write(item, {"outcome": "started"})
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Write the outcome of the test, or that of its preparation or its end where these go wrong."""
+    report = yield
+    if report.when == "call" or not report.passed:
+        _write(item, {"outcome": report.outcome, "when": report.when, "reason": _reason(report, call)})
+    return report
+
+
+def _write(item, outcome: dict) -> None:
+    path = item.config.getoption("--findings")
+    if path is None:
+        return
+    promise = (inspect.getdoc(item.function) or item.originalname).splitlines()[0]
+    case = item.callspec.id if hasattr(item, "callspec") else ""
+    suite = item.cls.__name__ if item.cls else ""
+    record = {"suite": suite, "test": item.originalname, "promise": promise, "case": case, **outcome}
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _reason(report, call) -> str:
+    if report.passed or call.excinfo is None:
+        return ""
+    error = call.excinfo.value
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = (str(error).splitlines() or [""])[0]
+    plain = isinstance(error, AssertionError | pytest.fail.Exception | pytest.skip.Exception)
+    return text if plain else f"{type(error).__name__}: {text}"

@@ -1,0 +1,47 @@
+"""Each test of the suites can fail: components that break a promise are caught by the test for it, by no other."""
+
+from collections import defaultdict
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from segkit.testing.check import run
+from segkit.testing.conformance._base import Conformance
+
+KINDS = ("agglomerators", "fragmenters", "metrics", "losses", "models")
+NOT_BROKEN = {"test_devices", "test_files"}
+"""A GPU is needed for the one, and a model that is registered for the other."""
+
+
+def source_of(kind):
+    return (Path(__file__).parent / "broken" / f"{kind}.py").read_text()
+
+
+def suites_of(kind):
+    names = {"__name__": kind}
+    exec(compile(source_of(kind), f"{kind}.py", "exec"), names)
+    return {name: suite for name, suite in names.items() if name.startswith("Test")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_broken_components_fail_the_tests_that_are_meant_for_them(kind):
+    records, problem = run(source_of(kind))
+    assert problem is None
+    failed = defaultdict(set)
+    for record in records:
+        failed[record["suite"]] |= {record["test"]} if record["outcome"] == "failed" else set()
+    assert dict(failed) == {name: set(suite.fails) for name, suite in suites_of(kind).items()}
+
+
+def test_every_test_is_failed_by_some_component():
+    broken = {kind: {test for suite in suites_of(kind).values() for test in suite.fails} for kind in KINDS}
+    common = {name for name in vars(Conformance) if name.startswith("test_")}
+    assert common <= set().union(*broken.values())
+    for kind in KINDS:
+        module = import_module(f"segkit.testing.conformance.{kind}")
+        suite = next(
+            each for each in vars(module).values() if isinstance(each, type) and vars(each).get("kind") == kind
+        )
+        own = {name for name in vars(suite) if name.startswith("test_")}
+        assert own - NOT_BROKEN <= broken[kind], kind
