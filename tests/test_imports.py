@@ -19,7 +19,7 @@ LAYERS = [
     {"io"},
     {"models", "losses", "health"},
     {"train", "infer", "fragment", "agglomerate", "segment", "evaluate"},
-    {"run", "benchmark", "blockwise"},
+    {"run", "benchmark", "blockwise", "convert", "scaffold"},
     {"testing"},
     {"demo"},
     {"cli"},
@@ -28,7 +28,16 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 EXCEPTIONS = {("protocols", "segkit.agglomerate.rag")}
 """A plug point that builds the graph for its implementations, when it is called."""
 PLACES = {
-    "torch": {"models", "losses", "train", "infer", "agglomerate/gpu.py"},
+    "torch": {
+        "models",
+        "losses",
+        "train",
+        "infer",
+        "agglomerate/gpu.py",
+        "testing/predictions.py",
+        "testing/conformance/models.py",
+        "testing/conformance/losses.py",
+    },
     "lightning": {"train", "infer"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -36,6 +45,8 @@ PLACES = {
     "hypothesis": {"testing"},
     "h5py": {"io"},
     "zarr": {"io"},
+    "tifffile": {"io"},
+    "tensorstore": {"io"},
     "entrypoints": {"registry"},
 }
 """Library -> the packages, or single modules, that may import it."""

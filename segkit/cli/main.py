@@ -1,5 +1,6 @@
 """The `segkit` command: finds the module of each verb when it is asked for."""
 
+import os
 from importlib import import_module
 
 import click
@@ -16,10 +17,18 @@ VERBS = {
     "evaluate": "Score a segmentation against the truth.",
     "diagnose": "Say what is wrong with affinities, in figures and words.",
     "benchmark": "Time interchangeable components head to head, and compare their results.",
+    "convert": "Read and write the files and conventions of other tools.",
     "run": "Run a recipe: the stages composed.",
-    "plugins": "List components, and show their parameters.",
+    "plugins": "List, show, check and start plugins.",
 }
 """Verb V lives in segkit/cli/V.py; the sentence is here so that --help imports none of them."""
+
+COMPLETION = """\b
+Completion of verbs, options and component names, for the start-up file of your shell:
+  bash  eval "$(_SEGKIT_COMPLETE=bash_source segkit)"
+  zsh   eval "$(_SEGKIT_COMPLETE=zsh_source segkit)"
+  fish  _SEGKIT_COMPLETE=fish_source segkit | source
+"""
 
 
 class Verbs(click.Group):
@@ -50,7 +59,7 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=COMPLETION)
 @click.version_option(__version__, prog_name="segkit")
 def main() -> None:
     """Segment neurons in electron microscopy: affinities, fragments, agglomeration, scores.
@@ -58,3 +67,4 @@ def main() -> None:
     Files are addressed as PATH:DATASET, both HDF5 and Zarr, optionally with a crop in voxels:
     sample_A.hdf:volumes/raw[0:50]. Without a dataset the usual name for the role is taken.
     """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would read all distributions, damaged ones too

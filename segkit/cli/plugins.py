@@ -1,78 +1,93 @@
 """segkit plugins: which components there are, and what they take."""
 
-import inspect
+from dataclasses import asdict
 
 import click
 
-from segkit.cli.common import Verb, echo_json, echo_table, json_option
+from segkit.cli.common import Verb, echo_json, echo_table, json_option, progress
+from segkit.cli.completion import complete_component_of_kind, complete_kind
+from segkit.cli.plugins_check import check
+from segkit.cli.plugins_new import new
+from segkit.parameters import prose
+
+USABLE = {True: "yes", False: "no", None: "not checked"}
 
 
 @click.group("plugins")
 def command() -> None:
-    """List components, and show their parameters."""
+    """List components, show their parameters, check what they promise, and start new ones."""
+
+
+command.add_command(check)
+command.add_command(new)
 
 
 @command.command("list", cls=Verb)
-@click.option("--check", is_flag=True, help="Import each one, and say what is wrong with those that fail.")
+@click.argument("kind", required=False, shell_complete=complete_kind)
+@click.option("--check", is_flag=True, help="Import each distribution, in a process of its own, and say what fails.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60,
+    show_default=True,
+    help="Seconds for the imports of one distribution.",
+)
 @json_option
-def list_components(check, as_json) -> list[dict]:
-    """All components that the installed distributions declare."""
-    from segkit.protocols import GROUPS
-    from segkit.registry import components
+def list_components(kind, check, timeout, as_json) -> list[dict]:
+    """All components that the installed distributions declare, or those of one KIND.
 
-    rows = []
-    for kind in GROUPS:
-        declared = components(kind)
-        names = [component.name for component in declared]
-        for component in declared:
-            row = {
-                "kind": kind,
-                "name": component.name,
-                "distribution": component.distribution,
-                "version": component.version,
-            }
-            problem = component.problem() if check else None
-            if names.count(component.name) > 1:
-                problem = f"the name is taken twice; call it '{component.distribution}:{component.name}'"
-            rows.append(row | {"problem": problem or ""})
-    echo_json(rows) if as_json else echo_table("Components", rows)
+    Nothing is imported unless --check is given, so that "usable" is known only then. A problem says what is wrong and
+    how to mend it; what can be seen without an import, such as a requirement that is not met, is shown always.
+    """
+    from segkit.registry import kind_named
+    from segkit.registry.inventory import inventory
+
+    chosen = kind_named(kind) if kind else None
+    with progress("importing") as report:
+        found = inventory(chosen, check=check, timeout=timeout, progress=report)
+    rows = [asdict(row) for row in found]
+    echo_json(rows) if as_json else echo_table("Components", [row | {"usable": USABLE[row["usable"]]} for row in rows])
     return rows
 
 
 @command.command("show", cls=Verb)
-@click.argument("group")
-@click.argument("name")
+@click.argument("kind", shell_complete=complete_kind)
+@click.argument("name", shell_complete=complete_component_of_kind)
 @json_option
-def show(group, name, as_json) -> dict:
+def show(kind, name, as_json) -> dict:
     """The parameters and the description of one component, such as: show agglomerators waterz."""
-    from segkit.registry import find
+    from segkit.registry import find, kind_named
+    from segkit.registry.inventory import describe
 
-    component = find(group, name)
-    parameters = component.parameters()
-    description = inspect.getdoc(component.load()) or ""
+    component = find(kind_named(kind), name)
+    result = describe(component)
+    echo_json(result) if as_json else _echo(component, result)
+    return result
+
+
+def _echo(component, result: dict) -> None:
+    """The description for a person: the docstring, but for what the table of parameters says."""
+    click.echo(f"{component.title}, {component.distribution} {component.version} ({component.target})\n")
+    click.echo(prose(result["description"]) + "\n")
     rows = [
         {
-            "parameter": parameter.name,
-            "type": parameter.type_name,
-            "default": "must be given" if parameter.required else repr(parameter.default),
+            "parameter": each["parameter"],
+            "type": each["type"],
+            "default": "must be given" if each["required"] else each["default"],
+            "description": each["description"],
         }
-        for parameter in parameters.values()
-        if (group, parameter.name) != ("models", "channels")  # follows from the neighborhood
+        for each in result["parameters"]
     ]
-    result = {
-        "kind": group,
-        "name": component.name,
-        "distribution": component.distribution,
-        "version": component.version,
-        "class": component.target,
-        "parameters": rows,
-        "description": description,
-    }
-    if as_json:
-        echo_json(result)
-        return result
-    click.echo(f"{component.title}, {component.distribution} {component.version} ({component.target})\n")
-    click.echo(description + "\n")
-    prefix = {"models": "model.", "losses": "loss."}.get(group, "")
+    prefix = {"models": "model.", "losses": "loss."}.get(component.kind, "")
     echo_table(f"Parameters, as --set {prefix}NAME=VALUE", rows) if rows else click.echo("It takes no parameters.")
-    return result
+    facts = {
+        "": result["summary"],
+        "Home page": result["home_page"],
+        "References": ", ".join(result["references"]),
+        "Defined in": result["file"],
+        "Written for": f"version {result['segkit_api']} of segkit's plug points",
+        "Problem": result["problem"],
+    }
+    for title, text in facts.items():
+        if text:
+            click.echo(f"{title}: {text}" if title else f"{component.distribution}: {text}")
