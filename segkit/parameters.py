@@ -1,13 +1,19 @@
 """Parameters of components, read from the signatures of their constructors."""
 
 import inspect
+import re
 import tomllib
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from segkit.errors import BrokenComponent, InvalidParameter, sentence
+
+_SECTION = re.compile(r"^Parameters *\n-{3,} *\n(.*?)(?=^\S[^\n]*\n-{3,} *$|\Z)", re.M | re.S)
+_ENTRY = re.compile(r"^([*\w][\w, *]*?)(?: *:[^\n]*)?\n((?:[ \t]+\S.*\n|[ \t]*\n)*)", re.M)
+"""The names of an entry, ``a, b : int``, and its indented text."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,8 @@ class Parameter:
     annotation: object
     default: object
     """`inspect.Parameter.empty` where the parameter must be given."""
+    description: str = ""
+    """What the class says of it in the section "Parameters" of its docstring."""
 
     @property
     def type_name(self) -> str:
@@ -29,6 +37,28 @@ class Parameter:
         """Whether there is no default."""
         return self.default is inspect.Parameter.empty
 
+    @property
+    def choices(self) -> tuple[object, ...] | None:
+        """The values of a Literal, also of one that may be None; None where the type names no values."""
+        if typing.get_origin(self.annotation) is typing.Literal:
+            return typing.get_args(self.annotation)
+        parts = [Parameter(self.name, part, None) for part in typing.get_args(self.annotation)]
+        values = [(None,) if part.annotation is type(None) else part.choices for part in parts]
+        if not isinstance(self.annotation, types.UnionType) and typing.get_origin(self.annotation) is not typing.Union:
+            return None
+        return None if None in values else tuple(value for part in values for value in part)
+
+    @property
+    def checkable(self) -> bool:
+        """Whether values can be checked against the type."""
+        from pydantic import PydanticUserError, TypeAdapter
+
+        try:
+            TypeAdapter(self.annotation)
+        except PydanticUserError:
+            return False
+        return True
+
 
 def parameters(component: type) -> dict[str, Parameter]:
     """The parameters of a component class, by name, in order. Raises BrokenComponent if it breaks the contract."""
@@ -38,7 +68,7 @@ def parameters(component: type) -> dict[str, Parameter]:
         hints = typing.get_type_hints(component.__init__)
     except Exception as error:
         raise BrokenComponent(f"{component.__qualname__} has an annotation that cannot be read: {error}") from error
-    found = {}
+    found, described = {}, descriptions(component)
     for parameter in list(inspect.signature(component.__init__).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             rule = "must take explicit keyword parameters only"
@@ -46,8 +76,25 @@ def parameters(component: type) -> dict[str, Parameter]:
         if parameter.name not in hints:
             name = f"parameter {parameter.name!r} of {component.__qualname__}"
             raise BrokenComponent(sentence(name, "must have a type annotation"))
-        found[parameter.name] = Parameter(parameter.name, hints[parameter.name], parameter.default)
+        description = described.get(parameter.name, "")
+        found[parameter.name] = Parameter(parameter.name, hints[parameter.name], parameter.default, description)
     return found
+
+
+def descriptions(component: type) -> dict[str, str]:
+    """What the docstrings of a class and of its bases say of each parameter, in numpydoc's section "Parameters"."""
+    found = {}
+    for base in component.__mro__:
+        section = _SECTION.search(inspect.cleandoc(vars(base).get("__doc__") or ""))
+        for names, text in _ENTRY.findall(section[1] + "\n" if section else ""):
+            for name in names.split(","):
+                found.setdefault(name.strip().lstrip("*"), " ".join(text.split()))
+    return found
+
+
+def prose(docstring: str) -> str:
+    """A docstring without its section "Parameters"."""
+    return _SECTION.sub("", docstring).strip()
 
 
 def construct(component: type, values: Mapping[str, object], title: str):

@@ -1,11 +1,12 @@
+import inspect
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Optional
 
 import numpy as np
 import pytest
 
 from segkit.errors import BrokenComponent, InvalidInput, InvalidParameter
-from segkit.parameters import construct, nearest, nest, overlay, parameters, parse_assignments
+from segkit.parameters import construct, descriptions, nearest, nest, overlay, parameters, parse_assignments, prose
 
 
 class Example:
@@ -167,3 +168,86 @@ def test_nest_and_overlay():
 def test_nearest():
     assert nearest("watershd", ["threshold", "watershed"]) == "watershed"
     assert nearest("zzz", ["threshold", "watershed"]) is None
+
+
+class Described:
+    """One line.
+
+    Parameters
+    ----------
+    features
+        Channels
+        of the first level.
+
+        More on them.
+    low, high : float, optional
+        Bounds.
+    bare
+
+    Notes
+    -----
+    padding
+        Not a parameter.
+    """
+
+    def __init__(self, *, features: int = 3, low: float = 0, high: float = 1, bare: int = 0, more: int = 0) -> None: ...
+
+
+class Inheriting(Described):
+    """Another line.
+
+    Parameters
+    ----------
+    high
+        The upper bound.
+    """
+
+
+def test_descriptions():
+    assert {p.name: p.description for p in parameters(Described).values()} == {
+        "features": "Channels of the first level. More on them.",
+        "low": "Bounds.",
+        "high": "Bounds.",
+        "bare": "",
+        "more": "",
+    }
+    assert descriptions(Inheriting)["high"] == "The upper bound." and descriptions(Inheriting)["low"] == "Bounds."
+    assert descriptions(Example) == {}
+
+
+def test_prose():
+    text = prose(inspect.getdoc(Described))
+    assert text.startswith("One line.\n\nNotes\n-----") and "features" not in text
+
+
+def test_choices():
+    class Choosing:
+        def __init__(
+            self,
+            *,
+            a: Literal["x", 2],
+            b: Literal["x"] | None,
+            c: Optional[Literal[1]],  # noqa: UP045
+            d: int | None,
+            e: list[Literal["x"]],
+        ) -> None: ...
+
+    expected = [("x", 2), ("x", None), (1, None), None, None]
+    assert [parameter.choices for parameter in parameters(Choosing).values()] == expected
+
+
+def test_types_that_cannot_be_checked():
+    class Odd:
+        def __init__(self, *, good: dict[str, int], bad: "Odd") -> None: ...
+
+    Odd.__init__.__annotations__ = {"good": dict[str, int], "bad": Odd}
+    assert {p.name: p.checkable for p in parameters(Odd).values()} == {"good": True, "bad": False}
+
+
+@pytest.mark.parametrize("kind", ["agglomerators", "fragmenters", "metrics"])
+def test_every_parameter_of_ours_is_described(kind):
+    from segkit.registry import components
+
+    for component in components(kind):
+        if component.distribution == "segkit" and component.name != "gpu":  # which imports torch
+            assert all(p.description for p in component.parameters().values()), component

@@ -14,12 +14,19 @@ from segkit.cli.common import (
     parse_thresholds,
     set_option,
 )
+from segkit.cli.completion import complete_component
 
 
 @click.command("agglomerate", cls=Verb)
 @click.argument("affinities")
 @click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of AFFINITIES if not given.")
-@click.option("--backend", default="python", show_default=True, help="An agglomerator; see `segkit plugins list`.")
+@click.option(
+    "--backend",
+    default="python",
+    show_default=True,
+    shell_complete=complete_component("agglomerators"),
+    help="An agglomerator; see `segkit plugins list`.",
+)
 @click.option("--score", help="Shortcut for --set score=...: mean, max, min, median, quantile.")
 @click.option("--threshold", "thresholds", multiple=True, type=float, help="Write the segmentation too; repeatable.")
 @set_option

@@ -16,6 +16,7 @@ from segkit.cli.common import (
     parse_neighborhood,
     progress,
 )
+from segkit.cli.completion import complete_component
 
 
 class Measured(Verb):
@@ -53,7 +54,14 @@ def command() -> None:
 @command.command("agglomerate", cls=Measured)
 @click.argument("affinities")
 @click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of AFFINITIES if not given.")
-@click.option("--backend", "names", multiple=True, required=True, help="An agglomerator; repeatable.")
+@click.option(
+    "--backend",
+    "names",
+    multiple=True,
+    required=True,
+    shell_complete=complete_component("agglomerators", separators="="),
+    help="An agglomerator; repeatable.",
+)
 @click.option("--truth", metavar="ADDRESS", help="Score the segmentations.")
 @click.option("--threshold", "thresholds", multiple=True, type=float, help="Repeatable; 0.1 ... 0.9 if not given.")
 @click.option("--score", help="Shortcut for --set score=...")
@@ -85,7 +93,14 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
 
 @command.command("fragment", cls=Measured)
 @click.argument("affinities")
-@click.option("--method", "names", multiple=True, required=True, help="A fragmenter; repeatable.")
+@click.option(
+    "--method",
+    "names",
+    multiple=True,
+    required=True,
+    shell_complete=complete_component("fragmenters", separators="="),
+    help="A fragmenter; repeatable.",
+)
 @click.option("--truth", metavar="ADDRESS", help="Score the fragments.")
 @neighborhood_option
 @json_option
@@ -100,7 +115,14 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
 @command.command("evaluate", cls=Measured)
 @click.argument("segmentation")
 @click.argument("truth")
-@click.option("--metric", "names", multiple=True, required=True, help="Repeatable.")
+@click.option(
+    "--metric",
+    "names",
+    multiple=True,
+    required=True,
+    shell_complete=complete_component("metrics", separators="="),
+    help="Repeatable.",
+)
 @json_option
 @click.pass_context
 def evaluate(ctx, segmentation, truth, names, **options) -> dict:

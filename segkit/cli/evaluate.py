@@ -6,6 +6,7 @@ from dataclasses import asdict
 import click
 
 from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, json_option, set_option
+from segkit.cli.completion import complete_component
 from segkit.errors import InvalidParameter, sentence
 
 ROWS = 10
@@ -15,7 +16,13 @@ ROWS = 10
 @click.command("evaluate", cls=Verb)
 @click.argument("segmentation")
 @click.argument("truth")
-@click.option("--metric", "metrics", multiple=True, help="Repeatable.  [default: cremi]")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    shell_complete=complete_component("metrics"),
+    help="Repeatable.  [default: cremi]",
+)
 @click.option("--per-section", is_flag=True, help="Score every section on its own, and average.")
 @click.option(
     "--border", type=float, help="Ignore voxels this near (nm, in the section) to a true boundary; CREMI: 25."

@@ -11,11 +11,18 @@ from segkit.cli.common import (
     parse_neighborhood,
     set_option,
 )
+from segkit.cli.completion import complete_component
 
 
 @click.command("fragment", cls=Verb)
 @click.argument("affinities", required=False)
-@click.option("--method", default="watershed", show_default=True, help="A fragmenter; see `segkit plugins list`.")
+@click.option(
+    "--method",
+    default="watershed",
+    show_default=True,
+    shell_complete=complete_component("fragmenters"),
+    help="A fragmenter; see `segkit plugins list`.",
+)
 @click.option("--per-section", is_flag=True, help="Every section on its own.")
 @click.option("--mask", metavar="ADDRESS", help="Fragments only where this volume is not 0.")
 @click.option("--from-labels", metavar="TRUTH", help="Take ground truth as fragments instead of affinities.")

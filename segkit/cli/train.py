@@ -7,14 +7,23 @@ from pathlib import Path
 import click
 
 from segkit.cli.common import Verb, note, progress, seed_option
+from segkit.cli.completion import complete_component
 from segkit.errors import InvalidInput, MissingFile, StorageError, sentence
 from segkit.parameters import nest, overlay, parse_assignments
 
 
 @click.command("train", cls=Verb)
 @click.argument("data", nargs=-1, required=True)
-@click.option("--model", help="A network; see `segkit plugins list`.  [default: unet3d]")
-@click.option("--loss", help="A loss or a weighted sum: constrained-malis+0.1*mse.  [default: constrained-malis]")
+@click.option(
+    "--model",
+    shell_complete=complete_component("models"),
+    help="A network; see `segkit plugins list`.  [default: unet3d]",
+)
+@click.option(
+    "--loss",
+    shell_complete=complete_component("losses", separators="+*"),
+    help="A loss or a weighted sum: constrained-malis+0.1*mse.  [default: constrained-malis]",
+)
 @click.option("--loss-backend", help="What computes MALIS: auto, cpu, gpu, higra.  [default: auto]")
 @click.option("--val", "validation", multiple=True, metavar="DATA", help="Volume to validate on; repeatable.")
 @click.option("--out", required=True, metavar="RUN", help="Folder of the run.")

@@ -23,6 +23,17 @@ ARTICLE = {kind: ("an " if name[0] in "aeiou" else "a ") + name for kind, name i
 KNOWN_ELSEWHERE = {
     ("agglomerators", "waterz"): "segkit-waterz",
     ("fragmenters", "waterz"): "segkit-waterz",
+    ("fragmenters", "mutex-watershed"): "segkit-bioimage",
+    ("fragmenters", "bioimage-watershed"): "segkit-bioimage",
+    ("agglomerators", "gasp"): "segkit-bioimage",
+    ("agglomerators", "multicut"): "segkit-bioimage",
+    ("agglomerators", "mutex-watershed"): "segkit-bioimage",
+    ("models", "monai-unet"): "segkit-monai",
+    ("models", "monai-dynunet"): "segkit-monai",
+    ("models", "monai-segresnet"): "segkit-monai",
+    ("losses", "monai-dice"): "segkit-monai",
+    ("losses", "monai-tversky"): "segkit-monai",
+    ("losses", "monai-focal"): "segkit-monai",
 }
 """Components that are not built in, and the distribution that brings them."""
 UNREADABLE = (configparser.Error, UnicodeError, OSError, zipfile.BadZipFile)
