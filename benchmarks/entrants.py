@@ -46,6 +46,24 @@ def waterz_agglomerate(file: Path, fragments: str, scoring: str, queue: int = 0)
     return call, {"prepare": lambda: (labels.copy(),)}
 
 
+def bioimage_agglomerate(file: Path, fragments: str) -> Timed:
+    """bioimage-cpp's region graph, mean affinities and GASP; it gives one segmentation, at the threshold 0.5."""
+    import bioimage_cpp.graph as graphs
+    from bioimage_cpp.graph.agglomeration import GaspClusterPolicy
+    from bioimage_cpp.graph.features import affinity_features
+
+    affinities, labels = io.read_affinities(file), _fragments(file, fragments).array
+    offsets = affinities.neighborhood.tolist()
+
+    def call() -> np.ndarray:
+        rag = graphs.region_adjacency_graph(labels)
+        mean, sizes = affinity_features(rag, labels, affinities.array, offsets).T
+        nodes = GaspClusterPolicy(linkage="mean").optimize(rag, mean - 0.5, edge_sizes=sizes)
+        return graphs.project_node_labels_to_pixels(rag, labels, nodes)
+
+    return call, {}
+
+
 def segkit_fragment(file: Path, method: str, **parameters) -> Timed:
     """Fragments by a component."""
     from segkit.registry import load
@@ -60,6 +78,22 @@ def waterz_watershed(file: Path) -> Timed:
 
     affinities = io.read_affinities(file).array.copy()
     return lambda: [result.copy() for result in waterz.agglomerate(affinities, [0.0])], {}
+
+
+def bioimage_watershed(file: Path) -> Timed:
+    """Distance transform and flooding by bioimage-cpp, seeds by SciPy."""
+    from bioimage_cpp.distance import distance_transform
+    from bioimage_cpp.segmentation import watershed
+    from scipy import ndimage
+
+    inside = io.read_affinities(file).array.mean(axis=0) > 0.5
+
+    def call() -> np.ndarray:
+        distance = distance_transform(inside, number_of_threads=0)
+        seeds, _ = ndimage.label(ndimage.maximum_filter(distance, 10) == distance)
+        return watershed(distance.max() - distance, seeds.astype(np.uint64))
+
+    return call, {}
 
 
 def scipy_watershed(file: Path, flood: str, per_section: bool) -> Timed:

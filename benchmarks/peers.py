@@ -10,12 +10,16 @@ import json
 import os
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from segkit import io
 from segkit.benchmark.machine import machine
 from segkit.benchmark.process import run_worker
+
+BIOIMAGE = find_spec("bioimage_cpp") is not None
+"""bioimage-cpp takes part where it is installed."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ def _agglomerations() -> list[Contest]:
         if kind == "ws":
             binned = {"fragments": kind, "scoring": mean, "queue": 256}
             peers.append(Entrant("waterz, queue of 256 bins", "waterz_agglomerate", binned))
+        if BIOIMAGE:
+            peers.append(Entrant("bioimage-cpp, at 0.5 only", "bioimage_agglomerate", {"fragments": kind}))
         ours = Entrant("segkit", "segkit_agglomerate", {"fragments": kind, "score": "mean"})
         found.append(_contest("agglomerate", f"mean, {kind}", ours, peers, f"volumes/fragments_{kind}"))
     for percent, init, from_maxima in ((50, "max", "true"), (50, "all", "false"), (85, "max", "true")):
@@ -73,6 +79,8 @@ def _fragmentations() -> list[Contest]:
             Entrant(f"SciPy + {flood}", "scipy_watershed", {"flood": flood, "per_section": per_section})
             for flood in ("mahotas", "scikit-image")
         ]
+        if BIOIMAGE and not per_section:
+            peers.append(Entrant("bioimage-cpp, seeds by SciPy", "bioimage_watershed"))
         found.append(_contest("fragment", title, ours, peers))
     ours = Entrant("segkit", "segkit_fragment", {"method": "affinity-watershed"})
     waterz = Entrant("waterz, agglomerated to 0", "waterz_watershed")

@@ -25,7 +25,7 @@ class Waterz(Agglomerator):
     Parameters
     ----------
     score
-        The statistic. "median" is "quantile" with 0.5. "max" needs a C++ compiler and the boost headers.
+        The statistic. "median" is "quantile" with 0.5. "max" and "min" need a C++ compiler and boost.
     quantile
         For "quantile": a fraction in whole percent, 0.01 to 0.99. waterz ships 0.1, 0.15, ... 0.95 compiled; others
         need a compiler. A quantile is the centre of its bin in a histogram of 256 bins, so it is off by up to 1/512.
@@ -42,7 +42,7 @@ class Waterz(Agglomerator):
     def __init__(
         self,
         *,
-        score: Literal["mean", "max", "median", "quantile"] = "mean",
+        score: Literal["mean", "max", "min", "median", "quantile"] = "mean",
         quantile: float = 0.5,
         histogram_init: Literal["all", "max"] = "all",
         queue_bins: int = 0,
@@ -80,7 +80,7 @@ def _scoring_function(score: str, quantile: float, histogram_init: str) -> str:
     if not 1 <= percent <= 99 or not math.isclose(percent, 100 * quantile):
         next_step = "choose a value such as 0.5"
         raise InvalidParameter(sentence("quantile", "must be a whole percentage, 0.01 to 0.99", quantile, next_step))
-    if score in ("mean", "max"):
+    if score in ("mean", "max", "min"):
         return f"OneMinus<{score.capitalize()}Affinity<RegionGraphType, ScoreValue>>"
     percent = 50 if score == "median" else percent
     from_maxima = "true" if histogram_init == "max" else "false"

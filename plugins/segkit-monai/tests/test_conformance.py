@@ -1,0 +1,57 @@
+"""All components pass the suites of segkit."""
+
+from segkit.testing import LossConformance, ModelConformance
+
+SMALL = {"features": [4, 8, 8], "strides": [[1, 2, 2], [2, 2, 2]]}
+KERNELS = [[1, 3, 3], [3, 3, 3], [3, 3, 3]]
+
+
+class TestMonaiUNet(ModelConformance):
+    name = "monai-unet"
+    parameters = ({**SMALL, "normalisation": "batch"}, {**SMALL, "normalisation": "none", "residual_units": 0})
+
+
+class TestMonaiUNetOverTheTile(ModelConformance):
+    name = "monai-unet"
+    parameters = (SMALL,)
+    shift_equivariant = False
+
+
+class TestMonaiDynUNet(ModelConformance):
+    name = "monai-dynunet"
+    parameters = ({**SMALL, "kernels": KERNELS, "normalisation": "batch"},)
+
+
+class TestMonaiDynUNetOverTheTile(ModelConformance):
+    name = "monai-dynunet"
+    parameters = ({**SMALL, "kernels": KERNELS, "residual": True},)
+    shift_equivariant = False
+
+
+class TestMonaiSegResNet(ModelConformance):
+    name = "monai-segresnet"
+    parameters = (
+        {"features": 4, "blocks_down": [1, 1, 1], "blocks_up": [1, 1], "normalisation": "batch"},
+        {"features": 4, "blocks_down": [1, 1], "blocks_up": [1], "normalisation": "batch", "upsampling": "learned"},
+    )
+
+
+class TestMonaiSegResNetOverTheTile(ModelConformance):
+    name = "monai-segresnet"
+    parameters = ({"features": 4, "blocks_down": [1, 1], "blocks_up": [1]},)
+    shift_equivariant = False
+
+
+class TestMonaiDice(LossConformance):
+    name = "monai-dice"
+    parameters = ({}, {"of": "boundaries", "squared": True})
+
+
+class TestMonaiTversky(LossConformance):
+    name = "monai-tversky"
+    parameters = ({}, {"of": "boundaries"})
+
+
+class TestMonaiFocal(LossConformance):
+    name = "monai-focal"
+    parameters = ({}, {"gamma": 0.5, "alpha": 0.25})
