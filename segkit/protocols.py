@@ -16,6 +16,8 @@ What every component promises:
   the next step. It never gives a silent wrong answer.
 
 It may state ``segkit_api = "1"``, the version of this page that it was written for; a mismatch is reported by name.
+It may also state ``segkit_claims``, a mapping of attributes of its suite in :mod:`segkit.testing`, such as
+``{"merges_all": False}``: what it claims beyond this page, or does not; ``segkit plugins check`` goes by it.
 """
 
 from abc import ABC, abstractmethod

@@ -8,38 +8,24 @@ KERNELS = [[1, 3, 3], [3, 3, 3], [3, 3, 3]]
 
 class TestMonaiUNet(ModelConformance):
     name = "monai-unet"
-    parameters = ({**SMALL, "normalisation": "batch"}, {**SMALL, "normalisation": "none", "residual_units": 0})
-
-
-class TestMonaiUNetOverTheTile(ModelConformance):
-    name = "monai-unet"
-    parameters = (SMALL,)
-    shift_equivariant = False
+    parameters = (SMALL, {**SMALL, "normalisation": "batch"}, {**SMALL, "normalisation": "none", "residual_units": 0})
 
 
 class TestMonaiDynUNet(ModelConformance):
     name = "monai-dynunet"
-    parameters = ({**SMALL, "kernels": KERNELS, "normalisation": "batch"},)
-
-
-class TestMonaiDynUNetOverTheTile(ModelConformance):
-    name = "monai-dynunet"
-    parameters = ({**SMALL, "kernels": KERNELS, "residual": True},)
-    shift_equivariant = False
+    parameters = (
+        {**SMALL, "kernels": KERNELS, "normalisation": "batch"},
+        {**SMALL, "kernels": KERNELS, "residual": True},
+    )
 
 
 class TestMonaiSegResNet(ModelConformance):
     name = "monai-segresnet"
     parameters = (
+        {"features": 4, "blocks_down": [1, 1], "blocks_up": [1]},
         {"features": 4, "blocks_down": [1, 1, 1], "blocks_up": [1, 1], "normalisation": "batch"},
         {"features": 4, "blocks_down": [1, 1], "blocks_up": [1], "normalisation": "batch", "upsampling": "learned"},
     )
-
-
-class TestMonaiSegResNetOverTheTile(ModelConformance):
-    name = "monai-segresnet"
-    parameters = ({"features": 4, "blocks_down": [1, 1], "blocks_up": [1]},)
-    shift_equivariant = False
 
 
 class TestMonaiDice(LossConformance):

@@ -64,6 +64,14 @@ class Conformance:
         """The component that is tested."""
         return self.create(**values)
 
+    @pytest.fixture(autouse=True)
+    def claims(self, component):
+        """What the component's `segkit_claims` say goes before the attributes of the class."""
+        for name, value in getattr(component, "segkit_claims", {}).items():
+            known = hasattr(type(self), name) and name not in ("kind", "name", "parameters")
+            assert known and not callable(getattr(self, name)), f"segkit_claims: {name!r} is no claim of this suite"
+            setattr(self, name, value)
+
     def example(self, component, seed: int = 0) -> tuple:
         """Inputs that it takes; other seeds give others of the same size."""
         raise NotImplementedError

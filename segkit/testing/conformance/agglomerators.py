@@ -102,9 +102,10 @@ class AgglomeratorConformance(AffinityConformance):
         """Fragments of high affinity merge first: 1 = same object."""
         fragments = Labels.convert([[[7, 7, 5, 5, 2, 2]]], GRID)
         array = np.zeros((len(self.neighborhood(component)), 1, 1, 6), np.float32)
-        for channel, offset in zip(array, np.asarray(self.neighborhood(component)), strict=True):
-            if offset.tolist() == [0, 0, -1]:
-                channel[0, 0, 1:] = [1, 0.9, 1, 0.3, 1]
+        steps = [1, 0.9, 1, 0.3, 1]  # between neighbours; across several, the lowest of them
+        for channel, (z, y, x) in zip(array, np.asarray(self.neighborhood(component)), strict=True):
+            for voxel in range(max(0, -x), min(6, 6 - x)) if (z, y) == (0, 0) else ():
+                channel[0, 0, voxel] = min(steps[min(voxel, voxel + x) : max(voxel, voxel + x)])
         affinities = Affinities(array, self.neighborhood(component), GRID)
         tree = self.call(component, affinities, fragments)
         assert len(tree.altitudes), "it merged nothing, not even fragments of affinity 0.9"

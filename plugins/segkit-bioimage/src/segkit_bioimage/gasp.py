@@ -1,6 +1,6 @@
 """GASP: agglomerative clustering of signed graphs."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from segkit.agglomerate.rag import UNIT, mean_affinity
@@ -33,6 +33,7 @@ class Gasp(RagAgglomerator):
     """
 
     segkit_api = "1"
+    segkit_claims: ClassVar[dict[str, object]] = {"merges_all": False, "ties_by_id": True}
     features = ("count", "sum", "min", "max")
 
     def __init__(

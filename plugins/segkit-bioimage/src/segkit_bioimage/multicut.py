@@ -1,6 +1,6 @@
 """Multicut of the region graph."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from segkit.agglomerate.rag import mean_affinity
@@ -38,6 +38,7 @@ class Multicut(RagAgglomerator):
     """
 
     segkit_api = "1"
+    segkit_claims: ClassVar[dict[str, object]] = {"merges_all": False, "ties_by_id": True}
     features = ("count", "sum")
 
     def __init__(

@@ -1,5 +1,7 @@
 """The mutex watershed on fragments."""
 
+from typing import ClassVar
+
 import numpy as np
 from segkit.agglomerate.rag import mean_affinity, region_adjacency_graph
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph, check_aligned
@@ -24,6 +26,7 @@ class MutexWatershedOfFragments(Agglomerator):
     """
 
     segkit_api = "1"
+    segkit_claims: ClassVar[dict[str, object]] = {"merges_all": False}
 
     def __init__(self, *, attractive: tuple[int, ...] | None = None) -> None:
         self.attractive = check_channels(attractive)

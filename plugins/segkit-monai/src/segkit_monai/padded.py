@@ -27,6 +27,12 @@ class PaddedNetwork(nn.Module):
         self._stride = tuple(prod(factors[axis] for factors in strides) for axis in range(self.ndim))
 
     @property
+    def segkit_claims(self) -> dict[str, object]:
+        """Normalised over the tile, the output depends on all of it, and does not move with the input."""
+        kinds = (nn.GroupNorm, nn.InstanceNorm3d)
+        return {"shift_equivariant": not any(isinstance(module, kinds) for module in self.modules())}
+
+    @property
     def stride(self) -> tuple[int, ...]:
         """The product of the strides along each axis: the output moves with the input by these steps."""
         return self._stride
