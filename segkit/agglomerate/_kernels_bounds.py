@@ -49,24 +49,24 @@ def lowest(hub, heap, records):
 
 @njit(cache=True, nogil=True)
 def tied(hub, heap, records, score, found, top):
-    """Write all contacts of this score, the best of the hub, to found[top:]; where they end. Some may come twice."""
+    """Write all contacts of this score, the best of the hub, to found[top:, 0]; where they end. Some may come twice."""
     if lowest(hub, heap, records) < 0:
         return top
-    found[top] = 0
+    found[top, 0] = 0
     end = top + 1
     place = top
     while place < end:  # the places of the heap that hold such bounds lie above all others
-        child = 4 * np.int64(found[place]) + 1
+        child = 4 * np.int64(found[place, 0]) + 1
         for other in range(child, min(child + 4, hub.size)):
             if heap[hub.start + other].score == score:
-                found[end] = other
+                found[end, 0] = other
                 end += 1
         place += 1
     written = top
     for place in range(top, end):
-        e = heap[hub.start + found[place]].edge
+        e = heap[hub.start + found[place, 0]].edge
         if records[e].queued != DEAD and records[e].score == score:
-            found[written] = e
+            found[written, 0], found[written, 1] = e, NONE
             written += 1
     return written
 

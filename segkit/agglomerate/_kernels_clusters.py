@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels import EMPTY, find_slot
+from segkit._kernels_prefetch import prefetch
+from segkit.agglomerate._kernels import EMPTY, MULTIPLIER, find_slot
 from segkit.agglomerate._kernels_bounds import DEAD, NONE, build, lowest, push
 from segkit.agglomerate._kernels_contacts import unite
 
@@ -78,6 +79,8 @@ def _scan(node, entries, contacts):
     """Fill in the best score; contacts that are gone leave the list."""
     written, best = np.int64(node.start), np.int32(NOTHING)
     for i in range(node.start, node.start + node.length):
+        prefetch(contacts, np.int64(entries[i, 1]))
+    for i in range(node.start, node.start + node.length):
         e = entries[i, 1]
         if contacts[e].queued == DEAD:
             continue
@@ -88,6 +91,15 @@ def _scan(node, entries, contacts):
 
 
 @njit(cache=True, nogil=True)
+def fetch(cluster, nodes, entries, contacts):
+    """Ask for what `refresh` reads."""
+    node = nodes[cluster]
+    for i in range(node.start, node.start + node.length):
+        prefetch(contacts, np.int64(entries[i, 1]))
+        prefetch(nodes, np.int64(entries[i, 0]))
+
+
+@njit(cache=True, nogil=True)
 def refresh(cluster, nodes, entries, contacts):
     """The contacts of a cluster, those that are gone left out, and with the clusters across as they are now.
 
@@ -95,6 +107,7 @@ def refresh(cluster, nodes, entries, contacts):
     """
     node = nodes[cluster]
     written = np.int64(node.start)
+    fetch(cluster, nodes, entries, contacts)
     for i in range(node.start, node.start + node.length):
         e = entries[i, 1]
         if contacts[e].queued != DEAD:
@@ -108,12 +121,19 @@ def refresh(cluster, nodes, entries, contacts):
 def unite_lists(stays, goes, score, counts, nodes, entries, contacts, runs, per_million, hubs, heap, ties, first):
     """Put the contacts of both, each once, behind all entries; how many. For the last arguments see `_unite`."""
     top = counts[ENTRIES]
+    fetch(goes, nodes, entries, contacts)
     own = refresh(stays, nodes, entries, contacts)
     for k in range(len(own)):
         nodes[own[k, 0]].mark = k
         entries[top + k, 0], entries[top + k, 1] = own[k, 0], own[k, 1]
     found = len(own)
     theirs = refresh(goes, nodes, entries, contacts)
+    for k in range(len(theirs)):
+        place = nodes[theirs[k, 0]].mark
+        if place != NONE:
+            e, f = theirs[k, 1], entries[top + place, 1]
+            prefetch(runs, np.int64(contacts[e].head))
+            prefetch(runs, np.int64(contacts[f].head))
     for k in range(len(theirs)):
         across, e = np.int64(theirs[k, 0]), np.int64(theirs[k, 1])
         place = nodes[across].mark
@@ -138,7 +158,16 @@ def absorb(
     theirs = refresh(goes, nodes, entries, contacts)
     top = counts[ENTRIES]
     for k in range(len(theirs)):
-        entries[top + k, 0] = _contact_with(theirs[k, 0], stays, nodes, entries, contacts, slots, pairs)
+        _fetch_contact_with(theirs[k, 0], stays, nodes, entries, slots, pairs)
+    for k in range(len(theirs)):
+        f = _contact_with(theirs[k, 0], stays, nodes, entries, contacts, slots, pairs)
+        entries[top + k, 0] = f
+        prefetch(contacts, np.int64(f))
+        prefetch(runs, np.int64(contacts[theirs[k, 1]].head))
+    for k in range(len(theirs)):
+        f = np.int64(entries[top + k, 0])
+        if f != NONE:
+            prefetch(runs, np.int64(contacts[f].head))
     for k in range(len(theirs)):
         across, e, f = np.int64(theirs[k, 0]), np.int64(theirs[k, 1]), np.int64(entries[top + k, 0])
         kept = e
@@ -154,6 +183,19 @@ def absorb(
             place = node.start + node.length
             entries[place, 0], entries[place, 1] = across, e
             node.length += 1
+
+
+@njit(cache=True, nogil=True)
+def _fetch_contact_with(cluster, hub, nodes, entries, slots, pairs):
+    """Ask for what `_contact_with` reads first."""
+    node = nodes[cluster]
+    if node.hub != NONE:
+        slot = np.int64((np.uint64(pair_key(cluster, hub)) * MULTIPLIER) >> np.uint64(32)) & (len(slots) - 1)
+        prefetch(slots, slot)
+        prefetch(pairs, slot)
+        return
+    for i in range(node.start, node.start + node.length, 8):
+        prefetch(entries, np.int64(2 * i))
 
 
 @njit(cache=True, nogil=True)

@@ -14,6 +14,7 @@ that is touched lies near each other in memory, as long as clusters are small.
 import numpy as np
 from numba import njit
 
+from segkit.agglomerate._kernels_borrowed import borrowed
 from segkit.agglomerate._kernels_bounds import DEAD, NONE, tied
 from segkit.agglomerate._kernels_clusters import (
     BEGIN,
@@ -58,8 +59,11 @@ def advance(limit, counts, nodes, entries, edges, contacts, runs, per_million, s
     Plateaus under way are stacked, each better than the one below. To go on, call it again. Why is room not made here?
     Arrays that are exchanged inside a loop are counted as used and unused at every turn of it.
     """
-    frames, members, pending, ties = stacks
-    hubs, heap, slots, pairs = hub_tables
+    counts, nodes, entries, edges = borrowed(counts), borrowed(nodes), borrowed(entries), borrowed(edges)
+    contacts, runs, merges = borrowed(contacts), borrowed(runs), borrowed(merges)
+    frames, members, pending, ties = borrowed(stacks[0]), borrowed(stacks[1]), borrowed(stacks[2]), borrowed(stacks[3])
+    hubs, heap = borrowed(hub_tables[0]), borrowed(hub_tables[1])
+    slots, pairs = borrowed(hub_tables[2]), borrowed(hub_tables[3])
     while True:
         if counts[FRAMES] == 0:
             c = counts[START] if counts[START] != NONE else counts[BEGIN]
@@ -112,13 +116,14 @@ def advance(limit, counts, nodes, entries, edges, contacts, runs, per_million, s
                 nodes[goes].parent = stays
                 nodes[stays].best = UNKNOWN
         elif counts[PENDING] > frame.pending:
-            e = np.int64(pending[counts[PENDING] - 1])
+            e, across = np.int64(pending[counts[PENDING] - 1, 0]), np.int64(pending[counts[PENDING] - 1, 1])
             while contacts[e].queued == DEAD:
                 e = np.int64(contacts[e].head)
             if contacts[e].score != frame.score:
                 counts[PENDING] -= 1
                 continue
-            c, d = np.int64(members[frame.at - 1]), find(nodes, edges[e, 0])
+            c = np.int64(members[frame.at - 1])
+            d = find(nodes, across if across != NONE else np.int64(edges[e, 0]))
             d = d if d != c else find(nodes, edges[e, 1])
             if nodes[d].state == STUCK:
                 _give_up(counts, nodes, members)
@@ -236,7 +241,7 @@ def _list_ties(node, score, counts, entries, contacts, pending):
     for i in range(node.start, node.start + node.length):
         e = entries[i, 1]
         if contacts[e].score == score and contacts[e].queued != DEAD:
-            pending[counts[PENDING]] = e
+            pending[counts[PENDING], 0], pending[counts[PENDING], 1] = e, entries[i, 0]
             counts[PENDING] += 1
 
 

@@ -28,8 +28,7 @@ def merge_plateaus(
     runs = np.empty(used + len(edges), RUN)
     fill_contacts(starts, numbers, weights, per_million, contacts, runs)
     merges = _merge(nodes, edges, contacts, runs, used, per_million)
-    merges = merges[np.argsort(merges["edge"], kind="stable")]
-    merges = merges[np.argsort(merges["score"], kind="stable")]
+    merges = merges[np.argsort((merges["score"].astype(np.int64) << 32) | merges["edge"], kind="stable")]
     return kernels.number_merges(nodes, merges), -merges["score"]
 
 
@@ -41,7 +40,7 @@ def _merge(count: int, edges: np.ndarray, contacts: np.ndarray, runs: np.ndarray
     stacks = (
         np.empty(count + 1, kernels.FRAME),
         np.empty(count + 1, np.int32),
-        np.empty(8 * len(edges) + INITIAL, np.int32),
+        np.empty((8 * len(edges) + INITIAL, 2), np.int32),
         np.empty(4 * len(edges) + INITIAL, np.int32),
     )
     hubs, heap = np.empty(count + 1, HUB), np.empty(INITIAL, BOUND)
