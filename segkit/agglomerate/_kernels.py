@@ -1,4 +1,4 @@
-"""Small loops that several modules need: bins, slots of a hash table."""
+"""Small loops that several modules need: bins, slots of a hash table, the cluster of a node."""
 
 import numpy as np
 from numba import njit
@@ -48,3 +48,13 @@ def find_slot(slots, key):
 def doubled(array):
     """A copy with room for twice as many rows."""
     return np.concatenate((array, np.empty_like(array)))
+
+
+@njit(cache=True, nogil=True)
+def find(nodes, node):
+    """The cluster that a node is in; halves the path."""
+    while nodes[node].parent != node:
+        above = nodes[node].parent
+        nodes[node].parent = nodes[above].parent
+        node = nodes[node].parent
+    return np.int64(node)

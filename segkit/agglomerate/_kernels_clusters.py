@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from segkit._kernels_prefetch import prefetch
-from segkit.agglomerate._kernels import EMPTY, MULTIPLIER, find_slot
+from segkit.agglomerate._kernels import EMPTY, MULTIPLIER, find, find_slot
 from segkit.agglomerate._kernels_bounds import DEAD, NONE, build, lowest, push
 from segkit.agglomerate._kernels_contacts import unite
 
@@ -40,16 +40,6 @@ def fill_lists(edges, nodes, entries):
             entries[place, 0], entries[place, 1] = edges[e, 1 - k], e
             node.length += 1
     return top
-
-
-@njit(cache=True, nogil=True)
-def find(nodes, node):
-    """The cluster that a node is in; halves the path."""
-    while nodes[node].parent != node:
-        above = nodes[node].parent
-        nodes[node].parent = nodes[above].parent
-        node = nodes[node].parent
-    return np.int64(node)
 
 
 @njit(cache=True, nogil=True)

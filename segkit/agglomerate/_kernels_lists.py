@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from segkit._kernels_prefetch import prefetch
-from segkit.agglomerate._kernels import UNIT
+from segkit.agglomerate._kernels import UNIT, find
 from segkit.agglomerate._kernels_bounds import BOUND, DEAD, HUB, NONE, NOTHING, push
 
 UNKNOWN = -1
@@ -41,16 +41,6 @@ def fill_lists(edges, records, starts, rooms, nodes, entries):
             node.length += 1
             if node.best < 0 or records[e].score < records[node.best].score:
                 node.best, node.other = e, edges[e, 1 - k]
-
-
-@njit(cache=True, nogil=True)
-def find(nodes, node):
-    """The cluster that a node is in; halves the path."""
-    while nodes[node].parent != node:
-        above = nodes[node].parent
-        nodes[node].parent = nodes[above].parent
-        node = nodes[node].parent
-    return np.int64(node)
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 
 from segkit._kernels_prefetch import prefetch
-from segkit.agglomerate._kernels import EMPTY, doubled, find_slot
+from segkit.agglomerate._kernels import EMPTY, doubled, find, find_slot
 from segkit.agglomerate._kernels_bounds import BOUND, DEAD, HUB, NONE, build, lowest, push
-from segkit.agglomerate._kernels_lists import UNKNOWN, fetch_list, find, forget_hubs, scan, store, unite, unite_lists
+from segkit.agglomerate._kernels_lists import UNKNOWN, fetch_list, forget_hubs, scan, store, unite, unite_lists
 
 SHORT = 96
 """A cluster with more entries in its list is a hub."""

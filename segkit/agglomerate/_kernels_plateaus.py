@@ -14,6 +14,7 @@ that is touched lies near each other in memory, as long as clusters are small.
 import numpy as np
 from numba import njit
 
+from segkit.agglomerate._kernels import find
 from segkit.agglomerate._kernels_borrowed import borrowed
 from segkit.agglomerate._kernels_bounds import DEAD, NONE, tied
 from segkit.agglomerate._kernels_clusters import (
@@ -35,7 +36,6 @@ from segkit.agglomerate._kernels_clusters import (
     UNKNOWN,
     absorb,
     become_hub,
-    find,
     look,
     put_tie,
     take_tie,
