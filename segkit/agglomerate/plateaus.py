@@ -13,12 +13,16 @@ MAX_EDGES = 2**26  # places in the lists of contacts are int32, and lists are mo
 SWEEPS = (clusters.SHORT, 2048, 2**62)
 """Plateaus with more entries in their lists wait for the next sweep: first what is near, then what is large."""
 INITIAL = 4096
+MAX_PLACES = 2**31
+"""Places in the lists are int32."""
 
 
 def merge_plateaus(
     nodes: int, edges: np.ndarray, starts: np.ndarray, numbers: np.ndarray, weights: np.ndarray, per_million: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray] | None:
     """All merges in order: int64 (M, 2) nodes of the tree, and the quantile of each, one of `numbers`, int32 (M,).
+
+    None if the lists of contacts take too many places: then a queue has to do it.
 
     The contact of edge e, int64 (E, 2), has the affinities numbers[starts[e] : starts[e + 1]], in increasing order,
     none below 0; each counts as often as `weights` say, or once if that is empty.
@@ -28,6 +32,8 @@ def merge_plateaus(
     runs = np.empty(used + len(edges), RUN)
     fill_contacts(starts, numbers, weights, per_million, contacts, runs)
     merges = _merge(nodes, edges, contacts, runs, used, per_million)
+    if merges is None:
+        return None
     merges = merges[np.argsort((merges["score"].astype(np.int64) << 32) | merges["edge"], kind="stable")]
     return kernels.number_merges(nodes, merges), -merges["score"]
 
@@ -62,6 +68,8 @@ def _merge(count: int, edges: np.ndarray, contacts: np.ndarray, runs: np.ndarray
             if wanted == kernels.DONE:
                 break
             if wanted == kernels.MORE_ENTRIES:
+                if 2 * len(entries) > MAX_PLACES:
+                    return None
                 entries = _doubled(entries)
             elif wanted == kernels.MORE_HEAP:
                 heap = _doubled(heap)

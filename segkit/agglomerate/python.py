@@ -138,12 +138,15 @@ class Python(RagAgglomerator):
         """The tree, plateau by plateau if nothing but quantiles decides, else by the queue."""
         affinities = histograms.weights.sum() if len(histograms.weights) else len(histograms.numbers)
         most = affinities + len(rag.edges)  # runs that united contacts may take
-        if self._constrained or len(rag.edges) >= plateaus.MAX_EDGES or most > plateaus.MOST:
+        found = None
+        if not self._constrained and len(rag.edges) < plateaus.MAX_EDGES and most <= plateaus.MOST:
+            per_million = millionths(self.score, self.quantile)
+            found = plateaus.merge_plateaus(len(rag.node_ids), rag.edges, *histograms, per_million)
+        if found is None:
             counts = np.add.reduceat(histograms.weights, histograms.starts[:-1]) if len(histograms.weights) else None
             counts = np.diff(histograms.starts) if counts is None else counts
             return self._merge(rag, self._records(counts), _lists(histograms))
-        per_million = millionths(self.score, self.quantile)
-        merges, numbers = plateaus.merge_plateaus(len(rag.node_ids), rag.edges, *histograms, per_million)
+        merges, numbers = found
         heights = 1.0 - ((numbers + 0.5) / self.bins if self.bins else numbers.view(np.float32).astype(np.float64))
         return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
 

@@ -147,3 +147,12 @@ def test_room_is_left_for_the_runs_of_united_contacts(monkeypatch):
         monkeypatch.setattr(plateaus, "MOST", most)
         assert_equals_the_reference({}, data)
         assert len(calls) == expected
+
+
+def test_lists_that_outgrow_their_places_go_to_the_queue(monkeypatch):
+    calls, merge_all = [], MERGE_ALL
+    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
+    monkeypatch.setattr(plateaus, "INITIAL", 16)
+    monkeypatch.setattr(plateaus, "MAX_PLACES", 100)
+    assert_equals_the_reference(PARAMETERS[1], volume(6, (12, 14, 16), 1500, 255))
+    assert calls
