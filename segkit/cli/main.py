@@ -7,6 +7,9 @@ import click
 
 from segkit import __version__
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""Else torch's threads, when they have nothing to do, keep the cores busy for milliseconds, and ours wait for them."""
+
 VERBS = {
     "demo": "A small volume, everything from raw to scores, in minutes, on a CPU.",
     "train": "Train a network to predict affinities.",
