@@ -11,6 +11,8 @@ PIECES = 4
 
 
 _limit: list[int] = []
+_own = threading.local()
+"""In a thread that works on a piece: `limit`, how many threads that piece may use in its turn."""
 
 
 def set_thread_limit(threads: int) -> None:
@@ -21,30 +23,38 @@ def set_thread_limit(threads: int) -> None:
 def thread_count() -> int:
     """How many threads to use: the limit, if one is set, else Numba's (NUMBA_NUM_THREADS), else all.
 
+    Within a piece of shared work: its part of them, at least one.
+
     Why not numba.get_num_threads? It starts Numba's own threads, which nobody here uses, and resets torch's number.
     """
+    own = getattr(_own, "limit", None)
+    if own:
+        return own
     if _limit:
         return _limit[0]
     numba = sys.modules.get("numba")
     return numba.config.NUMBA_NUM_THREADS if numba else os.cpu_count() or 1
 
 
-def share(work: Callable, count: int, *arguments) -> list:
+def share(work: Callable, count: int, *arguments, least: int = 1) -> list:
     """Call ``work(start, stop, *arguments)`` for pieces that together make up ``range(count)``; results in order.
 
-    The calling thread works too. The first piece that fails raises its error here, once no thread is at work; so does
-    an interrupt, or a thread that cannot be started.
+    The calling thread works too, and no thread is started for fewer than `least` of the count. Where there are more
+    threads than pieces, a piece that shares work itself has those that are left. The first piece that fails raises its
+    error here, once no thread is at work; so does an interrupt, or a thread that cannot be started.
 
     >>> sum(share(lambda start, stop: sum(range(start, stop)), 100)) == sum(range(100))
     True
     """
-    threads = min(thread_count(), count)
+    allowed = thread_count()
+    threads = min(allowed, count // least)
     if threads <= 1:
         return [work(0, count, *arguments)]
     pieces = min(count, threads * PIECES)
     results, errors, todo = [None] * pieces, {}, deque(range(pieces))
 
     def run() -> None:
+        _own.limit = allowed // threads
         while todo:
             try:
                 piece = todo.popleft()
@@ -57,12 +67,14 @@ def share(work: Callable, count: int, *arguments) -> list:
                 todo.clear()
 
     # Why no pool? To start and to end one takes longer than many a kernel.
+    before = getattr(_own, "limit", None)
     helpers = [threading.Thread(target=run) for _ in range(threads - 1)]
     try:
         for helper in helpers:
             helper.start()
         run()
     finally:
+        _own.limit = before
         todo.clear()
         for helper in helpers:
             if helper.is_alive():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from segkit.threads import share
+from segkit.threads import PIECES, share, thread_count
 
 
 def test_pieces_make_up_the_range_in_order():
@@ -42,6 +42,33 @@ def test_work_runs_in_other_threads_only_where_there_are_several(monkeypatch):
 
     workers = set(share(work, 96))
     assert len(workers) <= 3 and threading.main_thread() in workers
+
+
+@pytest.mark.parametrize(("count", "threads"), [(15, 1), (16, 2), (23, 2), (24, 3), (1000, 3)])
+def test_little_work_starts_few_threads(count, threads, monkeypatch):
+    monkeypatch.setattr("segkit.threads._limit", [3])
+    pieces = share(lambda start, stop: stop - start, count, least=8)
+    assert sum(pieces) == count and len(pieces) == (1 if threads == 1 else threads * PIECES)
+
+
+@pytest.mark.parametrize(("limit", "count", "left"), [(1, 5, 1), (2, 1, 2), (2, 2, 1), (7, 3, 2), (8, 2, 4), (3, 9, 1)])
+def test_a_piece_may_use_the_threads_that_are_left(limit, count, left, monkeypatch):
+    monkeypatch.setattr("segkit.threads._limit", [limit])
+
+    def work(start, stop):
+        inner = share(lambda first, last: thread_count(), left)
+        return [thread_count(), *inner] if left > 1 else [thread_count()]
+
+    found = {number for piece in share(work, count) for number in piece}
+    assert found == {left} | ({1} if left > 1 else set())
+    assert thread_count() == limit
+
+
+def test_the_limit_is_back_after_an_error(monkeypatch):
+    monkeypatch.setattr("segkit.threads._limit", [4])
+    with pytest.raises(ZeroDivisionError):
+        share(lambda start, stop: 1 / 0, 2)
+    assert thread_count() == 4
 
 
 def test_the_first_error_is_raised_and_nobody_is_left_at_work(monkeypatch):
