@@ -3,7 +3,8 @@
 Voxels are numbered in raster order. An edge is its flat index in (C, Z, Y, X): it leaves its source, voxel
 ``index % voxels``, along channel ``index // voxels`` for its target. Its key, int32, ascends as its affinity descends.
 All work goes block by block, channel by channel within a block, in loops over neighbouring voxels without branches,
-which the compiler turns into vector instructions.
+which the compiler turns into vector instructions. Kernels take the range of units, of UNIT voxels each, that they work
+on: they write what belongs to these voxels and nothing else, so that threads can share the units out.
 """
 
 import numpy as np
@@ -17,17 +18,18 @@ BETWEEN = 0x40000000
 NONE = 0x7FFFFFFF
 """The key where there is no edge."""
 BLOCK = 4096
+UNIT = 4 * BLOCK
 
 
 @njit(cache=True, nogil=True)
-def edge_keys(bits, edges, labels, offsets, constrained, keys):
-    """Write the keys of all edges; return whether all affinities of edges are in 0..1.
+def edge_keys(first, last, bits, edges, labels, offsets, constrained, keys):
+    """Write the keys of the edges of some units; return whether all affinities of edges are in 0..1.
 
     `bits` are the affinities, float32, as int32. `constrained` sets BETWEEN on each edge that is not inside an object.
     """
     voxels = len(labels)
     bad = False
-    for begin in range(0, voxels, BLOCK):
+    for begin in range(first * UNIT, min(last * UNIT, voxels), BLOCK):
         end = min(begin + BLOCK, voxels)
         for channel in range(len(offsets)):
             offset = offsets[channel]
@@ -50,15 +52,15 @@ def edge_keys(bits, edges, labels, offsets, constrained, keys):
 
 
 @njit(cache=True, nogil=True)
-def strongest_edges(keys, offsets, codes):
-    """Write for each voxel which of its edges without BETWEEN is the strongest.
+def strongest_edges(first, last, keys, offsets, codes):
+    """Write for each voxel of some units which of its edges without BETWEEN is the strongest.
 
     The code is 2 * channel for the edge that leaves the voxel along a channel, one more for the edge that arrives along
     it, and -1 if there is none. Edges are looked at in the order of their indices, so that the lowest wins a tie.
     """
     voxels = len(codes)
     best = np.empty(BLOCK, np.int32)
-    for begin in range(0, voxels, BLOCK):
+    for begin in range(first * UNIT, min(last * UNIT, voxels), BLOCK):
         end = min(begin + BLOCK, voxels)
         best[:] = BETWEEN
         codes[begin:end] = -1

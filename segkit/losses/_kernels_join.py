@@ -5,13 +5,14 @@ minus the number of its voxels. A basin begins as its root alone. The strongest 
 stronger than all others that end there, so that voxel is still alone when the edge comes, and is absorbed by the
 component of its basin; an edge between basins joins their components.
 
-`order` holds the edges as :func:`segkit.losses._kernels_forest.candidates` lists them, sorted.
+`order` holds edges as :func:`segkit.losses._kernels_forest.candidates` lists them, sorted.
 """
 
 import numpy as np
 from numba import njit
 
-from segkit.losses._kernels_forest import INDEX
+from segkit.losses._kernels_edges import BETWEEN, ONE
+from segkit.losses._kernels_forest import INDEX, sort
 
 GROUP = 64
 SCANNED = 8
@@ -36,12 +37,30 @@ def find_root(parent, node):
 
 
 @njit(cache=True, nogil=True)
-def join_objects(order, offsets, basins, parent, pairs):
-    """Join along edges inside objects; write the pairs and, to the front of `order`, the index of each that joins two.
+def join_objects(first, last, bounds, edges, spare, offsets, basins, parent, found, bits, pairs):
+    """Sort the edges of some parts and join along them; write the index, affinity and pairs of each that joins two.
 
-    Returns how many do. Inside an object every pair has the same label, so sizes are all that is needed. The
-    basins of a group of edges are looked up before any of them is joined: these look-ups miss the cache, and so they
-    wait at the same time.
+    The edges of a part begin at its place in `bounds`, and so does what is written of them, with 0 pairs after the
+    last. `edges` and `spare` are overwritten. Inside an object every pair has the same label, so sizes are all that is
+    needed. Parts have no basins in common.
+    """
+    for part in range(first, last):
+        begin, end = bounds[part], bounds[part + 1]
+        sort(edges[begin:end], spare[begin:end])
+        number = begin + _join_sizes(
+            spare[begin:end], offsets, basins, parent, found[begin:end], bits[begin:end], pairs[begin:end]
+        )
+        found[number:end] = 0
+        bits[number:end] = 0
+        pairs[number:end] = 0
+
+
+@njit(cache=True, nogil=True)
+def _join_sizes(order, offsets, basins, parent, found, bits, pairs):
+    """Join along the edges in `order`; write (index, bits of the affinity, pairs) of those that join, return how many.
+
+    The basins of a group of edges are looked up before any of them is joined: these look-ups miss the cache, and so
+    they wait at the same time.
     """
     voxels = len(basins)
     sources = np.empty(GROUP, np.int64)
@@ -69,9 +88,16 @@ def join_objects(order, offsets, basins, parent, pairs):
                 parent[b] = a
             parent[a] = -(size_a + size_b)
             pairs[number] = size_a * size_b
-            order[number] = order[i] >> 1 & INDEX
+            found[number] = order[i] >> 1 & INDEX
+            bits[number] = _bits(order[i])
             number += 1
     return number
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _bits(edge):
+    """The bits of an edge's affinity."""
+    return ONE - (edge >> 32 & ~BETWEEN)
 
 
 @njit(cache=True, nogil=True)
@@ -95,9 +121,9 @@ def begin_lists(parent, roots, labels, components, entries, entry_labels):
 
 @njit(cache=True, nogil=True)
 def join_components(
-    order, offsets, codes, basins, labels, parent, components, entries, entry_labels, table, state, edges, pairs
+    order, offsets, codes, basins, labels, parent, components, entries, entry_labels, table, state, edges, bits, pairs
 ):
-    """Join along edges; write (index, same-label pairs, different-label pairs) of each that decides any.
+    """Join along edges; write index, bits of the affinity, and (same-label, different-label) pairs of each with any.
 
     Returns how many edges were done: fewer than all when the table is too full to go on. `state` holds the numbers of
     entries, of slots of the table in use, and of edges written.
@@ -150,6 +176,7 @@ def join_components(
         if same + different > 0:
             found = state[FOUND]
             edges[found] = index
+            bits[found] = _bits(order[position])
             pairs[0, found] = same
             pairs[1, found] = different
             state[FOUND] = found + 1

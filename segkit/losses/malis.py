@@ -17,7 +17,8 @@ from torch import Tensor
 from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, InvalidParameter, InvalidShape, sentence
 from segkit.losses._forest import grow, pairs_by_label, pairs_inside
-from segkit.losses._quasilinear import Pairs, PairTerms
+from segkit.losses._kernels_forest import PARTS
+from segkit.losses._quasilinear import Pairs, counted_terms
 from segkit.protocols import Loss, Prediction
 
 MOST_EDGES = 2**31
@@ -51,7 +52,7 @@ class PairLoss(Loss):
         arrays = prediction.affinities, prediction.labels, prediction.edges
         on_device = prediction.logits.device.type != "cpu" if self.backend == "auto" else self.backend == "gpu"
         if not on_device:
-            return PairTerms.apply(*arrays, self._counter(prediction.neighborhood), self.balanced)
+            return counted_terms(*arrays, self._counter(prediction.neighborhood), self.balanced)
         from segkit.losses.malis_device import pair_terms
 
         return pair_terms(*arrays, prediction.neighborhood, constrained=self.constrained, balanced=self.balanced)
@@ -125,7 +126,8 @@ def pair_counts(affinities, labels, edges, neighborhood, *, constrained: bool) -
 def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool) -> Pairs:
     """What :func:`pair_counts` counts, for the edges that decide any pair; the same arguments and errors.
 
-    Pairs come in the order in which the edges join components, strongest first.
+    The edges of each object come in the order in which they join components, strongest first, and so do those between
+    objects; without `constrained` all do.
     """
     affinities, labels, edges, neighborhood = checked(affinities, labels, edges, neighborhood)
     _, height, width = labels.shape
@@ -136,19 +138,19 @@ def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool)
         raise bad_affinity(affinities, _first_bad(affinities, edges))
     parent = np.full(len(forest.roots), -1, np.int32)
     if not constrained:
-        found, same, different = pairs_by_label(forest, forest.order, steps, labels, parent)
-        return Pairs(found[same > 0], same[same > 0], found[different > 0], different[different > 0])
-    inside, positive = pairs_inside(forest, steps, parent)
-    found, _, negative = pairs_by_label(forest, forest.order[forest.first :], steps, labels, parent)
-    return Pairs(inside, positive, found[negative > 0], negative[negative > 0])
+        return Pairs(*pairs_by_label(forest, forest.sorted(0), steps, labels, parent))
+    positive = pairs_inside(forest, steps, parent)
+    _, negative = pairs_by_label(forest, forest.sorted(PARTS), steps, labels, parent)
+    return Pairs(positive, negative)
 
 
 def dense(pairs: Pairs, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The counts as two int64 arrays of `shape`, (C, Z, Y, X)."""
-    positive, negative = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    positive.reshape(-1)[pairs.positive_edges] = pairs.positive
-    negative.reshape(-1)[pairs.negative_edges] = pairs.negative
-    return positive, negative
+    counts = np.zeros((2, *shape), np.int64)
+    for flat, decided in zip(counts.reshape(2, -1), pairs, strict=True):
+        some = decided.pairs > 0
+        flat[decided.edges[some]] = decided.pairs[some]
+    return counts[0], counts[1]
 
 
 def checked(affinities, labels, edges, neighborhood) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@ import fastremap
 import higra as hg
 import numpy as np
 
-from segkit.losses.malis import PairLoss, Pairs, bad_affinity, checked
+from segkit.losses._quasilinear import Decided, Pairs
+from segkit.losses.malis import PairLoss, bad_affinity, checked
 
 COLUMNS = 16
 """Labels that are counted at a time: the memory is that of so many float64 for each node of the tree."""
@@ -39,7 +40,8 @@ def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool)
     affinities, labels, edges, neighborhood = checked(affinities, labels, edges, neighborhood)
     index = np.flatnonzero(edges)
     if not len(index):
-        return Pairs(index, index, index, index)
+        nothing = Decided(index.astype(np.int32), index.astype(np.float32), index)
+        return Pairs(nothing, nothing)
     weights = affinities.reshape(-1)[index]
     bad = index[~((weights >= 0) & (weights <= 1))]
     if len(bad):
@@ -52,9 +54,9 @@ def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool)
     same, different = _pairs_joined(tree, flat)
     real = tree.mst_edge_map < len(order)
     joins, same, different = order[tree.mst_edge_map[real]], same[real], different[real]
-    positive = (same > 0) & (inside[joins] | (not constrained))
-    negative = different > 0
-    return Pairs(index[joins[positive]], same[positive], index[joins[negative]], different[negative])
+    same[~inside[joins] & constrained] = 0
+    found = index[joins].astype(np.int32), weights[joins]
+    return Pairs(Decided(*found, same), Decided(*found, different))
 
 
 def _ends(index: np.ndarray, shape: tuple[int, ...], neighborhood: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

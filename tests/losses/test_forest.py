@@ -1,11 +1,13 @@
 """Counting on the CPU: edges left out before the sort, tables of labels, threads, and the value with its gradient."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from segkit.data import edge_mask
-from segkit.losses import _forest
+from segkit.losses import _forest, _quasilinear
 from segkit.losses.malis import ConstrainedMalis, Malis, dense, pair_counts
 from segkit.losses.malis_higra import decided_pairs as higra_pairs
 from segkit.protocols import Prediction
@@ -18,8 +20,10 @@ KINDS = ["distinct", "three values", "constant", "saturated"]
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Sets the limit for one test."""
+    """Sets the limit for one test, in which any work is worth a thread."""
     monkeypatch.setattr("segkit.threads._limit", [])
+    monkeypatch.setattr(_forest, "LEAST", 1)
+    monkeypatch.setattr(_quasilinear, "LEAST", 1)
     return set_thread_limit
 
 
@@ -51,8 +55,10 @@ def test_counts_equal_higra_with_and_without_ties(neighborhood, kind, constraine
 
 
 @pytest.mark.parametrize("constrained", [True, False])
-def test_a_volume_of_many_blocks_equals_higra(constrained):
-    given = item(3, (20, 40, 30), "saturated", objects=50)
+@pytest.mark.parametrize("shape", [(30, 41, 37), (1, 300, 150), (45, 1, 1000)])
+def test_a_volume_of_several_units_equals_higra_on_several_threads(shape, constrained, threads):
+    threads(3)
+    given = item(3, shape, "saturated", objects=50)
     expected = dense(higra_pairs(*given, constrained=constrained), given[0].shape)
     np.testing.assert_array_equal(pair_counts(*given, constrained=constrained), expected)
 
@@ -75,8 +81,9 @@ def test_few_edges_besides_the_forest_are_sorted():
     affinities, labels, edges, _ = item(1, (12, 12, 12), "distinct", objects=1)
     arrays = affinities.reshape(-1).view(np.int32), edges.reshape(-1), labels.reshape(-1), np.array([-144, -12, -1])
     forest = _forest.grow(*arrays, False)
-    assert 0.9 * labels.size < len(forest.order) < 0.65 * edges.sum()
-    assert (np.diff(forest.order) > 0).all()
+    order = forest.sorted(0)
+    assert 0.9 * labels.size < len(order) == len(forest.edges) < 0.65 * edges.sum()
+    assert (np.diff(order) > 0).all()
 
 
 def batch(count, dtype=torch.float32):
@@ -87,17 +94,47 @@ def batch(count, dtype=torch.float32):
     return Prediction(logits, torch.zeros(1), labels, labels >= 0, torch.from_numpy(edges), np.array(NEAREST))
 
 
+def large(count, shape, neighborhood, kind):
+    """Several items, each of several units."""
+    items = [item(seed, shape, kind, neighborhood, objects=[40, 1, 3000][seed]) for seed in range(count)]
+    affinities, labels, edges = (torch.from_numpy(np.stack([given[k] for given in items])) for k in range(3))
+    logits = torch.logit(affinities, eps=1e-4).requires_grad_()
+    return Prediction(logits, torch.zeros(1), labels, labels >= 0, edges, np.array(neighborhood))
+
+
 @pytest.mark.parametrize("loss", [Malis(), ConstrainedMalis(), ConstrainedMalis(balanced=False)])
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_equal_bits_at_any_number_of_threads(loss, count, threads):
-    results = []
-    for number in (1, 2, 3):
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("shape", "neighborhood", "kind"),
+    [((27, 50, 40), NEAREST, "distinct"), ((27, 50, 40), MIXED, "saturated"), ((1, 270, 200), NEAREST[1:], "distinct")],
+    ids=["nearest", "mixed", "flat"],
+)
+def test_equal_bits_at_any_number_of_threads(shape, neighborhood, kind, count, loss, threads):
+    given, results = large(count, shape, neighborhood, kind), []
+    for number in (1, 2, 3, 7):
         threads(number)
-        prediction = batch(count)
+        prediction = Prediction(**{name: getattr(given, name) for name in given.__dataclass_fields__})
         value, _ = loss(prediction)
-        value.backward()
-        results.append((value.item(), prediction.logits.grad))
-    assert all(value == results[0][0] and torch.equal(grad, results[0][1]) for value, grad in results)
+        results.append((value.item(), *torch.autograd.grad(value, given.logits)))
+    assert results[0][0] > 0 and results[0][1].any()
+    for value, gradient in results[1:]:
+        assert value == results[0][0] and torch.equal(gradient, results[0][1])
+
+
+@pytest.mark.parametrize("loss", [Malis(), ConstrainedMalis()])
+def test_a_single_item_is_worked_on_by_several_threads(loss, threads, monkeypatch):
+    """Without it all would be the same, but slower."""
+    shared, share = set(), _forest.share
+    threads(2)
+
+    def watched(work, count, *arguments, least):
+        shared.add((work.__name__, count >= 2 * least))
+        return share(work, count, *arguments, least=least)
+
+    monkeypatch.setattr(_forest, "share", watched)
+    loss(large(1, (27, 50, 40), NEAREST, "distinct"))
+    names = {"edge_keys", "strongest_edges", "find_roots", "number_roots", "follow", "candidates", "deal_out"}
+    assert shared == {(name, True) for name in names | ({"join_objects"} if loss.constrained else set())}
 
 
 @pytest.mark.parametrize("loss", [Malis, ConstrainedMalis])
@@ -142,12 +179,15 @@ def test_gradients_accumulate_and_scale():
     torch.testing.assert_close(twice.logits.grad, 6 * once.logits.grad)
 
 
-def test_a_compiled_step_gives_the_same_gradient():
+def test_a_compiled_step_gives_the_same_gradient_without_a_warning():
     def step(logits, given):
         return ConstrainedMalis()(Prediction(logits, *given))[0]
 
     prediction = batch(2)
     given = [getattr(prediction, name) for name in ("target", "labels", "mask", "edges", "neighborhood")]
     (expected,) = torch.autograd.grad(step(prediction.logits, given), prediction.logits)
-    (found,) = torch.autograd.grad(torch.compile(step, backend="eager")(prediction.logits, given), prediction.logits)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Dynamo does not know how to trace")
+        compiled = torch.compile(step, backend="eager")(prediction.logits, given)
+    (found,) = torch.autograd.grad(compiled, prediction.logits)
     torch.testing.assert_close(found, expected)
