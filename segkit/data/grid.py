@@ -8,6 +8,9 @@ from segkit.errors import InvalidInput, InvalidShape, sentence
 
 Triple = tuple[float, float, float]
 
+ALIKE = 1.1
+"""Ratio of the longest to the shortest edge of a voxel from which axes are no longer exchanged."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -42,6 +45,20 @@ class Grid:
         """Whether voxels of both have the same size in the same unit, up to rounding."""
         pairs = zip(self.voxel_size, other.voxel_size, strict=True)
         return self.unit == other.unit and all(math.isclose(a, b, rel_tol=1e-5) for a, b in pairs)
+
+    def alike(self, *axes: int) -> bool:
+        """Whether voxels are as long along these axes, near enough to exchange them.
+
+        >>> Grid((40, 4, 4)).alike(0, 1, 2), Grid((40, 4, 4)).alike(1, 2)
+        (False, True)
+        """
+        edges = [self.voxel_size[axis] for axis in axes]
+        return max(edges) < ALIKE * min(edges)
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether voxels are cubes, near enough."""
+        return self.alike(0, 1, 2)
 
     def voxel_position(self, other: "Grid") -> tuple[int, int, int]:
         """The voxel of this grid at which voxel (0, 0, 0) of `other` lies; may be negative.
