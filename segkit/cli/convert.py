@@ -27,10 +27,14 @@ def convention_options(function):
     return function
 
 
+VOXELS = ("raw", "labels", "affinities", "mask")
+"""Kinds that are one array; pictures are several, with their annotations."""
+
+
 @click.command("convert", cls=Verb)
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--kind", required=True, type=click.Choice(["raw", "labels", "affinities", "mask"]), help="What it is.")
+@click.option("--kind", required=True, type=click.Choice([*VOXELS, "pictures"]), help="What it is.")
 @click.option("--axes", help="Order of the axes in IN, such as xyz or zyxc, where the file does not say it.")
 @click.option("--voxel-size", nargs=3, type=float, metavar="Z Y X", help="nm, where the file does not say it.")
 @click.option("--offset", nargs=3, type=float, metavar="Z Y X", help="Position of the first voxel's corner, nm.")
@@ -44,7 +48,13 @@ def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, over
 
     Formats go by the suffix: .h5 .hdf .hdf5, .zarr, .tif .tiff (also a folder of sections, to be read), and
     .precomputed (neuroglancer). What a file does not say must be said here: nothing is guessed.
+
+    --kind pictures reads natural images and their annotations in the layout of BSDS500, a folder images/train[0:18]
+    say, and writes them as a volume: three sections a picture, its colours, and the labels of each annotator.
     """
+    if kind == "pictures":
+        _refuse_more(axes, voxel_size, offset, to_axes, dtype, no_checks, *sides.values())
+        return _pictures(source, target, overwrite)
     from segkit.convert import convert
 
     with progress("convert") as bar:
@@ -65,6 +75,19 @@ def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, over
         )
     note(f"{kind} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {target}")
     return result
+
+
+def _pictures(source: str, target: str, overwrite: bool) -> dict:
+    from segkit.convert import convert_pictures
+
+    result = convert_pictures(source, target, overwrite=overwrite)
+    note(f"{result['shape'][0] // 3} pictures with labels of up to {result['truths']} annotators -> {target}")
+    return result
+
+
+def _refuse_more(*options) -> None:
+    if any(options):
+        raise click.UsageError("--kind pictures takes --overwrite and no other option")
 
 
 def _side(sides: dict, side: str) -> dict:

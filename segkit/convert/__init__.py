@@ -2,5 +2,6 @@
 
 from segkit.convert.conventions import PRESETS, Convention, Preset, convention
 from segkit.convert.files import KINDS, convert
+from segkit.convert.pictures import convert_pictures
 
-__all__ = ["KINDS", "PRESETS", "Convention", "Preset", "convention", "convert"]
+__all__ = ["KINDS", "PRESETS", "Convention", "Preset", "convention", "convert", "convert_pictures"]

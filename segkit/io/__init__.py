@@ -8,37 +8,42 @@ from segkit.io.address import ROLES, Address, parse_address
 from segkit.io.files import (
     check_target,
     check_writable,
-    exists,
-    opened,
     read_affinities,
     read_labels,
     read_mask,
     read_merge_tree,
     read_volume,
-    shape_of,
     write,
     write_all,
     write_blocks,
 )
+from segkit.io.lookup import exists, matching, opened, read_notes, shape_of, states_voxel_size
 from segkit.io.records import Blocks, Stored
+from segkit.io.streams import OpenVolume, open_volume, write_affinities
 
 __all__ = [
     "ROLES",
     "Address",
     "Blocks",
+    "OpenVolume",
     "Stored",
     "check_target",
     "check_writable",
     "exists",
+    "matching",
+    "open_volume",
     "opened",
     "parse_address",
     "read_affinities",
     "read_labels",
     "read_mask",
     "read_merge_tree",
+    "read_notes",
     "read_volume",
     "shape_of",
+    "states_voxel_size",
     "write",
+    "write_affinities",
     "write_all",
     "write_blocks",
 ]

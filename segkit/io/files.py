@@ -1,23 +1,23 @@
 """Reading and writing containers, whatever the format."""
 
+import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
-from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError, sentence
+from segkit.errors import InvalidInput, MissingDataset, StorageError, sentence
 from segkit.io.address import Address, as_address, role_of
 from segkit.io.atomic import check_folder
-from segkit.io.formats import EXCHANGE, FORMATS, format_to_read, format_to_write, module_of, own_format
+from segkit.io.formats import FORMATS, format_to_write, own_format
+from segkit.io.lookup import NOTES, AnyAddress, exists, find_object, part_of
 from segkit.io.records import (
     TREE,
     Blocks,
     Record,
-    Stored,
     check_axes,
     check_kind,
     encode,
@@ -26,9 +26,6 @@ from segkit.io.records import (
     located,
     neighborhood_of,
 )
-from segkit.parameters import nearest
-
-AnyAddress = str | Path | Address
 
 
 def read_volume(address: AnyAddress, role: str = "raw") -> Volume:
@@ -80,7 +77,7 @@ def read_merge_tree(address: AnyAddress) -> MergeTree:
     address = as_address(address)
     if address.crop:
         raise InvalidInput(sentence(f"{address}", "must have no crop, for a merge tree has no voxels"))
-    with _open(address, "merge_tree") as (store, name), located(address.path):
+    with find_object(address, "merge_tree") as (store, name), located(address.path):
         arrays, attributes = store.group(name)
     with located(f"{address.path}:{name}"):
         check_kind(attributes, ("merge_tree",))
@@ -91,21 +88,6 @@ def read_merge_tree(address: AnyAddress) -> MergeTree:
         tree = MergeTree(**{member: arrays[member] for member in TREE})
         tree.check()
         return tree
-
-
-@contextmanager
-def opened(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> Iterator[tuple[Stored, str]]:
-    """An array as it is stored, for reading part by part, and its place; of any axes and any convention.
-
-    `kinds` are those that the array may be of, if the file says a kind. The crop of the address is not applied.
-    """
-    address = as_address(address)
-    with _open(address, role, whole=address.dataset is None) as (store, name):
-        place = str(Address(address.path, name or None))
-        with located(place):
-            stored = store.array(name)
-            check_kind(stored.attributes, kinds)
-        yield stored, place
 
 
 def write_blocks(address: AnyAddress, role: str, blocks: Blocks, attributes: Mapping[str, object]) -> None:
@@ -138,42 +120,33 @@ def check_target(address: AnyAddress, role: str, overwrite: bool) -> str:
     return name
 
 
-def exists(address: AnyAddress, role: str) -> bool:
-    """Whether there is an object at `address`; the usual name of the role is taken where no dataset is given."""
-    address = as_address(address)
-    name = address.at(role)
-    if not address.path.exists():
-        return False
-    with format_to_read(address.path).reading(address.path) as store:
-        return store.find(name, _may_be_whole(address, role)) is not None
-
-
-def shape_of(address: AnyAddress, role: str) -> tuple[int, int, int]:
-    """Size in voxels, (Z, Y, X), of the crop where there is one; of affinities too. The voxels are not read."""
-    address = as_address(address)
-    with _open(address, role) as (store, name), located(Address(address.path, name)):
-        return _shape(check_axes(store.array(name)), address)[1]
-
-
-def write(path: AnyAddress, container, role: str | None = None) -> None:
+def write(path: AnyAddress, container, role: str | None = None, *, notes: Mapping[str, object] | None = None) -> None:
     """Write a container, beside whatever else is in the file, under its role's usual name or the dataset of `path`.
 
     Without a role: raw (mask, if boolean) for a Volume, segmentation for Labels, affinities, merge_tree. The suffix
     chooses the format: .h5 .hdf .hdf5 or .zarr .ome.zarr. A failure leaves what was there, and no half file. An
-    object of that name is replaced. Two processes must not write to one file at the same time.
+    object of that name is replaced. Two processes must not write to one file at the same time. `notes` are plain
+    values (JSON) that :func:`read_notes` gives back: how the object was made, say.
     """
     address = as_address(path)
     if address.crop:
         raise InvalidInput(sentence(f"{address}", "must have no crop where something is written"))
     role = role or _default_role(container)
-    _write(address.path, {address.at(role): _record(container, role)})
+    _write(address.path, {address.at(role): _record(container, role, notes)})
 
 
-def write_all(path: AnyAddress, containers: Mapping[str, object], drop: str | None = None) -> None:
+def write_all(
+    path: AnyAddress,
+    containers: Mapping[str, object],
+    drop: str | None = None,
+    *,
+    notes: Mapping[str, Mapping[str, object]] | None = None,
+) -> None:
     """Write several containers, by role, in one go: in HDF5 all of them appear, or none.
 
     A key is a role, or ``role:dataset`` where the dataset should not have the role's usual name. Datasets that were
-    there before and whose names begin with `drop` are removed, those that are written excepted.
+    there before and whose names begin with `drop` are removed, those that are written excepted. `notes` are those of
+    :func:`write`, by key.
     """
     address = as_address(path)
     if address.crop or address.dataset:
@@ -181,7 +154,7 @@ def write_all(path: AnyAddress, containers: Mapping[str, object], drop: str | No
     records = {}
     for key, container in containers.items():
         role, _, dataset = key.partition(":")
-        records[dataset or role_of(role)[0]] = _record(container, role)
+        records[dataset or role_of(role)[0]] = _record(container, role, (notes or {}).get(key))
     backend = own_format(address.path)
     check_folder(address.path)
     stale = []
@@ -220,59 +193,17 @@ class _Block:
 
 def _block(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> _Block:
     address = as_address(address)
-    with _open(address, role) as (store, name):
+    with find_object(address, role) as (store, name):
         place = str(Address(address.path, name, address.crop))
         with located(place):
             stored = check_axes(store.array(name))
             check_kind(stored.attributes, kinds)
-            part, _ = _shape(stored, address)
+            part, _ = part_of(stored, address)
             grid = grid_of(stored.attributes, place)
             if address.crop and len(part) >= 3:
                 grid = grid.crop([along.start for along in part[-3:]])
         array = stored.read(part)
     return _Block(place, array.astype(array.dtype.newbyteorder("="), copy=False), grid, stored.attributes)
-
-
-def _shape(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[int, int, int]]:
-    if len(stored.shape) < 3 or 0 in stored.shape:  # whoever asked will refuse it, in its own words
-        return (slice(None),) * len(stored.shape), stored.shape  # type: ignore[return-value]
-    bounds = address.bounds(stored.shape[-3:])
-    part = (slice(None),) * (len(stored.shape) - 3) + bounds
-    return part, tuple(along.stop - along.start for along in bounds)  # type: ignore[return-value]
-
-
-@contextmanager
-def _open(address: Address, role: str, whole: bool | None = None) -> Iterator[tuple]:
-    wanted, path = address.at(role), address.path
-    backend = format_to_read(path)
-    if not path.exists():
-        raise MissingFile(sentence(f"{path}", "does not exist", next_step=_beside(path)))
-    with backend.reading(path) as store:
-        name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
-        if name is None:
-            known = store.names()
-            guess = nearest(wanted, known)
-            next_step = f"did you mean {path}:{guess}? " if guess else ""
-            next_step += f"it holds {', '.join(known) or 'nothing'}"
-            raise MissingDataset(sentence(f"{path}", f"has no dataset {wanted!r}", next_step=next_step))
-        yield store, name
-
-
-def _may_be_whole(address: Address, role: str) -> bool:
-    """Other tools' Zarr stores are often one image and nothing else; that is raw data unless the user says more.
-
-    A TIFF stack or a precomputed volume is never anything else, so that it is taken for what is asked for.
-    """
-    single = module_of(address.path) in EXCHANGE.values()
-    return address.dataset is None and (role == "raw" or single)
-
-
-def _beside(path: Path) -> str:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        return f"there is no folder {folder} either"
-    guess = nearest(path.name, sorted(item.name for item in folder.iterdir() if item.suffix in FORMATS))
-    return f"did you mean {path.with_name(guess)}?" if guess else "check the spelling"
 
 
 def _default_role(container) -> str:
@@ -282,12 +213,18 @@ def _default_role(container) -> str:
     return "segmentation" if kind == "labels" else kind
 
 
-def _record(container, role: str):
+def _record(container, role: str, notes: Mapping[str, object] | None = None) -> Record:
     kind = kind_of(container)
     expected = role_of(role)[1]
     if kind != expected:
         raise InvalidInput(sentence(f"what is written as {role}", f"must be of kind {expected}", kind))
-    return encode(container)
+    record = encode(container)
+    return Record(record.data, record.attributes | as_attributes(notes))
+
+
+def as_attributes(notes: Mapping[str, object] | None) -> dict[str, str]:
+    """Notes as an attribute of what is written."""
+    return {NOTES: json.dumps(dict(notes))} if notes else {}
 
 
 def _write(path: Path, records: Mapping[str, object]) -> None:

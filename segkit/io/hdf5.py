@@ -41,6 +41,10 @@ class Reader:
         """`name`, if there is such an object. An HDF5 file is never one object as a whole."""
         return name if name in self._file else None
 
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """The attributes of the dataset or group of that name."""
+        return _attributes(self._file[name])
+
     def array(self, name: str) -> Stored:
         """The dataset of that name."""
         dataset = self._file[name]

@@ -48,6 +48,11 @@ class Reader:
         one = isinstance(self._root, zarr.Array) or _multiscales(self._root)
         return "" if whole and one else None
 
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """What segkit wrote about the object of that name; nothing if another tool made it."""
+        item = self._root[name] if name else self._root
+        return _ours(item) if isinstance(item, zarr.Group) else {}
+
     def array(self, name: str) -> Stored:
         """The image or bare array of that name."""
         item = self._root[name] if name else self._root
