@@ -48,9 +48,10 @@ GROUPS = {
 class Model(Protocol):
     """A torch.nn.Module that maps raw data to logits of affinities.
 
-    Its constructor takes `channels`, the number of output channels C (one an offset of the neighborhood), beside
-    parameters of its own. forward maps float (B, S, [Z,] Y, X) to logits (B, C, [Z,] Y, X): S is `sections` for 2-D
-    networks and 1 for 3-D ones. All shapes below have `ndim` entries.
+    Its constructor takes `channels`, the number of output channels C (one an offset of the neighborhood; channels that
+    are only learned beside affinities come after these), beside parameters of its own. One of them may be `voxel_size`,
+    which training fills in from the data where another one is "auto". forward maps float (B, S, [Z,] Y, X) to logits
+    (B, C, [Z,] Y, X): S is `sections` for 2-D networks and 1 for 3-D ones. All shapes below have `ndim` entries.
     """
 
     ndim: int

@@ -34,9 +34,14 @@ class TrainedModel:
     parameters: Mapping[str, object]
     """The parameters of its constructor, without `channels`."""
     neighborhood: np.ndarray
-    """Offset of each output channel, int64 (C, 3), z, y, x."""
+    """Offset of each output channel, int64 (C, 3), z, y, x; see `auxiliary`."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Whatever else was saved with it."""
+
+    @property
+    def auxiliary(self) -> int:
+        """How many output channels the network has beyond the first C, which are the affinities."""
+        return self.module.auxiliary
 
 
 def save_model(
@@ -51,14 +56,17 @@ def save_model(
     """Write the weights of `module`, and how to build it again, in one step: there is never half a file.
 
     `name` is that of a registered model whose class `module` has, `parameters` those that its constructor was given
-    (`channels` follows from `neighborhood`); `extra` is kept as it is. Both must be plain values (JSON). Raises
-    InvalidInput or UnknownComponent if the file could not be loaded again, StorageError if it cannot be written.
+    (`channels` follows from `neighborhood`, and from the attribute `auxiliary` of `module`, if it has one: channels
+    beyond the affinities, which it learned beside them); `extra` is kept as it is. Both must be plain values (JSON).
+    Raises InvalidInput or UnknownComponent if the file could not be loaded again, StorageError if it cannot be written.
     """
     offsets = as_neighborhood(neighborhood).tolist()
     _check_class(name, module)
     kept = {key: value for key, value in parameters.items() if key != "channels"}
-    if parameters.get("channels", len(offsets)) != len(offsets):
-        rule = f"must be the number of offsets in the neighborhood, {len(offsets)}"
+    auxiliary = getattr(module, "auxiliary", 0)
+    if parameters.get("channels", len(offsets) + auxiliary) != len(offsets) + auxiliary:
+        beyond = f", and {auxiliary} beside them" if auxiliary else ""
+        rule = f"must be the number of offsets in the neighborhood, {len(offsets)}{beyond}"
         raise InvalidInput(sentence("parameter 'channels'", rule, parameters["channels"]))
     header = {
         "kind": KIND,
@@ -67,6 +75,7 @@ def save_model(
         "model": name,
         "parameters": kept,
         "neighborhood": offsets,
+        "auxiliary": auxiliary,
         "extra": dict(extra or {}),
     }
     metadata = {key: _to_json(key, value) for key, value in header.items()}
@@ -86,8 +95,10 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> T
     device = resolve_device(device)
     header, weights = _read(Path(path))
     name, parameters, neighborhood = header["model"], header["parameters"], as_neighborhood(header["neighborhood"])
+    auxiliary = header.get("auxiliary", 0)
     with torch.random.fork_rng(devices=[]):
-        module = _build(path, name, {**parameters, "channels": len(neighborhood)})
+        module = _build(path, name, {**parameters, "channels": len(neighborhood) + auxiliary})
+    module.auxiliary = auxiliary
     _check_weights(path, name, module.state_dict(), weights)
     module.load_state_dict(weights)
     return TrainedModel(module.to(device).eval(), name, parameters, neighborhood, header["extra"])

@@ -1,5 +1,6 @@
 """The 2-D U-Net with valid convolutions ("U-Net MALA")."""
 
+from segkit.errors import InvalidParameter, sentence
 from segkit.models._unet import UNet, widths
 
 
@@ -20,9 +21,16 @@ class UNet2D(UNet):
         Factor by which features grow from level to level.
     levels
         Number of resolutions; one pooling fewer.
+    sections
+        Input sections for one output section, an odd number; of pictures, 3 are their colours.
     """
 
-    def __init__(self, *, channels: int = 2, features: int = 64, growth: int = 2, levels: int = 4) -> None:
+    def __init__(
+        self, *, channels: int = 2, features: int = 64, growth: int = 2, levels: int = 4, sections: int = 1
+    ) -> None:
+        if sections < 1 or sections % 2 == 0:
+            raise InvalidParameter(sentence("parameter 'sections'", "must be an odd number from 1 on", sections))
+        self.sections = sections
         super().__init__(
             channels=channels,
             widths=widths(features, growth, levels),

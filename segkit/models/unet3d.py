@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from segkit.models._pooling import automatic_pooling
 from segkit.models._unet import Normalisation, Padding, UNet, widths
 
 
@@ -11,7 +12,7 @@ class UNet3D(UNet):
     The defaults are the paper's: 12, 60, 300, 1500 features, two valid 3x3x3 convolutions with ReLU a level, max
     pooling and transposed convolutions of (1, 3, 3), which take the features down to those of the finer level;
     84x268x268 voxels in, 56x56x56 out, 87,753,495 parameters with 3 channels. For isotropic data try ``features=12,
-    growth=6, pooling=[[2,2,2],[2,2,2],[3,3,3]]``.
+    growth=6, pooling=[[2,2,2],[2,2,2],[3,3,3]]``, or let the voxel size decide by ``pooling=auto``.
 
     Parameters
     ----------
@@ -22,7 +23,13 @@ class UNet3D(UNet):
     growth
         Factor by which features grow from level to level.
     pooling
-        [z, y, x] factors between levels, from fine to coarse; one more level than factors.
+        [z, y, x] factors between levels, from fine to coarse; one more level than factors. "auto" derives them from
+        `voxel_size`: each level halves the resolution along those axes whose voxel edge is at most 1.41 times (the
+        square root of 2) the shortest one there, so that voxels become near to cubes as soon as they can.
+    voxel_size
+        Edge lengths of a voxel of the data, nm, z, y, x, for "auto"; training fills it in from the volumes.
+    levels
+        Number of resolutions with "auto", 4 if not given; otherwise `pooling` says it.
     upsampling
         "transposed" learns it and reduces the features to those of the finer level; "constant" repeats voxels and
         keeps all features (fewer operations to learn, no checkerboard, more weights in the next convolution).
@@ -44,12 +51,15 @@ class UNet3D(UNet):
         channels: int = 3,
         features: int = 12,
         growth: int = 5,
-        pooling: tuple[tuple[int, int, int], ...] = ((1, 3, 3), (1, 3, 3), (1, 3, 3)),
+        pooling: Literal["auto"] | tuple[tuple[int, int, int], ...] = ((1, 3, 3), (1, 3, 3), (1, 3, 3)),
+        voxel_size: tuple[float, float, float] | None = None,
+        levels: int | None = None,
         upsampling: Literal["transposed", "constant"] = "transposed",
         merge_convolution: bool = False,
         padding: Padding = "valid",
         normalisation: Normalisation = "none",
     ) -> None:
+        pooling = automatic_pooling(pooling, voxel_size, levels)
         super().__init__(
             channels=channels,
             widths=widths(features, growth, len(pooling) + 1),

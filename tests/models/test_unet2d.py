@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.errors import InvalidShape
+from segkit.errors import InvalidParameter, InvalidShape
 from segkit.models.unet2d import UNet2D
 
 
@@ -64,3 +64,15 @@ def test_upsampling_then_convolution_is_the_same():
     larger = nn.functional.interpolate(features, scale_factor=2, mode="bilinear")
     expected = convolution(larger)[..., 1:-1, 1:-1]
     torch.testing.assert_close(upsampling(convolution(features)), expected)
+
+
+def test_sections_are_input_channels():
+    network = UNet2D(features=2, levels=2, sections=3).eval()
+    assert network.sections == 3
+    raw = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    other = raw.clone()
+    other[:, 0] = 0
+    assert network(raw).shape == (1, 2, *network.output_shape((24, 24)))
+    assert not torch.equal(network(raw), network(other))
+    with pytest.raises(InvalidParameter, match="must be an odd number"):
+        UNet2D(sections=2)

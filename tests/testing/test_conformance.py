@@ -141,6 +141,7 @@ class TestUNet3D(ModelConformance):
         {"features": 2, "growth": 2, "pooling": [[1, 2, 2], [1, 3, 3]]},
         {"features": 2, "growth": 2, "pooling": [[2, 2, 2]], "upsampling": "constant", "normalisation": "batch"},
         {"features": 2, "growth": 2, "pooling": [[1, 2, 2]], "padding": "same"},
+        {"features": 2, "growth": 2, "pooling": "auto", "voxel_size": [8, 4, 4], "levels": 3, "padding": "same"},
     )
 
 
