@@ -2,8 +2,13 @@
 
 from importlib import import_module
 
-_HOMES = {"predict": "segkit.infer.tiling", "oracle_affinities": "segkit.infer.oracle"}
-__all__ = ["oracle_affinities", "predict"]
+_HOMES = {
+    "Restoring": "segkit.infer.resampled",
+    "predict": "segkit.infer.tiling",
+    "predict_parts": "segkit.infer.tiling",
+    "oracle_affinities": "segkit.infer.oracle",
+}
+__all__ = ["Restoring", "oracle_affinities", "predict", "predict_parts"]
 
 
 def __getattr__(name: str):
