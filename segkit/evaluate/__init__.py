@@ -9,14 +9,26 @@ All metrics count voxels in one sparse table, :func:`contingency`, with the conv
   cannot gain by leaving voxels out. Its ids 2^64 - 1 and 2^64 - 2 are read as 0.
 - ``border=25`` leaves out voxels within 25 nm of a boundary of the truth in the same section, as CREMI does.
 
-:func:`sweep` scores a merge tree at all thresholds, :func:`worst` says where the errors are.
+:func:`sweep` scores a merge tree at all thresholds (:func:`mean_sweep`: several), :func:`worst` says where the
+errors are, and :func:`evaluate_many` takes several annotators' truths of the same volume.
 
 The arithmetic is exact up to one rounding at the end: squares of counts are summed as integers.
 """
 
 from segkit.evaluate.contingency import Contingency, contingency
-from segkit.evaluate.report import evaluate
+from segkit.evaluate.pooled import mean_sweep
+from segkit.evaluate.report import evaluate, evaluate_many
 from segkit.evaluate.sweep import Sweep, sweep
 from segkit.evaluate.worst import Mistake, worst
 
-__all__ = ["Contingency", "Mistake", "Sweep", "contingency", "evaluate", "sweep", "worst"]
+__all__ = [
+    "Contingency",
+    "Mistake",
+    "Sweep",
+    "contingency",
+    "evaluate",
+    "evaluate_many",
+    "mean_sweep",
+    "sweep",
+    "worst",
+]

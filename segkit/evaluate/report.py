@@ -1,7 +1,7 @@
 """Several metrics at once, in 3-D or section by section."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,41 @@ def evaluate(
     >>> evaluate(labels, labels, {"voi": load("metrics", "voi")})
     {'voi_split': 0.0, 'voi_merge': 0.0}
     """
+    return _mean(_rows(segmentation, truth, metrics, per_section).values())
+
+
+def evaluate_many(
+    segmentation: Labels, truths: Sequence[Labels], metrics: Mapping[str, Metric], per_section: bool = False
+) -> dict[str, float]:
+    """As :func:`evaluate`, against what several annotators made of the same: each score is the mean over them.
+
+    Annotators who annotated nothing here do not count. With `per_section` a section is scored against the annotators
+    who annotated it, and each section weighs the same.
+
+    >>> from segkit import Grid, load
+    >>> coarse, fine = (Labels.convert([[ids]], Grid()) for ids in ([1, 1], [1, 2]))
+    >>> evaluate_many(coarse, [coarse, fine], {"voi": load("metrics", "voi")})
+    {'voi_split': 0.0, 'voi_merge': 0.5}
+    """
+    if not truths:
+        raise InvalidInput(sentence("truths", "must be at least one"))
+    sections: dict[int, list[Mapping[str, float]]] = {}
+    for truth in [truth for truth in truths if _has_object(truth.array)] or truths:  # the first of which is refused
+        for z, row in _rows(segmentation, truth, metrics, per_section).items():
+            sections.setdefault(z, []).append(row)
+    return _mean([_mean(rows) for rows in sections.values()])
+
+
+def _mean(rows: Collection[Mapping[str, float]]) -> dict[str, float]:
+    """The plain mean of each score; a single row as it is."""
+    first, *others = rows
+    return {name: float(np.mean([row[name] for row in rows])) for name in first} if others else dict(first)
+
+
+def _rows(
+    segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], per_section: bool
+) -> dict[int, dict[str, float]]:
+    """The scores by section; or of the volume, under 0."""
     check_aligned(segmentation=segmentation, truth=truth)
     found = (z for z, section in enumerate(truth.array) if _has_object(section))
     first = next(found, None)
@@ -38,9 +73,9 @@ def evaluate(
         rule = "must hold at least one object"
         raise InvalidInput(sentence("truth", rule, next_step="check that it is the annotation of this region"))
     if not per_section:
-        return _scores(segmentation, truth, metrics)
-    rows = [_section_scores(segmentation, truth, metrics, z) for z in _outside_border(truth, metrics, [first, *found])]
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        return {0: _scores(segmentation, truth, metrics)}
+    sections = _outside_border(truth, metrics, [first, *found])
+    return {z: _section_scores(segmentation, truth, metrics, z) for z in sections}
 
 
 def _outside_border(truth: Labels, metrics: Mapping[str, Metric], sections: list[int]) -> list[int]:
@@ -50,7 +85,7 @@ def _outside_border(truth: Labels, metrics: Mapping[str, Metric], sections: list
     if 0 < len(left) < len(sections):
         names = ", ".join(str(z) for z in sections if z not in set(left))
         message = f"sections {names} are left out: all that would count in them lies within the border"
-        warnings.warn(SegkitWarning(message), stacklevel=3)
+        warnings.warn(SegkitWarning(message), stacklevel=4)
     return left or sections  # the first of which refuses in its own words
 
 

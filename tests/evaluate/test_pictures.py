@@ -1,0 +1,127 @@
+"""Probabilistic Rand index and covering by brute force, and scores against several annotators."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from segkit import Grid, Labels, load
+from segkit.errors import InvalidInput
+from segkit.evaluate import evaluate, evaluate_many
+from segkit.testing import MetricConformance
+
+OUTSIDE = 2**64 - 1
+SMALL = arrays(np.uint64, (2, 2, 3), elements=st.sampled_from([0, 1, 2, 5, OUTSIDE]))
+
+
+def labels(ids) -> Labels:
+    return Labels(np.array(ids, np.uint64), Grid())
+
+
+def counted(segmentation: np.ndarray, truth: np.ndarray) -> list[tuple[object, int]]:
+    """The pairs (segment, object) of the voxels that count; each unsegmented voxel has a name of its own."""
+    pairs = zip(segmentation.ravel().tolist(), truth.ravel().tolist(), strict=True)
+    named = [(s if 0 < s < 2**64 - 2 else ("alone", i), t) for i, (s, t) in enumerate(pairs)]
+    return [(s, t) for s, t in named if 0 < t < 2**64 - 2]
+
+
+@settings(deadline=None)
+@given(SMALL, SMALL)
+def test_the_rand_index_is_the_share_of_pairs_that_agree(segmentation, truth):
+    voxels = counted(segmentation, truth)
+    if not voxels:
+        return
+    agree = [(s == other_s) == (t == other_t) for (s, t), (other_s, other_t) in combinations(voxels, 2)]
+    found = load("metrics", "probabilistic-rand").score(labels(segmentation), labels(truth))
+    assert found["probabilistic_rand"] == pytest.approx(sum(agree) / len(agree) if agree else 1)
+
+
+@settings(deadline=None)
+@given(SMALL, SMALL)
+def test_covering_is_the_best_overlap_of_each_object(segmentation, truth):
+    voxels = counted(segmentation, truth)
+    if not voxels:
+        return
+    segments, objects = (
+        [{i for i, v in enumerate(voxels) if v[k] == name} for name in {v[k] for v in voxels}] for k in (0, 1)
+    )
+    covering = sum(len(o) * max(len(o & s) / len(o | s) for s in segments) for o in objects) / len(voxels)
+    found = load("metrics", "segmentation-covering").score(labels(segmentation), labels(truth))
+    assert found["segmentation_covering"] == pytest.approx(covering)
+
+
+class TestProbabilisticRand(MetricConformance):
+    """Pairs of four voxels that agree, of six."""
+
+    name = "probabilistic-rand"
+    symmetric = ("probabilistic_rand",)
+    known = (
+        ([9, 9, 4, 4], [5, 5, 5, 5], {"probabilistic_rand": 2 / 6}),
+        ([1, 2, 1, 2], [7, 7, 6, 6], {"probabilistic_rand": 2 / 6}),
+        ([3, 3, 3, 3], [8, 8, 2, 2], {"probabilistic_rand": 2 / 6}),
+        ([1, 1, 5, 2], [4, 4, 9, 2**64 - 3], {"probabilistic_rand": 1.0}),
+    )
+
+
+class TestSegmentationCovering(MetricConformance):
+    """The best overlap of each object."""
+
+    name = "segmentation-covering"
+    symmetric = ()
+    known = (
+        ([9, 9, 4, 4], [5, 5, 5, 5], {"segmentation_covering": 1 / 2}),
+        ([1, 2, 1, 2], [7, 7, 6, 6], {"segmentation_covering": 1 / 3}),
+        ([1, 1, 1, 2], [5, 5, 6, 6], {"segmentation_covering": 7 / 12}),
+        ([1, 1, 5, 2], [4, 4, 9, 2**64 - 3], {"segmentation_covering": 1.0}),
+    )
+
+
+METRICS = ("voi", "probabilistic-rand", "segmentation-covering")
+
+
+@pytest.fixture
+def metrics():
+    return {name: load("metrics", name) for name in METRICS}
+
+
+def test_several_truths_are_averaged(metrics):
+    rng = np.random.default_rng(0)
+    segmentation, *truths = (labels(rng.integers(1, 5, (3, 6, 7))) for _ in range(4))
+    found = evaluate_many(segmentation, truths, metrics)
+    each = [evaluate(segmentation, truth, metrics) for truth in truths]
+    assert found == {name: pytest.approx(np.mean([row[name] for row in each])) for name in each[0]}
+
+
+def test_sections_weigh_the_same_however_many_annotated_them(metrics):
+    """Section 0 has two annotators, section 1 one: ((a + b) / 2 + c) / 2, not (a + b + c) / 3."""
+    segmentation = labels([[[1, 1, 2, 2]], [[1, 1, 1, 1]]])
+    first = labels([[[1, 1, 2, 2]], [[1, 1, 2, 2]]])
+    second = labels([[[1, 1, 1, 1]], [[OUTSIDE] * 4]])
+    found = evaluate_many(segmentation, [first, second], metrics, per_section=True)
+    assert found["voi_split"] == pytest.approx((0 + 1) / 2 / 2) and found["voi_merge"] == pytest.approx(1 / 2)
+    assert found["segmentation_covering"] == pytest.approx(((1 + 0.5) / 2 + 0.5) / 2)
+    assert found["probabilistic_rand"] == pytest.approx(((1 + 1 / 3) / 2 + 1 / 3) / 2)
+
+
+def test_one_truth_is_evaluate(metrics):
+    one, other = labels([[[1, 1, 2]], [[3, 3, 3]]]), labels([[[1, 2, 2]], [[4, 4, 4]]])
+    for per_section in (False, True):
+        assert evaluate_many(one, [other], metrics, per_section) == evaluate(one, other, metrics, per_section)
+
+
+@pytest.mark.parametrize("per_section", [False, True])
+def test_annotators_of_nothing_here_do_not_count(metrics, per_section):
+    segmentation, truth = labels([[[1, 1, 2, 2]]]), labels([[[1, 1, 1, 1]]])
+    nobody = labels([[[OUTSIDE] * 4]])
+    found = evaluate_many(segmentation, [nobody, truth], metrics, per_section)
+    assert found == evaluate(segmentation, truth, metrics, per_section)
+    with pytest.raises(InvalidInput, match="truth must hold at least one object"):
+        evaluate_many(segmentation, [nobody, nobody], metrics, per_section)
+
+
+def test_no_truth_is_refused(metrics):
+    with pytest.raises(InvalidInput, match="truths must be at least one"):
+        evaluate_many(labels([[[1]]]), [], metrics)
