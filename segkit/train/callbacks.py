@@ -1,8 +1,8 @@
-"""What happens between the steps: progress, log, validation, checkpoints, the clock."""
+"""What happens between the steps: progress, log, checkpoints, the clock."""
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import lightning as L
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segkit.io.atomic import storage_errors
+from segkit.train import distributed
 from segkit.train.finite import Collapse
 
 OnStep = Callable[[int, int, float, Mapping[str, float], float], None]
@@ -17,27 +18,41 @@ OnStep = Callable[[int, int, float, Mapping[str, float], float], None]
 of the last step that was looked at, so that no step waits for the device."""
 
 
+def ends_step(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the weights were updated after this batch: with `accumulate`, the gradients of several are awaited."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
 class Journal(L.Callback):
-    """Writes means over `every` steps to `path`, one JSON object a line, and to the logger; calls `on_step`."""
+    """Writes means over `every` steps to `path`, one JSON object a line, and to the logger; calls `on_step`.
+
+    Of several processes the first one writes, means over all.
+    """
 
     def __init__(self, path: Path, total: int, every: int, on_step: OnStep | None) -> None:
         self.path, self.total, self.every, self.on_step = path, total, every, on_step
         self.sums: dict[str, float | Tensor] = {}
         self.latest: dict[str, float] = {}
-        self.steps, self.since = 0, time.perf_counter()
+        self.batches, self.steps, self.since = 0, 0, time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        step = trainer.global_step
-        values = {"loss": outputs["loss"].detach(), **outputs["parts"]}
-        written = step % self.every == 0 or step == self.total
-        if written or not self.latest or outputs["loss"].device.type == "cpu":
-            module.watch.look(step)
+        step, ended = trainer.global_step, ends_step(trainer, batch_idx)
+        values = {"loss": outputs["value"], **outputs["parts"]}
+        written = ended and (step % self.every == 0 or step == self.total)
+        if written or not self.latest or outputs["value"].device.type == "cpu":
+            if ended:
+                module.watch.look(step)
             values = self.latest = {name: float(value) for name, value in values.items()}
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
+        self.batches += 1
+        if ended:
+            self._end_step(trainer, step, written)
+
+    def _end_step(self, trainer: L.Trainer, step: int, written: bool) -> None:
         self.steps += 1
         rate = self.steps / max(time.perf_counter() - self.since, 1e-9)
         if written:
@@ -51,38 +66,19 @@ class Journal(L.Callback):
             self._flush(trainer, self.steps / max(time.perf_counter() - self.since, 1e-9))
 
     def _flush(self, trainer: L.Trainer, rate: float) -> None:
-        means = {name: float(value) / self.steps for name, value in self.sums.items()}
+        means = {name: float(value) / self.batches for name, value in self.sums.items()}
+        means = distributed.mean_of_all(means)
         values = {**means, "learning_rate": _learning_rate(trainer), "steps_per_second": rate}
         self.write(trainer, trainer.global_step, values)
-        self.sums, self.steps, self.since = {}, 0, time.perf_counter()
+        self.sums, self.batches, self.steps, self.since = {}, 0, 0, time.perf_counter()
 
     def write(self, trainer: L.Trainer, step: int, values: Mapping[str, float]) -> None:
-        """Add a line of named values."""
+        """Add a line of named values; texts go into the file alone."""
+        if distributed.rank():
+            return
         with storage_errors("written", self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        trainer.logger.log_metrics(dict(values), step)
-
-
-class Validation(L.Callback):
-    """The mean loss over fixed batches, every `every` steps and after the last."""
-
-    def __init__(self, batches: Iterable[Mapping[str, Tensor]], every: int, journal: Journal) -> None:
-        self.batches, self.every, self.journal = batches, every, journal
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        step = trainer.global_step
-        if step % self.every and step != self.journal.total:
-            return
-        state = torch.get_rng_state()
-        module.eval()
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            losses = [float(self._loss(trainer, module, item)) for item in self.batches]
-        module.train()
-        torch.set_rng_state(state)
-        self.journal.write(trainer, step, {"validation_loss": sum(losses) / len(losses)})
-
-    def _loss(self, trainer: L.Trainer, module: L.LightningModule, batch: Mapping[str, Tensor]) -> Tensor:
-        return module.evaluate(trainer.strategy.batch_to_device(batch))[0]
+        trainer.logger.log_metrics({name: value for name, value in values.items() if not isinstance(value, str)}, step)
 
 
 class Checkpoints(L.Callback):
@@ -92,7 +88,7 @@ class Checkpoints(L.Callback):
         self.save, self.every, self.saved = save, every, -1
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % self.every == 0 and ends_step(trainer, batch_idx):
             self._save(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -118,8 +114,11 @@ class Clock(L.Callback):
         self.begin = time.monotonic() if self.begin is None else self.begin
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        if time.monotonic() - self.begin >= self.seconds:
+        if ends_step(trainer, batch_idx) and distributed.by_the_first(self._is_over):
             trainer.should_stop = True
+
+    def _is_over(self) -> bool:
+        return time.monotonic() - self.begin >= self.seconds
 
 
 def _learning_rate(trainer: L.Trainer) -> float:

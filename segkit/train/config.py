@@ -1,19 +1,21 @@
 """Everything that decides how a network is trained, in one checked and printable object."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from segkit.data import NEAREST
 from segkit.data.affinities import as_neighborhood
-from segkit.errors import InvalidParameter, sentence
+from segkit.data.neighborhoods import long_range
+from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.parameters import nearest
+from segkit.train.augment.config import AugmentationSettings, setting_names
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Axis = Literal["z", "y", "x"]
 
 
 class HealthConfig(BaseModel):
@@ -39,6 +41,54 @@ class HealthConfig(BaseModel):
     """Parameters of its constructor."""
 
 
+class ValidationConfig(BaseModel):
+    """How validation volumes are segmented and scored, and when training ends early; given as validation.NAME."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    segmentation: bool = True
+    """Segment the volumes and keep the network with the best CREMI score; False computes the loss alone."""
+    fragmenter: str = "watershed"
+    """What cuts the affinities into fragments."""
+    fragmenter_parameters: dict[str, object] = {}
+    """Parameters of its constructor. Without edges along z, `per_section` is true unless it is set here."""
+    agglomerator: str = "python"
+    """What merges the fragments; the threshold is the best of all."""
+    agglomerator_parameters: dict[str, object] = {}
+    """Parameters of its constructor."""
+    crop: list[Count] | None = None
+    """Shape of the part in the middle of each volume that is segmented, z, y, x. Default: all of it, but at most
+    16,777,216 voxels (256 cubed)."""
+    tile: list[Count] | None = None
+    """Tile of the network's output, as --tile of `segkit infer`; a fitting one if not given."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Training ends after so many validations in a row without a better score; 0 = never."""
+    min_improvement: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """By how much the CREMI score must fall to count as better for `patience`."""
+
+
+class DescriptorConfig(BaseModel):
+    """Local shape descriptors that the network learns beside affinities; given as descriptors.NAME."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sigma: Positive = 80.0
+    """Standard deviation, nm, of the Gaussian window around each voxel."""
+    weight: Positive = 1.0
+    """What the loss has added: so many times the mean squared error of the descriptors."""
+
+
+class AveragingConfig(BaseModel):
+    """Averaged weights, which are then those that are validated and saved; given as averaging.NAME."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decay: Decay = 0.999
+    """Share of the average that stays in a step; less in the first ones, (1 + n) / (10 + n) in the n-th."""
+    start: Annotated[int, Field(ge=0)] = 0
+    """Step after which the average begins; up to it, the average is the network itself."""
+
+
 class TrainConfig(BaseModel):
     """The settings of a training run; an unknown or unfit one raises InvalidParameter.
 
@@ -59,12 +109,20 @@ class TrainConfig(BaseModel):
     loss_backend: str | None = None
     """Which code computes the loss, "cpu", "gpu" or "higra", for every term that lets one choose; None leaves it to
     the loss, which goes by the device."""
-    neighborhood: list[list[int]] | None = None
-    """Offsets of the channels, z, y, x, in voxels. Default: the nearest along z, y, x (y, x for 2-D networks)."""
+    neighborhood: list[list[int]] | Literal["nearest", "long-range"] | None = None
+    """Offsets of the channels, z, y, x, in voxels, or the name of some: "nearest" along z, y, x (y, x for 2-D networks;
+    the default), or "long-range", these and three longer ones an axis. All channels count alike in all losses."""
+    voxel_size: tuple[Positive, Positive, Positive] | None = None
+    """nm, z, y, x. Raw data, labels and masks are resampled to it; inference does so as well, and brings affinities
+    back to the voxels of its data. Default: voxels as they are."""
+    descriptors: DescriptorConfig | None = None
+    """Learn local shape descriptors as well; none unless one of their settings is given."""
     patch: list[Count] | None = None
     """Shape of the network's output in training, z, y, x (y, x or 1, y, x for 2-D networks); the input follows."""
     batch_size: Count = 1
-    """Patches a step."""
+    """Patches that go through the network at once, all devices together."""
+    accumulate: Count = 1
+    """Batches a step, which takes the mean of their gradients: a larger batch in the memory of a smaller one."""
     steps: Count = 10_000
     """Updates of the weights, all in all."""
     learning_rate: Positive = 1e-4
@@ -77,14 +135,20 @@ class TrainConfig(BaseModel):
     """Learning rate over time: "cosine" falls to 0 at the last of `steps`."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """The learning rate grows linearly over so many first steps."""
+    averaging: AveragingConfig | None = None
+    """Average the weights over the steps; not unless one of the settings of it is given."""
     gradient_clip: Positive | None = None
     """Longest gradient (Euclidean norm over all weights); longer ones are scaled down."""
-    precision: Literal["32", "bf16"] = "32"
-    """"bf16" multiplies in bfloat16 and keeps the weights in float32."""
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    """"bf16" multiplies in bfloat16 and keeps the weights in float32. "fp16" multiplies in float16, for GPUs without
+    bfloat16: gradients are scaled to fit, and a step in which they do not is passed over. Not on a CPU."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides the first weights, every patch and every augmentation."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1", "mps"."""
+    devices: Count = 1
+    """How many of them train together, a process each, on equal shares of each batch. Any number gives the same run,
+    but for the last bits and for batch normalisation, whose batch is the share. On a CPU, processes on its cores."""
     threads: Count | None = None
     """CPU threads of the network; None leaves torch's own choice."""
     workers: Annotated[int, Field(ge=0)] = 0
@@ -96,18 +160,16 @@ class TrainConfig(BaseModel):
     validate_every: Count = 500
     """Steps between validations, if there are validation volumes."""
     validation_patches: Count = 8
-    """Patches of a validation, the same ones each time, not augmented."""
-    flips: list[Axis] = ["z", "y", "x"]
-    """Axes along which half of the patches are mirrored."""
-    transposes: bool = True
-    """Exchange y and x in half of the patches, if they are square; z, y and x where voxels and patches are cubes."""
-    intensity_scale: Share = 0.1
-    """Contrast is multiplied by up to 1 plus or minus this."""
-    intensity_shift: Share = 0.1
-    """Brightness, in -1..1, is moved by up to plus or minus this."""
+    """Patches of the loss of a validation, the same ones each time, not augmented."""
+    validation: ValidationConfig = ValidationConfig()
+    """How validation volumes are segmented and scored."""
+    augmentation: AugmentationSettings = AugmentationSettings()
+    """Random changes of the patches."""
     grow_boundary: Annotated[int, Field(ge=0)] = 0
     """Voxels taken off the rim of every object, so that objects that touch get background between them; within
     sections only if voxels are anisotropic or the network is 2-D."""
+    components: bool = False
+    """Give pieces of an object that a patch severs ids of their own. Off: they are one neuron all the same."""
     min_labelled: Share = 0.05
     """Patches with less than this share of annotated voxels in objects are passed over."""
     health: HealthConfig = HealthConfig()
@@ -134,9 +196,11 @@ class TrainConfig(BaseModel):
             raise InvalidParameter("model_parameters must not hold 'channels'; set neighborhood, which decides it")
         return value
 
-    def offsets(self, ndim: int):
-        """The neighborhood for a network of `ndim` dimensions, int64 (C, 3), z, y, x."""
-        given = self.neighborhood if self.neighborhood is not None else NEAREST[3 - ndim :]
+    def offsets(self, ndim: int, voxel_size: Sequence[float] | None = None):
+        """The neighborhood for a network of `ndim` dimensions, int64 (C, 3), z, y, x; "long-range" needs voxels."""
+        if self.neighborhood == "long-range":
+            return long_range(check_voxel_size(voxel_size, "neighborhood=long-range"), ndim)
+        given = NEAREST[3 - ndim :] if self.neighborhood in (None, "nearest") else self.neighborhood
         offsets = as_neighborhood(given)
         if ndim == 2 and offsets[:, 0].any():
             rule = "of a 2-D network must not leave the section"
@@ -144,11 +208,23 @@ class TrainConfig(BaseModel):
         return offsets
 
 
+def check_voxel_size(voxel_size: Sequence[float] | None, what: str) -> Sequence[float]:
+    """`voxel_size`. Raises InvalidInput if there is none, for what is asked needs it."""
+    if voxel_size is None:
+        rule, next_step = f"must have one voxel size for {what}", "give --voxel-size, to which all are resampled"
+        raise InvalidInput(sentence("the training volumes", rule, next_step=next_step))
+    return voxel_size
+
+
 def _explain(problem: dict, config: type[BaseModel]) -> str:
     name = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         known_names = list(config.model_fields)
         known_names += [f"health.{inner}" for inner in HealthConfig.model_fields]
+        known_names += setting_names(AugmentationSettings)
+        known_names += [f"validation.{inner}" for inner in ValidationConfig.model_fields]
+        known_names += [f"averaging.{inner}" for inner in AveragingConfig.model_fields]
+        known_names += [f"descriptors.{inner}" for inner in DescriptorConfig.model_fields]
         guess = nearest(name, known_names)
         known = ", ".join(known_names)
         return sentence(

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from segkit.data import Labels, Volume, check_aligned
 from segkit.errors import InvalidInput, sentence
-from segkit.models.inputs import check_intensity, scale_intensity
-from segkit.train import augment
+from segkit.models.inputs import check_intensity
+from segkit.train.augment.finish import Cut, collate, finish
+from segkit.train.augment.plan import Plan, draw_plan
 from segkit.train.config import TrainConfig
-from segkit.train.patch import Patch
+from segkit.train.patch import Patch, Shape
 from segkit.train.sampling import PatchSampler, generator
-from segkit.train.targets import affinity_targets, compact
+from segkit.train.targets import compact
 
 TRIES = 500
 """Places looked at before a patch with enough labels is given up."""
@@ -49,10 +52,13 @@ class TrainingVolume:
 class PatchDataset(Dataset):
     """Patch k of a run, a pure function of the settings and k, so that no order, worker or resume can change it.
 
-    An item is a dict of arrays: raw float32 (S, [Z,] Y, X) in about -1..1, labels int64 (Z, Y, X), mask bool
-    (Z, Y, X), target float32 (C, Z, Y, X) and edges bool (C, Z, Y, X). A neuron that a patch cuts into several
-    pieces keeps one id: MALIS makes positive pairs only of voxels that are connected inside the patch, and pieces
-    with different ids would be pushed apart although they are one neuron.
+    An item is what is read for the patch, with the plan of what happens to it; a batch of them goes to the device, and
+    :func:`segkit.train.augment.finish.finish` makes there what a step takes.
+
+    With `components`, pieces of one neuron that do not meet inside the patch have ids of their own. That is off unless
+    it is set: they are one neuron all the same. MALIS makes positive pairs only of voxels that are connected inside
+    the patch; pieces with different ids would be negative pairs besides, and offsets that reach from one piece to the
+    other would be taught to split the neuron.
     """
 
     def __init__(
@@ -73,20 +79,23 @@ class PatchDataset(Dataset):
             self.volumes, patch, f"{'validation' if purpose == 'validation' else 'training'} volume"
         )
 
-    def __getitem__(self, k: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, k: int) -> Cut:
         rng = generator(self.config.seed, self.stream, k)
         volume, origin = self._place(rng)
-        labels, mask = self._annotation(volume, origin)
-        raw = self._raw(volume, origin)
+        rim = self._rim(volume)
+        plan = Plan(self.patch, rim)
         if self.augmented:
-            axes = augment.exchangeable(self.patch, volume.labels.grid) if self.config.transposes else ()
-            symmetry = augment.draw_symmetry(rng, self.config.flips, axes)
-            raw, labels, mask = (augment.apply_symmetry(array, symmetry).copy() for array in (raw, labels, mask))
-            raw = augment.change_intensity(raw, rng, self.config.intensity_scale, self.config.intensity_shift)
-        target, edges = affinity_targets(labels, mask, self.neighborhood)
-        raw = raw if self.patch.ndim == 2 else raw[None]
-        item = {"raw": raw, "labels": labels, "mask": mask, "target": target, "edges": edges}
-        return {name: np.ascontiguousarray(array) for name, array in item.items()}
+            plan = draw_plan(rng, self.config.augmentation, self.patch, volume.labels.grid, rim)
+        return cut(volume, origin, plan)
+
+    def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """The patches of these numbers as a step takes them, on the CPU."""
+        return finish(collate([self[k] for k in numbers]), self.neighborhood, components=self.config.components)
+
+    def _rim(self, volume: TrainingVolume) -> Shape:
+        """How far around the patch the growing of boundaries looks."""
+        steps, in_plane = self.config.grow_boundary, self.patch.ndim == 2 or not volume.labels.grid.isotropic
+        return (0 if in_plane else steps, steps, steps)
 
     def _place(self, rng: np.random.Generator) -> tuple[TrainingVolume, np.ndarray]:
         least = self.config.min_labelled * np.prod(self.patch.output)
@@ -100,21 +109,29 @@ class PatchDataset(Dataset):
         found = f"in none of the {TRIES} places looked at"
         raise InvalidInput(f"{sentence('the training data', rule)}; that was so {found}; {next_step}")
 
-    def _annotation(self, volume: TrainingVolume, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels int64 and mask of the output, rims taken off with a look at what lies around the patch."""
-        margin = self.config.grow_boundary
-        end = origin + self.patch.output
-        low = np.maximum(origin - margin, 0)
-        labels, mask = _crop_annotation(volume, low, np.minimum(end + margin, volume.labels.shape))
-        in_plane = self.patch.ndim == 2 or not augment.isotropic(volume.labels.grid)
-        labels = augment.grow_boundary(labels, mask, margin, axes=(1, 2) if in_plane else (0, 1, 2))
-        inner = tuple(slice(a, a + size) for a, size in zip(origin - low, self.patch.output, strict=True))
-        return compact(labels[inner]), mask[inner]
 
-    def _raw(self, volume: TrainingVolume, origin: np.ndarray) -> np.ndarray:
-        start = origin + volume.position - self.patch.before
-        window = tuple(slice(a, a + size) for a, size in zip(start, self.patch.input, strict=True))
-        return scale_intensity(volume.raw.array[window])
+def cut(volume: TrainingVolume, origin: np.ndarray, plan: Plan) -> Cut:
+    """What `plan` needs of a volume for the patch whose output begins at voxel `origin` of the labels."""
+    position = np.array(volume.position)
+    raw_extent = (-position, volume.raw.shape - position)  # in voxels of the labels
+    raw_low, raw_high = _within(plan.needs(plan.raw_box), origin, *raw_extent)
+    window = tuple(slice(a, b) for a, b in zip(raw_low + position, raw_high + position, strict=True))
+    raw = np.array(volume.raw.array[window], order="C", dtype=volume.raw.array.dtype.newbyteorder("="))
+    known = np.maximum(0, raw_extent[0]), np.minimum(volume.labels.shape, raw_extent[1])
+    low, high = _within(plan.needs(plan.label_box), origin, *known)
+    labels, mask = _crop_annotation(volume, low, high)
+    tensors = (torch.from_numpy(array) for array in (raw, compact(labels), np.array(mask)))
+    return Cut(next(tensors), _triple(raw_low - origin), *tensors, _triple(low - origin), plan)
+
+
+def _within(needed: tuple[np.ndarray, np.ndarray], origin: np.ndarray, first, end) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a box, given from `origin` on, that lies between `first` and `end`; one voxel at least."""
+    low = np.clip(needed[0] + origin, first, end - 1)
+    return low, np.clip(needed[1] + origin, low + 1, end)
+
+
+def _triple(values: np.ndarray) -> Shape:
+    return tuple(values.tolist())
 
 
 def _crop_annotation(volume: TrainingVolume, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

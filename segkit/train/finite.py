@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from segkit.errors import TrainingFailed, sentence
+from segkit.train import distributed
 
 ADVICE = "lower learning_rate, set gradient_clip, or add '+0.1*mse' to the loss"
 
@@ -13,14 +14,18 @@ class Collapse(TrainingFailed):
 
     def __init__(self, what: str, rule: str, step: int) -> None:
         super().__init__(sentence(what, rule, None, ADVICE))
-        self.seen, self.step = f"{what} {rule}", step
+        self.what, self.rule, self.seen, self.step = what, rule, f"{what} {rule}", step
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.what, self.rule, self.step)
 
 
 class FiniteWatch:
     """Remembers what was not finite since it last looked.
 
     On a CPU it looks at once, unless `deferred`. On accelerators that would make the host wait for the device in every
-    step, so it collects flags there until :meth:`look` is called.
+    step, so it collects flags there until :meth:`look` is called. So it does in each of several processes, all of
+    which must look together: what one has seen is seen by all.
     """
 
     def __init__(self, deferred: bool = False) -> None:
@@ -37,12 +42,16 @@ class FiniteWatch:
         bad = ~torch.isfinite(values.detach()).all()
         self.flags[what] = self.flags[what] | bad if what in self.flags else bad
         self.since = step if self.since is None else self.since
-        if values.device.type == "cpu" and not self.deferred:
+        if values.device.type == "cpu" and not self.deferred and distributed.count() == 1:
             self.look(step)
+
+    def suspects(self) -> bool:
+        """Whether this process has seen anything since it last looked."""
+        return any(map(bool, self.flags.values()))
 
     def look(self, step: int) -> None:
         """Raise Collapse if anything up to step `step` was not finite; what came first in a step is named."""
-        flags, since = self.flags, self.since
+        flags, since = distributed.any_of_all(self.flags), self.since
         self.forget()
         for what, bad in flags.items():
             if bad:

@@ -6,13 +6,13 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from segkit.data import Affinities, Grid, Labels, edge_mask
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.health import Channel, Report, examine
 from segkit.health.findings import is_uniform
-from segkit.train.callbacks import Journal
+from segkit.train import distributed
+from segkit.train.callbacks import Journal, ends_step
 from segkit.train.config import TrainConfig
 from segkit.train.dataset import PatchDataset
 from segkit.train.finite import Collapse
@@ -26,6 +26,8 @@ EXAMINED = 96
 UNIFORM = 1e-7
 """Largest variance of a channel of a collapsed network: a standard deviation of 0.0003. Dead and saturated networks
 have 0 to 5e-8; some that are about to learn pass through 1e-5."""
+SMALLEST_SCALE = 1e-3
+"""Factor of the loss in fp16 below which gradients vanish; it begins at 65,536 and is halved where they overflow."""
 PATIENCE = 2
 """Checks in a row with uniform affinities before a network that never passed one in training has collapsed: one that
 learns slowly looks alike for a while."""
@@ -34,12 +36,13 @@ Save = Callable[[L.Trainer], None]
 
 
 class Health(L.Callback):
-    """Checks the network before the first step, every `health.every` steps and after the last.
+    """Checks the network before the first step, every `health.every` steps and after the last, or when training ends.
 
     Figures go into one line of the log; `save` is called after each check that is passed. Raises Collapse if weights
-    or output are not finite, or if the affinities of a channel have gone uniform: they were not when training began,
-    the truth is not, the warm-up is over, and the check before this one was passed during training (then once is
-    enough) or failed too. After the last step once is enough as well.
+    or output are not finite, if the gradient overflows fp16 however it is scaled, or if the affinities of a channel
+    have gone uniform: they were not when training began, the truth is not, the warm-up is over, and the check before
+    this one was passed during training (then once is enough) or failed too. At the end once is enough as well. It is
+    the network in training that is examined, for an average of weights shows a collapse late.
     """
 
     def __init__(self, crop: Mapping[str, Tensor], config: TrainConfig, journal: Journal, save: Save) -> None:
@@ -65,36 +68,59 @@ class Health(L.Callback):
     def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, optimizer) -> None:
         gradients = [weights.grad for weights in module.network.parameters() if weights.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
-        module.watch.see("the gradient", norm, trainer.global_step + 1)
+        if scaler_of(trainer) is None:
+            module.watch.see("the gradient", norm, trainer.global_step + 1)
+        else:  # one that does not fit is nothing unusual: the step is passed over
+            norm = torch.where(norm.isfinite(), norm, 0)
         self.norms = self.norms + norm
         self.norm = torch.maximum(self.norm, norm) if isinstance(self.norm, Tensor) else norm
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        self.steps += 1
+        self.batches += 1
         for name, part in outputs["parts"].items():
             if name.rpartition("/")[2] in ("positive", "negative"):
                 self.parts[name] = self.parts.get(name, 0.0) + part
+        if not ends_step(trainer, batch_idx):
+            return
+        self.steps += 1
         step = trainer.global_step
         if step % self.config.health.every == 0 or step == self.config.steps:
-            module.watch.look(step)
-            self._judge(self._check(trainer, module).channels, step)
-            if not self.failed:
-                module.recovery = module.recovery.passed(step)
-                self.save(trainer)
+            self._check_and_save(trainer, module)
 
-    def _judge(self, channels: tuple[Channel, ...], step: int) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self.steps:  # training ended between two checks
+            self._check_and_save(trainer, module, last=True)
+
+    def _check_and_save(self, trainer: L.Trainer, module: L.LightningModule, last: bool = False) -> None:
+        step = trainer.global_step
+        module.watch.look(step)
+        _look_at_scale(trainer, step)
+        self._judge(self._check(trainer, module).channels, step, last)
+        if not self.failed:
+            module.recovery = module.recovery.passed(step)
+            self.save(trainer)
+
+    def _judge(self, channels: tuple[Channel, ...], step: int, last: bool = False) -> None:
         uniform = [channel for channel in channels if is_uniform(channel, UNIFORM)]
         lost = [channel for channel in uniform if channel.name in self.alive]
         self.alive += [c.name for c in channels if c.name not in self.alive and c not in uniform]
         self.failed = self.failed + 1 if lost else 0
-        enough = self.passed or self.failed >= PATIENCE or step == self.config.steps
+        enough = self.passed or self.failed >= PATIENCE or last or step == self.config.steps
         if not lost:
             self.passed += 1
         elif enough and step > self.config.warmup_steps:
             raise _uniform(lost, step)
 
     def _check(self, trainer: L.Trainer, module: L.LightningModule) -> Report:
-        """Examine the crop, and write the figures and those collected since the last check into the log."""
+        """Examine the crop, and write the figures and those collected since the last check into the log.
+
+        The first process does; what it finds, or raises, is what all of them find.
+        """
+        report = distributed.by_the_first(lambda: self._examine(trainer, module))
+        self._forget()
+        return report
+
+    def _examine(self, trainer: L.Trainer, module: L.LightningModule) -> Report:
         step = trainer.global_step
         if not all(torch.isfinite(weights).all() for weights in module.network.parameters()):
             raise Collapse("the weights", f"are not finite after step {step}", step)
@@ -106,7 +132,6 @@ class Health(L.Callback):
             report = examine(affinities, labels, stride=stride, **options)
         figures = {f"health/{name}": value for name, value in {**report.flat(), **self._collected()}.items()}
         self.journal.write(trainer, step, figures)
-        self._forget()
         return report
 
     def _predict(self, trainer: L.Trainer, module: L.LightningModule) -> tuple[Affinities, Labels]:
@@ -144,7 +169,18 @@ class Health(L.Callback):
         self.parts: dict[str, float | Tensor] = {}
         self.norms: float | Tensor = 0.0
         self.norm: float | Tensor = 0.0
-        self.steps = 0
+        self.steps = self.batches = 0
+
+
+def scaler_of(trainer: L.Trainer) -> torch.amp.GradScaler | None:
+    """What scales the gradients of fp16; None in other precisions."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def _look_at_scale(trainer: L.Trainer, step: int) -> None:
+    scaler = scaler_of(trainer)
+    if scaler is not None and scaler.get_scale() < SMALLEST_SCALE:
+        raise Collapse("the gradient", f"overflows fp16 however it is scaled, after step {step}", step)
 
 
 def _central(shape: Sequence[int]) -> tuple[slice, ...]:
@@ -155,13 +191,12 @@ def _central(shape: Sequence[int]) -> tuple[slice, ...]:
 
 def choose_crop(patches: PatchDataset) -> dict[str, Tensor]:
     """Of the first few patches the one whose true affinities vary most, in the channel where they vary least."""
-    items = [patches[k] for k in range(DRAWN)]
-    return default_collate([max(items, key=_least_variance)])
+    return max((patches.batch([k]) for k in range(DRAWN)), key=_least_variance)
 
 
-def _least_variance(item: Mapping[str, np.ndarray]) -> float:
-    pairs = zip(item["target"], item["edges"], strict=True)
-    return min((float(np.var(target[edges])) for target, edges in pairs if edges.any()), default=0.0)
+def _least_variance(batch: Mapping[str, Tensor]) -> float:
+    pairs = zip(batch["target"][0], batch["edges"][0], strict=True)
+    return min((float(target[edges].var(correction=0)) for target, edges in pairs if edges.any()), default=0.0)
 
 
 def _uniform(channels: list[Channel], step: int) -> Collapse:

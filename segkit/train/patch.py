@@ -46,6 +46,15 @@ def fit_patch(model: Model, wanted: Sequence[int] | None) -> Patch:
     return Patch((1, *reached), (model.sections, *needed), 2)
 
 
+def check_reach(patch: Patch, neighborhood) -> None:
+    """Raise InvalidShape if there are offsets whose edges do not fit into the patch: nothing would teach them."""
+    for offset in neighborhood.tolist():
+        if any(abs(step) >= size for step, size in zip(offset, patch.output, strict=True)):
+            rule = f"must be longer than every edge of the neighborhood, {offset} among them"
+            next_step = "choose a larger patch, or a neighborhood of shorter edges"
+            raise InvalidShape(sentence("patch", rule, list(patch.output), next_step))
+
+
 def _of_dimensions(wanted: Sequence[int], ndim: int) -> tuple[int, ...]:
     wanted = tuple(int(size) for size in wanted)
     if ndim == 2 and len(wanted) == 3 and wanted[0] == 1:

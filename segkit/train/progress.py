@@ -18,9 +18,24 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def card(self) -> Path:
+        """Settings, versions, data and hardware, so that the run can be repeated."""
+        return self.path / "card.json"
+
+    @property
     def model(self) -> Path:
         """The network after the latest checkpoint."""
         return self.path / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The network of the best CREMI score on the validation volumes."""
+        return self.path / "best.safetensors"
+
+    @property
+    def best_scores(self) -> Path:
+        """Its step, scores, threshold and what segmented it."""
+        return self.path / "best.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -81,3 +96,5 @@ class Progress:
     """What to go on from; None begins anew."""
     recovery: Recovery = Recovery()
     """What recoveries have changed so far."""
+    waited: int = 0
+    """Validations in a row, up to here, without a better score."""

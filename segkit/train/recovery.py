@@ -10,9 +10,10 @@ from segkit.io.atomic import storage_errors
 from segkit.losses.combined import Sum, parse_terms
 from segkit.protocols import Loss
 from segkit.registry import find
+from segkit.train.averaging import adapt
 from segkit.train.config import HealthConfig
 from segkit.train.finite import ADVICE, Collapse
-from segkit.train.module import TrainingModule
+from segkit.train.module import TrainingModule, set_learning_rate
 from segkit.train.progress import Progress, Recovery, RunFolder
 from segkit.train.resume import read_checkpoint, trim_journal
 from segkit.train.save import replace_whole, save_network
@@ -65,11 +66,8 @@ def with_elementwise(loss: Loss, spec: str, weight: float) -> Loss:
 def _go_back(folder: RunFolder, module: TrainingModule, recovery: Recovery, patches: int) -> int:
     """Make the healthy checkpoint, with `recovery` and the sampler at `patches`, that of the run; its step."""
     checkpoint = read_checkpoint(folder.healthy)
-    lowered = recovery.factor / checkpoint["recovery"]["factor"]
-    for group in checkpoint["optimizer_states"][0]["param_groups"]:
-        group["lr"] *= lowered
-    for scheduler in checkpoint["lr_schedulers"]:
-        scheduler["_last_lr"] = [rate * lowered for rate in scheduler["_last_lr"]]
+    set_learning_rate(checkpoint, module.config, recovery.factor)
+    adapt(checkpoint["state_dict"], module.average is not None)
     checkpoint |= {"recovery": asdict(recovery), "patches": patches}
     replace_whole(folder.checkpoint, lambda half: torch.save(checkpoint, half))
     module.load_state_dict(checkpoint["state_dict"])

@@ -2,22 +2,33 @@
 
 import json
 import pickle
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, StorageError, sentence
-from segkit.train.config import TrainConfig
+from segkit.train.config import TrainConfig, ValidationConfig
 from segkit.train.progress import Progress, Recovery, RunFolder
 from segkit.train.save import replace_whole
 
-FIXED = ("model", "model_parameters", "neighborhood", "learning_rate", "betas", "epsilon")
+VALIDATION = "Validation"
+"""Under which name a checkpoint holds what validation remembers."""
+FIXED = ("model", "model_parameters", "neighborhood", "voxel_size", "descriptors", "betas", "epsilon")
 """Settings that live on in the checkpoint: a resume cannot change them. It may change all others."""
 
 
+LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+"""Names of files that were being written when a run was killed."""
+
+
 def refuse_old_run(path: Path) -> None:
-    """Raise InvalidInput if there is anything at `path`: a new run overwrites nothing."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Raise InvalidInput if there is anything at `path`: a new run overwrites nothing.
+
+    What a run that was killed before it had written any file has left over does not count.
+    """
+    if path.exists() and (not path.is_dir() or any(not LEFT_OVER.fullmatch(item.name) for item in path.iterdir())):
         rule = "must be a new or empty folder"
         raise InvalidInput(sentence("run", rule, f"{str(path)!r}", "choose another --out, or --resume to go on"))
 
@@ -25,7 +36,9 @@ def refuse_old_run(path: Path) -> None:
 def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
     """How far the run in `folder` has come; nowhere if it ended before its first checkpoint.
 
-    That is the later of the last checkpoint and the last healthy one.
+    That is the later of the last checkpoint and the last healthy one, unless a run that was killed just then would have
+    ended with the latter: then it comes to its end again.
+
     The checkpoint is read without executing code from it. Raises MissingFile if there is no run, CheckpointMismatch
     if `config` does not fit it, InvalidInput if it has finished, StorageError if a file is damaged.
     """
@@ -33,15 +46,24 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
         next_step = "check its path, or train without --resume"
         raise MissingFile(sentence("run", "must be the folder of an earlier run", f"{str(folder.path)!r}", next_step))
     _refuse_changes(folder.config, config)
-    progress = _progress(folder.checkpoint) if folder.checkpoint.exists() else Progress()
+    progress = _progress(folder.checkpoint, config) if folder.checkpoint.exists() else Progress()
     if progress.step >= config.steps:
         next_step = f"set steps above {progress.step} to train further"
         raise InvalidInput(
             sentence(f"run {str(folder.path)!r}", f"has finished its {config.steps} steps", None, next_step)
         )
-    healthy = _progress(folder.healthy) if folder.healthy.exists() else progress
+    _refuse_ended(folder, progress, config.validation)
+    healthy = _progress(folder.healthy, config) if folder.healthy.exists() else progress
     later = progress.checkpoint is None or progress.step < healthy.step
-    return healthy if later and healthy.step < config.steps else progress
+    unfinished = healthy.step < config.steps and not _ended_early(healthy, config.validation)
+    return healthy if later and unfinished else progress
+
+
+def remove_left_over(path: Path) -> None:
+    """Remove the temporary files that a killed run left in its folder."""
+    for item in [*path.glob("*"), *path.glob("checkpoints/*")]:
+        if LEFT_OVER.fullmatch(item.name) and item.is_file():
+            item.unlink(missing_ok=True)
 
 
 def trim_journal(path: Path, step: int) -> None:
@@ -65,10 +87,29 @@ def _refuse_changes(path: Path, config: TrainConfig) -> None:
             raise CheckpointMismatch(sentence(name, rule, repr(now[name]), next_step))
 
 
-def _progress(path: Path) -> Progress:
+def _progress(path: Path, config: TrainConfig) -> Progress:
     checkpoint = read_checkpoint(path)
     recovery = Recovery(**checkpoint.get("recovery", {}))
-    return Progress(checkpoint["global_step"], checkpoint["patches"], path, recovery)
+    if _learning_rate(checkpoint) not in (None, config.learning_rate):  # the new one is meant as it is
+        recovery = replace(recovery, factor=1.0, tries=0)
+    waited = checkpoint.get("callbacks", {}).get(VALIDATION, {}).get("waited", 0)
+    return Progress(checkpoint["global_step"], checkpoint["patches"], path, recovery, waited)
+
+
+def _learning_rate(checkpoint: dict) -> float | None:
+    """That of the settings which a checkpoint was made with; schedule and recoveries multiply it."""
+    return next((scheduler["base_lrs"][0] for scheduler in checkpoint.get("lr_schedulers", ())), None)
+
+
+def _refuse_ended(folder: RunFolder, progress: Progress, validation: ValidationConfig) -> None:
+    if _ended_early(progress, validation):
+        rule = f"has ended early, after {progress.step} steps"
+        next_step = f"set validation.patience above {progress.waited}, or to 0, to train further"
+        raise InvalidInput(sentence(f"run {str(folder.path)!r}", rule, None, next_step))
+
+
+def _ended_early(progress: Progress, validation: ValidationConfig) -> bool:
+    return validation.segmentation and 0 < validation.patience <= progress.waited
 
 
 def read_checkpoint(path: Path) -> dict[str, object]:

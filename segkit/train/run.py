@@ -2,36 +2,31 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import lightning as L
-import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader, default_collate
-
-from segkit.errors import BrokenComponent, SegkitError, StorageError, sentence
-from segkit.losses.combined import parse_loss
+from segkit.errors import SegkitError, StorageError, sentence
 from segkit.models.device import resolve_device
-from segkit.protocols import Loss, Model
-from segkit.registry import find
-from segkit.train.callbacks import Checkpoints, Clock, Journal, OnStep, Validation
+from segkit.train import distributed
+from segkit.train.best import Best, read_best
+from segkit.train.callbacks import OnStep
+from segkit.train.card import make_card
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import PatchDataset, TrainingVolume
+from segkit.train.dataset import TrainingVolume
+from segkit.train.devices import share_of_threads
 from segkit.train.finite import Collapse
-from segkit.train.health import Health, choose_crop
-from segkit.train.module import TrainingModule
-from segkit.train.patch import fit_patch
+from segkit.train.job import Job, prepare
+from segkit.train.launch import joined
+from segkit.train.loader import patch_loader
 from segkit.train.progress import Progress, RunFolder
 from segkit.train.quiet import own_random_state, quiet_lightning
 from segkit.train.recovery import describe, recover, with_elementwise
-from segkit.train.resume import read_progress, refuse_old_run, trim_journal
-from segkit.train.save import replace_whole, save_network
-
-PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
-"""Our names of precisions -> Lightning's."""
+from segkit.train.resume import read_progress, refuse_old_run, remove_left_over, trim_journal
+from segkit.train.save import replace_whole
+from segkit.train.trainer import End, end_of, make_trainer
+from segkit.train.validation import OnValidation
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class TrainResult:
     """What a run came to."""
 
     steps: int
-    """Steps done in all, those before a resume included; fewer than asked for if the clock stopped the run."""
+    """Steps done in all, those before a resume included; fewer than asked for if something else `ended_by`."""
     first_loss: float
     """Mean over the first line of the log, that is the first `log_every` steps of the run."""
     last_loss: float
@@ -54,20 +49,10 @@ class TrainResult:
     """What a resume reads."""
     recoveries: int = 0
     """How often the run went back to a healthy checkpoint, before a resume too."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    config: TrainConfig
-    module: TrainingModule
-    patches: PatchDataset
-    loss: Loss
-    """That of the settings, without what recoveries add."""
-    crop: dict[str, torch.Tensor] | None
-    """What checks of health predict; None without them."""
-    clock: Clock | None
-    """What ends the run in time, recoveries included; None without `max_minutes`."""
-    validation: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    best: Best | None = None
+    """The network of the best CREMI score, which is in best.safetensors; None without validation by segmentation."""
+    ended_by: End = "steps"
+    """What ended the run: all its steps were done, the clock, or the patience of validation."""
 
 
 def train(
@@ -77,20 +62,32 @@ def train(
     *,
     validation: Sequence[TrainingVolume] = (),
     resume: bool = False,
+    source: Mapping[str, object] | None = None,
+    on_card: Callable[[Mapping[str, object]], None] | None = None,
     on_step: OnStep | None = None,
     on_recovery: Callable[[str], None] | None = None,
+    on_validation: OnValidation | None = None,
 ) -> TrainResult:
     """Train a network on `volumes` and leave it, with everything that a resume needs, in the folder `run`.
 
-    Writes config.json, model.safetensors, checkpoints/last.ckpt, metrics.jsonl and logs/ (TensorBoard). On a CPU,
-    equal settings and volumes give equal weights, resumed or not, at any number of workers and an equal number of
-    threads; `max_minutes` and accelerators give that up.
+    Writes card.json, config.json, model.safetensors, checkpoints/last.ckpt, metrics.jsonl and logs/ (TensorBoard). On a
+    CPU, equal settings and volumes give equal weights, resumed or not, at any number of workers and an equal number of
+    threads; `max_minutes` and accelerators give that up. With `devices` above 1 other processes train beside this one,
+    each on its share of the patches of a batch; this one alone writes, validates and reports.
 
     Every `health.every` steps a fixed crop is examined. If its affinities have gone uniform, or if output, loss,
     gradient or weights are not finite, the run goes back to the last healthy checkpoint (checkpoints/healthy.ckpt),
     lowers the learning rate or adds mse to the loss, and goes on with patches that it has not seen;
     `on_recovery(sentence)` is told. Where that has failed `health.retries` times in a row it ends with TrainingFailed,
     and the last healthy network is in model.safetensors. A healthy run comes out the same with and without checks.
+
+    Every `validate_every` steps the `validation` volumes are segmented: affinities, fragments, a merge tree, and the
+    threshold at which the CREMI score is best. The network of the best score is kept in best.safetensors, with its
+    scores and threshold, which are in best.json too; with `validation.patience` the run ends where it gains no more.
+    `on_validation(step, values)` is told. Validation changes nothing in training.
+
+    card.json says what the run was made of: settings, versions, fingerprints of the volumes, hardware, and `source`,
+    where the volumes were read; `on_card(card)` is told before training begins.
 
     `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InvalidInput if `run`
     holds anything and `resume` is False, or if the run has already finished; CheckpointMismatch if a resume asks for
@@ -101,51 +98,38 @@ def train(
     folder = RunFolder(Path(run))
     if not resume:
         refuse_old_run(folder.path)
-    with own_random_state(config.seed, config.threads), quiet_lightning():
-        job = _prepare(config, volumes, validation)
+    with own_random_state(config.seed, share_of_threads(config)), quiet_lightning():
+        job = prepare(config, volumes, validation, on_validation)
         done = read_progress(folder, job.config) if resume else Progress()
+        remove_left_over(folder.path)
+        card = make_card(job.config, volumes, validation, source)
         replace_whole(folder.config, lambda half: half.write_text(job.config.model_dump_json(indent=2) + "\n"))
-        steps = _fit_and_recover(job, folder, done, on_step, on_recovery)
-    return _result(folder, steps, time.perf_counter() - begin, job.module.recovery.count)
+        replace_whole(folder.card, lambda half: half.write_text(json.dumps(card, indent=2) + "\n"))
+        if on_card is not None:
+            on_card(card)
+        device = resolve_device(config.device).type
+        with joined(config.devices, device, _train_beside, config, volumes, validation, folder, done):
+            steps, end = _fit_and_recover(job, folder, done, on_step, on_recovery)
+    return _result(folder, steps, end, time.perf_counter() - begin, job.module.recovery.count)
 
 
-def _prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume]) -> _Job:
-    resolve_device(config.device)  # an absent one is refused before anything is written
-    component = find("models", config.model)
-    ndim = component.load().ndim
-    neighborhood = config.offsets(ndim)
-    network = component.create(channels=len(neighborhood), **config.model_parameters)
-    if not isinstance(network, torch.nn.Module):
-        raise BrokenComponent(sentence(f"model {config.model!r}", "must be a torch.nn.Module", type(network).__name__))
-    patch = fit_patch(network, config.patch)
-    loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
-    config = TrainConfig(
-        **{**config.model_dump(), "neighborhood": neighborhood.tolist(), "patch": patch.output[3 - ndim :]}
-    )
-    patches = PatchDataset(config, volumes, patch, neighborhood)
-    patches[0]  # data without any usable patch are refused before anything is written
-    module = TrainingModule(network, loss, neighborhood, config)
-    crop = _crop(config, network, volumes, neighborhood) if config.health.every else None
-    clock = Clock(config.max_minutes) if config.max_minutes is not None else None
-    if not validation:
-        return _Job(config, module, patches, loss, crop, clock)
-    fixed = PatchDataset(config, validation, patch, neighborhood, purpose="validation")
-    batches = [default_collate([fixed[k]]) for k in range(config.validation_patches)]
-    return _Job(config, module, patches, loss, crop, clock, batches)
-
-
-def _crop(config: TrainConfig, network: Model, volumes: Sequence[TrainingVolume], neighborhood) -> dict:
-    health = config.health
-    find("fragmenters", health.fragmenter).create(**health.fragmenter_parameters)  # a wrong name is refused at once
-    patch = fit_patch(network, health.crop or config.patch)
-    return choose_crop(PatchDataset(config, volumes, patch, neighborhood, purpose="health"))
+def _train_beside(
+    config: TrainConfig,
+    volumes: Sequence[TrainingVolume],
+    validation: Sequence[TrainingVolume],
+    folder: RunFolder,
+    done: Progress,
+) -> None:
+    """What each process beside the first does."""
+    with own_random_state(config.seed, share_of_threads(config)), quiet_lightning():
+        _fit_and_recover(prepare(config, volumes, validation), folder, done, None, None)
 
 
 def _fit_and_recover(
-    job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None, on_recovery: Callable[[str], None] | None
-) -> int:
+    job: Job, folder: RunFolder, done: Progress, on_step: OnStep | None, on_recovery: Callable[[str], None] | None
+) -> tuple[int, End]:
     config, module = job.config, job.module
-    trim_journal(folder.journal, -1 if done.checkpoint is None else done.step)
+    distributed.by_the_first(lambda: trim_journal(folder.journal, -1 if done.checkpoint is None else done.step))
     while True:
         module.watch.forget()
         module.recovery = done.recovery
@@ -153,14 +137,14 @@ def _fit_and_recover(
         try:
             return _fit(job, folder, done, on_step)
         except Collapse as collapse:
-            done = recover(folder, module, collapse)
+            done = distributed.by_the_first(partial(recover, folder, module, collapse))
             if on_recovery is not None:
                 on_recovery(describe(collapse, done, config.health))
 
 
-def _fit(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -> int:
+def _fit(job: Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -> tuple[int, End]:
     config = job.config
-    trainer = _trainer(job, folder, done, on_step)
+    trainer = make_trainer(job, folder, done, on_step)
     try:
         trainer.fit(
             job.module,
@@ -180,72 +164,15 @@ def _fit(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -
             sentence(f"run {str(folder.path)!r}", f"cannot be written ({error})", None, next_step)
         ) from error
     finally:
-        trainer.logger.finalize("success")
-    return trainer.global_step
+        for logger in trainer.loggers:
+            logger.finalize("success")
+    return trainer.global_step, end_of(trainer)
 
 
-def _trainer(job: _Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -> L.Trainer:
-    config, device = job.config, resolve_device(job.config.device)
-    journal = Journal(folder.journal, config.steps, config.log_every, on_step)
-    callbacks: list[L.Callback] = [journal]
-    if job.crop is not None:
-        callbacks.append(
-            Health(job.crop, config, journal, lambda trainer: replace_whole(folder.healthy, trainer.save_checkpoint))
-        )
-    if job.validation:
-        callbacks.append(Validation(job.validation, config.validate_every, journal))
-    callbacks.append(Checkpoints(lambda trainer, module: _save(folder, trainer, module), config.checkpoint_every))
-    if job.clock is not None:
-        callbacks.append(job.clock)
-    return L.Trainer(
-        accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        precision=PRECISION[config.precision],
-        max_steps=config.steps,
-        gradient_clip_val=config.gradient_clip,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(folder.path, name="logs", version="", purge_step=done.step + 1),
-        default_root_dir=folder.path,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-    )
-
-
-class _From:
-    """The numbers from `first` on, without end: Lightning ends at `max_steps`, and takes no length into account."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-
-    def __iter__(self):
-        return count(self.first)
-
-
-def patch_loader(patches: PatchDataset, config: TrainConfig, first: int) -> DataLoader:
-    """Batches of the patches from number `first` on, without end.
-
-    It has a generator of its own, so that torch's random state is left to the network.
-    """
-    return DataLoader(
-        patches,
-        batch_size=config.batch_size,
-        sampler=_From(first),
-        num_workers=config.workers,
-        generator=torch.Generator(),
-    )
-
-
-def _save(folder: RunFolder, trainer: L.Trainer, module: TrainingModule) -> None:
-    replace_whole(folder.checkpoint, trainer.save_checkpoint)
-    save_network(folder.model, module, trainer.global_step)
-
-
-def _result(folder: RunFolder, steps: int, seconds: float, recoveries: int) -> TrainResult:
+def _result(folder: RunFolder, steps: int, end: End, seconds: float, recoveries: int) -> TrainResult:
     lines = [json.loads(line) for line in folder.journal.read_text().splitlines()] if folder.journal.exists() else []
     losses = [line["loss"] for line in lines if "loss" in line] or [float("nan")]
     validated = [line["validation_loss"] for line in lines if "validation_loss" in line]
     last = validated[-1] if validated else None
-    return TrainResult(steps, losses[0], losses[-1], last, seconds, folder.model, folder.checkpoint, recoveries)
+    paths = (folder.model, folder.checkpoint)
+    return TrainResult(steps, losses[0], losses[-1], last, seconds, *paths, recoveries, read_best(folder), end)

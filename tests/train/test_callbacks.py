@@ -30,15 +30,16 @@ def test_on_accelerators_the_log_waits_for_the_device_only_when_it_writes(tmp_pa
     waits, seen = [], []
     trainer = SimpleNamespace(
         global_step=0,
+        accumulate_grad_batches=1,
         optimizers=[SimpleNamespace(param_groups=[{"lr": 1}])],
         logger=SimpleNamespace(log_metrics=lambda *_: None),
     )
     journal = Journal(tmp_path / "log", 10, 5, lambda step, total, loss, *_: seen.append((step, loss)))
     for step in range(1, 11):
         trainer.global_step = step
-        outputs = {"loss": OnDevice(step, waits), "parts": {}}
+        outputs = {"value": OnDevice(step, waits), "parts": {}}
         before = len(waits)
-        journal.on_train_batch_end(trainer, SimpleNamespace(watch=FiniteWatch()), outputs, None, step)
+        journal.on_train_batch_end(trainer, SimpleNamespace(watch=FiniteWatch()), outputs, None, step - 1)
         assert bool(len(waits) - before) == (step in (1, 5, 10))
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(5, 3), (10, 8)]
@@ -48,7 +49,7 @@ def test_on_accelerators_the_log_waits_for_the_device_only_when_it_writes(tmp_pa
 def test_the_clock_is_not_set_back_when_training_begins_again(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("segkit.train.callbacks.time", SimpleNamespace(monotonic=lambda: now[0]))
-    clock, trainer = Clock(1), SimpleNamespace(should_stop=False)
+    clock, trainer = Clock(1), SimpleNamespace(should_stop=False, accumulate_grad_batches=1)
     stopped = []
     for seconds, begins in [(0, True), (30, False), (29, True), (1, False)]:
         now[0] += seconds

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from training_helpers import TINY, tubes
 
-from segkit.errors import TrainingFailed
+from segkit.errors import InvalidInput, TrainingFailed
+from segkit.train import TrainConfig
 from segkit.train.finite import Collapse, FiniteWatch
+from segkit.train.job import prepare
 
 GOOD, BAD = torch.ones(3), torch.tensor([0.0, float("nan"), 1.0])
 
@@ -26,3 +29,22 @@ def test_elsewhere_it_is_seen_when_somebody_looks_and_the_first_thing_is_named()
     watch.see("the loss", GOOD * float("inf"), 14)
     with pytest.raises(Collapse, match="the loss at step 14 is not finite"):
         watch.look(14)
+
+
+def test_of_several_processes_all_have_seen_the_same_things(monkeypatch):
+    """A loss may refuse an output that is NaN; the other processes, where it is none, look at a loss too."""
+
+    def refuse(prediction):
+        raise InvalidInput("affinities must not be NaN")
+
+    job = prepare(TrainConfig(**TINY, health={"every": 0}), [tubes()])
+    batch = job.patches.batch([0])
+    monkeypatch.setattr("segkit.train.distributed.count", lambda: 2)
+    job.module.evaluate(batch)
+    here = list(job.module.watch.flags)
+    job.module.watch.forget()
+    next(job.module.network.parameters()).data.fill_(float("nan"))
+    job.module.loss = refuse
+    loss, parts = job.module.evaluate(batch)
+    assert list(job.module.watch.flags) == here == ["the output of the network", "the loss"]
+    assert loss.isnan() and loss.requires_grad and not parts

@@ -2,9 +2,10 @@ import json
 import signal
 import warnings
 
-import numpy as np
 import pytest
 import torch
+import training_helpers
+from training_helpers import Interrupted, same, stop_after, tubes, weights
 
 from segkit import Grid, Labels, Volume
 from segkit.errors import (
@@ -20,48 +21,20 @@ from segkit.models.checkpoint import load_model
 from segkit.protocols import Loss
 from segkit.train import TrainConfig, TrainingVolume, train
 from segkit.train.module import learning_rate_factor
+from segkit.train.progress import RunFolder
+from segkit.train.resume import read_progress
 
 TINY = {
-    "model_parameters": {"features": 3, "growth": 2, "pooling": [[1, 2, 2]], "normalisation": "batch"},
-    "loss": "mse",
-    "patch": [2, 8, 8],
-    "steps": 6,
-    "learning_rate": 1e-2,
-    "checkpoint_every": 3,
-    "log_every": 2,
-    "device": "cpu",
-    "threads": 1,
+    **training_helpers.TINY,
+    "model_parameters": {**training_helpers.TINY["model_parameters"], "normalisation": "batch"},
+    "validation": {"crop": [4, 16, 16]},
+    "validation_patches": 2,
 }
-
-
-class Interrupted(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
 def volume():
-    """Bright tubes along z on a dark ground, with noise."""
-    rng = np.random.default_rng(0)
-    labels = np.zeros((18, 36, 36), int)
-    labels[:, 2:16, 2:16], labels[:, 18:34, 2:16], labels[:, 2:34, 19:34] = 1, 2, 3
-    raw = np.where(labels > 0, 180, 20) + rng.integers(0, 60, labels.shape)
-    return TrainingVolume(Volume(raw.astype(np.uint8), Grid()), Labels.convert(labels, Grid()))
-
-
-def weights(result):
-    return load_model(result.model).module.state_dict()
-
-
-def same(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-def stop_after(last):
-    def on_step(step, *_):
-        if step == last:
-            raise Interrupted
-
-    return on_step
+    return tubes()
 
 
 def lines(run, key="loss"):
@@ -70,7 +43,8 @@ def lines(run, key="loss"):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"schedule": "cosine", "warmup_steps": 2, "batch_size": 2}, {"precision": "bf16"}]
+    "options",
+    [{"accumulate": 2}, {"schedule": "cosine", "warmup_steps": 2, "batch_size": 2}, {"precision": "bf16"}],
 )
 def test_a_run_that_was_interrupted_ends_with_the_same_weights(volume, tmp_path, options):
     config = TrainConfig(**{**TINY, **options})
@@ -111,9 +85,8 @@ def test_what_a_run_leaves(volume, tmp_path, capsys):
         )
     assert not caught and capsys.readouterr() == ("", "")
     run = tmp_path / "run"
-    assert {path.name for path in run.iterdir()} == {
-        "config.json", "model.safetensors", "checkpoints", "metrics.jsonl", "logs",
-    }  # fmt: skip
+    names = ["model.safetensors", "best.safetensors", "best.json", "checkpoints", "metrics.jsonl", "logs"]
+    assert {path.name for path in run.iterdir()} == {"card.json", "config.json", *names}
     assert [s[:2] for s in seen] == [(n, 6) for n in range(1, 7)]
     assert all(s[2] > 0 and s[4] > 0 and isinstance(s[3], dict) for s in seen)
     assert lines(run)[0]["loss"] == pytest.approx((seen[0][2] + seen[1][2]) / 2)
@@ -165,7 +138,7 @@ def test_what_a_resume_refuses(volume, tmp_path):
     with pytest.raises(InvalidInput, match="finished its 6 steps; set steps above 6"):
         train(TrainConfig(**TINY), [volume], run, resume=True)
     wider = {**TINY["model_parameters"], "features": 4}
-    for change in ({"model_parameters": wider}, {"learning_rate": 1e-3}, {"neighborhood": [[0, 0, 1]]}):
+    for change in ({"model_parameters": wider}, {"epsilon": 1e-3}, {"neighborhood": [[0, 0, 1]]}):
         with pytest.raises(CheckpointMismatch, match=next(iter(change))):
             train(TrainConfig(**{**TINY, **change, "steps": 8}), [volume], run, resume=True)
     assert train(TrainConfig(**{**TINY, "steps": 7}), [volume], run, resume=True).steps == 7
@@ -241,10 +214,79 @@ class Explodes(Loss):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(volume, tmp_path, monkeypatch):
-    monkeypatch.setattr("segkit.train.run.parse_loss", lambda *_, **__: Explodes())
+    monkeypatch.setattr("segkit.train.job.parse_loss", lambda *_, **__: Explodes())
     with pytest.raises(TrainingFailed, match=r"loss at step 1 .*learning_rate.*0\.1\*mse"):
         train(TrainConfig(**TINY), [volume], tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_two_accumulated_batches_are_one_of_twice_the_size(volume, tmp_path):
+    values = {**TINY, "model_parameters": {**TINY["model_parameters"], "normalisation": "none"}, "gradient_clip": 0.1}
+    calls, steps = [], []
+    for name, sizes in {"one": {"batch_size": 4}, "two": {"batch_size": 2, "accumulate": 2}}.items():
+        config = TrainConfig(**values, **sizes, validate_every=4, health={"every": 4})
+        calls.append(train(config, [volume], tmp_path / name, validation=[volume], on_step=lambda *s: steps.append(s)))
+    first, second = calls
+    for name, value in weights(first).items():
+        torch.testing.assert_close(weights(second)[name], value, rtol=1e-4, atol=1e-6)
+    assert [step[:2] for step in steps] == 2 * [(n, 6) for n in range(1, 7)]
+    for key in ("loss", "validation_loss", "health/gradient_norm"):
+        found = [[(line["step"], line[key]) for line in lines(tmp_path / name, key)] for name in ("one", "two")]
+        assert [step for step, _ in found[0]] == [step for step, _ in found[1]]
+        assert [value for _, value in found[0]] == pytest.approx([value for _, value in found[1]], rel=1e-4)
+    assert torch.load(second.checkpoint, weights_only=True)["patches"] == 24
+
+
+def test_a_resume_may_change_the_learning_rate(volume, tmp_path):
+    """What it does to the rate is what training at that rate from the checkpoint on would do."""
+    train(TrainConfig(**{**TINY, "steps": 3}), [volume], tmp_path / "run")
+    values = {**TINY, "learning_rate": 1e-3, "schedule": "cosine", "log_every": 1}
+    train(TrainConfig(**values), [volume], tmp_path / "run", resume=True)
+    plain = learning_rate_factor(TrainConfig(**values))
+    rates = [line["learning_rate"] for line in lines(tmp_path / "run", "learning_rate")]
+    assert rates[-3:] == pytest.approx([1e-3 * plain(step) for step in (4, 5, 6)])
+
+
+def test_what_recoveries_made_of_the_learning_rate_ends_with_a_new_one(volume, tmp_path):
+    result = train(TrainConfig(**TINY), [volume], tmp_path / "run")
+    checkpoint = torch.load(result.checkpoint, weights_only=True)
+    checkpoint["recovery"] |= {"count": 2, "tries": 2, "factor": 0.01}
+    torch.save(checkpoint, result.checkpoint)
+    folder = RunFolder(tmp_path / "run")
+    kept, fresh = (
+        read_progress(folder, TrainConfig(**json.loads(folder.config.read_text()) | {"steps": 9, **change})).recovery
+        for change in ({}, {"learning_rate": 1e-4})
+    )
+    assert (kept.tries, kept.factor, fresh.tries, fresh.factor, fresh.count) == (2, 0.01, 0, 1, 2)
+
+
+def test_a_run_that_the_clock_stops_is_checked_at_its_end(volume, tmp_path):
+    train(TrainConfig(**TINY, max_minutes=1e-6), [volume], tmp_path / "run")
+    assert [line["step"] for line in lines(tmp_path / "run", "health/z/variance")] == [0, 1]
+
+
+def test_checks_may_begin_with_a_resume(volume, tmp_path):
+    config = TrainConfig(**TINY, health={"every": 0})
+    with pytest.raises(Interrupted):
+        train(config, [volume], tmp_path / "run", on_step=stop_after(4))
+    checked = config.model_copy(update={"health": TrainConfig(health={"every": 2}).health})
+    result = train(checked, [volume], tmp_path / "run", resume=True)
+    assert [line["step"] for line in lines(tmp_path / "run", "health/z/variance")] == [3, 4, 6]
+    states = [torch.load(tmp_path / "run/checkpoints" / f"{n}.ckpt", weights_only=True) for n in ("last", "healthy")]
+    assert torch.equal(states[0]["random_state"]["cpu"], states[1]["random_state"]["cpu"])
+    assert same(weights(result), weights(train(config, [volume], tmp_path / "whole")))
+
+
+def test_left_over_files_of_a_killed_run_go(volume, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".config.json.0123456789ab.tmp").write_text("{")  # killed before there was any file
+    with pytest.raises(Interrupted):
+        train(TrainConfig(**TINY), [volume], run, on_step=stop_after(4))
+    (run / "checkpoints" / ".last.ckpt.0123456789ab.tmp").write_text("half")
+    (run / "checkpoints" / ".mine").write_text("kept")
+    train(TrainConfig(**TINY), [volume], run, resume=True)
+    assert [path.name for path in run.rglob(".*")] == [".mine"]
 
 
 def test_learning_rates():

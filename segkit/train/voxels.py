@@ -1,0 +1,87 @@
+"""The size of the voxels that a network is trained on, and what depends on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from segkit.data.resample import resample_labels, resample_volume, resampled_grid
+from segkit.losses.descriptors import CHANNELS, ShapeDescriptors
+from segkit.registry import find
+from segkit.train.config import TrainConfig, check_voxel_size
+from segkit.train.dataset import TrainingVolume
+
+Size = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels of the training volumes."""
+
+    size: Size | None
+    """Edge lengths, nm, z, y, x; None if the volumes disagree."""
+
+    def told_to(self, config: TrainConfig) -> TrainConfig:
+        """`config`, with the voxel size among the parameters of a model that derives one of them from it."""
+        if not _derives(config):
+            return config
+        size = check_voxel_size(self.size, f"automatic parameters of model {config.model!r}")
+        parameters = {**config.model_parameters, "voxel_size": list(size)}
+        return config.model_copy(update={"model_parameters": parameters})
+
+    def descriptors(self, config: TrainConfig, ndim: int) -> ShapeDescriptors | None:
+        """What computes the local shape descriptors that are wanted; None if none are."""
+        if config.descriptors is None:
+            return None
+        size = check_voxel_size(self.size, "local shape descriptors")
+        return ShapeDescriptors(sigma=config.descriptors.sigma, voxel_size=size, ndim=ndim)
+
+    def auxiliary(self, config: TrainConfig, ndim: int) -> int:
+        """How many channels the network has beyond affinities."""
+        return 0 if config.descriptors is None else CHANNELS[ndim]
+
+    def to_infer(self, config: TrainConfig) -> dict[str, object]:
+        """What inference is told: the voxel size, and whether it must resample to it."""
+        return {"voxel_size": self.size and list(self.size), "resampled": config.voxel_size is not None}
+
+
+UNKNOWN = Voxels(None)
+
+
+def voxels_of(volumes: Sequence[TrainingVolume]) -> Voxels:
+    """The voxels of `volumes`, by their labels."""
+    grids = [volume.labels.grid for volume in volumes]
+    same = bool(grids) and all(grid.same_voxel_size(grids[0]) for grid in grids)
+    return Voxels(grids[0].voxel_size) if same else UNKNOWN
+
+
+def needs_voxel_size(config: TrainConfig) -> str | None:
+    """What of the settings needs volumes that say their voxel size; None if nothing does."""
+    reasons = {
+        "resampling": config.voxel_size is not None,
+        "neighborhood=long-range": config.neighborhood == "long-range",
+        "automatic parameters of the model": _derives(config),
+        "local shape descriptors": config.descriptors is not None,
+    }
+    return next((reason for reason, given in reasons.items() if given), None)
+
+
+def _derives(config: TrainConfig) -> bool:
+    """Whether the model has a parameter `voxel_size` that is not given, while another one is "auto"."""
+    given = config.model_parameters
+    if "auto" not in given.values() or given.get("voxel_size"):
+        return False
+    return "voxel_size" in find("models", config.model).parameters()
+
+
+def resampled(volumes: Sequence[TrainingVolume], voxel_size: Sequence[float] | None) -> Sequence[TrainingVolume]:
+    """`volumes` on voxels of `voxel_size`, or as they are without one. Labels share the lattice of the raw data."""
+    return volumes if voxel_size is None else [_resampled(volume, voxel_size) for volume in volumes]
+
+
+def _resampled(volume: TrainingVolume, voxel_size: Sequence[float]) -> TrainingVolume:
+    raw, labels, mask = volume.raw, volume.labels, volume.mask
+    grid, shape = resampled_grid(labels.grid, labels.shape, voxel_size, anchor=raw.grid)
+    return TrainingVolume(
+        resample_volume(raw, *resampled_grid(raw.grid, raw.shape, voxel_size)),
+        resample_labels(labels, grid, shape),
+        mask and resample_volume(mask, grid, shape),
+    )

@@ -1,0 +1,35 @@
+"""What the second of two processes does in tests, in place of what it should."""
+
+import torch
+
+from segkit.losses.elementwise import MSE
+from segkit.protocols import Loss
+from segkit.train import distributed, job, run
+from segkit.train.quiet import own_random_state, quiet_lightning
+
+TRAIN_BESIDE = run._train_beside
+
+
+def keep_weights(config, volumes, validation, folder, done):
+    """Train, and leave the weights."""
+    with own_random_state(config.seed, 1), quiet_lightning():
+        mine = job.prepare(config, volumes, validation)
+        run._fit_and_recover(mine, folder, done, None, None)
+    torch.save(mine.module.network.state_dict(), folder.path.parent / "other")
+
+
+class Explodes(Loss):
+    """Mean squared error that is NaN in one call."""
+
+    def __init__(self):
+        self.calls, self.mse = 0, MSE()
+
+    def __call__(self, prediction):
+        self.calls += 1
+        loss, parts = self.mse(prediction)
+        return (loss * float("nan") if self.calls == 5 and distributed.rank() else loss), parts
+
+
+def explode(*arguments):
+    job.parse_loss = lambda *_, **__: Explodes()
+    TRAIN_BESIDE(*arguments)
