@@ -14,6 +14,8 @@ from segkit.io.atomic import replacing
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 LOSSES_BEGIN, LOSSES_END = "<!-- losses:begin -->", "<!-- losses:end -->"
+TABLES_OF_THEIR_OWN = ("experiments", "pictures")
+"""Results that experiments.py and pictures.py write, and show themselves."""
 KINDS = {
     "ws": "waterz' own watershed",
     "xy": "distance transform, section by section",
@@ -158,6 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     files = arguments.results or sorted((HERE / "results").glob("*.json"))
     measured = [json.loads(file.read_text()) for file in files]
+    measured = [report for report in measured if report.get("verb") not in TABLES_OF_THEIR_OWN]
     if not measured:
         raise SystemExit(f"there are no measurements in {HERE / 'results'}; make them with benchmarks/peers.py")
     losses = [report for report in measured if report.get("verb") == "loss"]

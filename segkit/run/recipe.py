@@ -2,13 +2,16 @@
 
 A stage is a verb of the command line; its table is named after the verb, or says ``verb = "agglomerate"`` under a name
 of its own. Keys are the names of arguments and options; a list repeats an option; the table `set` becomes
-``--set NAME=VALUE``. In any text, ``{data.train}`` is a value of the recipe and ``{out}`` the folder of the run.
+``--set NAME=VALUE``. In any text, ``{data.train}`` is a value of the recipe, ``{out}`` the folder of the run, and
+``{result.STAGE.KEY}`` what an earlier stage came to: ``threshold = "{result.tune.threshold}"``. The table `budget` is
+for values that several stages share. With ``base = "NAME"`` a recipe changes what another one says, a shipped one or a
+file beside it.
 """
 
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +20,8 @@ from segkit.errors import InvalidInput, InvalidParameter, MissingFile, sentence
 from segkit.parameters import nearest, overlay
 
 REFERENCE = re.compile(r"\{([\w.-]+)\}")
-HEAD = ("title", "description", "data")
+RESULT = re.compile(r"\{result\.([\w-]+)\.(\w+)\}")
+HEAD = ("title", "description", "base", "data", "budget")
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Recipe:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes inside the package, by name."""
+    """The recipes inside the package, by name; those in folders as FOLDER/NAME."""
     folder = Path(str(resources.files("segkit.run") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
 
 
 def find_recipe(name: str) -> Path:
@@ -63,15 +67,13 @@ def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = Non
     Raises InvalidParameter if a change names no table of the recipe or data that must be given is missing.
     """
     path = find_recipe(name)
-    try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"recipe {path} is not valid TOML: {error}") from error
+    content = _read(path)
     for table in changes or {}:
-        if table not in content:
-            known = ", ".join(key for key in content if key not in ("title", "description"))
+        if table not in content or table in ("title", "description", "base"):
+            known = ", ".join(key for key in content if key not in ("title", "description", "base"))
             raise InvalidParameter(sentence(f"--set {table}", f"must name a table of recipe {name!r}: {known}"))
-    _check_data(name, content.get("data", {}), (changes or {}).get("data", {}))
+    for table in ("data", "budget"):
+        _check_values(name, table, content.get(table, {}), (changes or {}).get(table, {}))
     content = overlay(content, changes or {})
     values = content | {"out": str(out)}
     stages = []
@@ -87,15 +89,60 @@ def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = Non
         raise InvalidInput(
             sentence(f"recipe {path}", "must have at least one stage", next_step="add a table [infer], say")
         )
+    _check_results(stages, path)
     return Recipe(path.stem, str(content.get("title", path.stem)), tuple(stages))
 
 
-def _check_data(name: str, known: object, changed: object) -> None:
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
+    """What the file says, laid over what its base says."""
+    if path.resolve() in seen:
+        raise InvalidInput(sentence(f"recipe {path}", "is its own base"))
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"recipe {path} is not valid TOML: {error}") from error
+    if "base" not in content:
+        return content
+    beside = path.parent / str(content["base"])
+    base = beside if beside.is_file() else find_recipe(str(content["base"]))
+    return overlay(_read(base, (*seen, path.resolve())), content)
+
+
+def fill(words: Iterable[str], results: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """`words` with ``{result.STAGE.KEY}`` replaced by what the stages came to.
+
+    >>> fill(["--threshold", "{result.tune.threshold}"], {"tune": {"threshold": 0.25}})
+    ['--threshold', '0.25']
+    """
+
+    def value(match: re.Match) -> str:
+        result = results[match[1]]
+        if match[2] not in result:
+            rule = f"must be one of {', '.join(result) or 'nothing'}, what stage {match[1]!r} returns"
+            raise InvalidInput(sentence(f"result {match[2]!r}", rule))
+        return str(result[match[2]])
+
+    return [RESULT.sub(value, word) for word in words]
+
+
+def _check_results(stages: list[Stage], path: Path) -> None:
+    """Raise InvalidInput if a stage asks for the result of one that does not come before it."""
+    earlier: list[str] = []
+    for stage in stages:
+        for name, _ in RESULT.findall(json.dumps(dict(stage.options), default=str)):
+            if name not in earlier:
+                rule = f"refers to the result of {name!r}, which is no stage before {stage.name!r}"
+                raise InvalidInput(sentence(f"recipe {path}", rule))
+        earlier.append(stage.name)
+
+
+def _check_values(name: str, table: str, known: object, changed: object) -> None:
     if not isinstance(known, Mapping) or not isinstance(changed, Mapping):
-        raise InvalidParameter(sentence(f"data of recipe {name!r}", "must be a table", next_step="set data.NAME"))
+        rule = "must be a table"
+        raise InvalidParameter(sentence(f"{table} of recipe {name!r}", rule, next_step=f"set {table}.NAME"))
     for key in changed:
         if key not in known:
-            raise InvalidParameter(sentence(f"--set data.{key}", f"must be one of {', '.join(known)}"))
+            raise InvalidParameter(sentence(f"--set {table}.{key}", f"must be one of {', '.join(known)}"))
 
 
 def as_assignment(name: str, value: object) -> str:
@@ -135,6 +182,8 @@ def _resolve(value, values: Mapping[str, object], path: Path, seen: tuple[str, .
 def _look_up(name: str, values: Mapping[str, object], path: Path, seen: tuple[str, ...]):
     if name in seen:
         raise InvalidInput(sentence(f"recipe {path}", f"refers to {{{name}}} in a circle"))
+    if RESULT.fullmatch(f"{{{name}}}"):
+        return f"{{{name}}}"  # known when that stage is done
     found: object = values
     for key in name.split("."):
         if not isinstance(found, Mapping) or key not in found:

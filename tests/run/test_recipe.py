@@ -1,5 +1,6 @@
 """Recipes: references, changes, refusals; and that the shipped ones are commands the command line takes."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from segkit.cli.run import call
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile
 from segkit.parameters import parse_assignments
-from segkit.run import load_recipe, shipped_recipes
-from segkit.run.recipe import as_assignment
+from segkit.run import fill, find_recipe, load_recipe, shipped_recipes
+from segkit.run.recipe import RESULT, as_assignment
 
 RECIPE = """
 title = "Small"
@@ -108,7 +109,45 @@ def test_flags_are_booleans_and_set_is_a_table(path, key, value):
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_parse_as_commands(name, tmp_path):
-    data = {"data": dict.fromkeys(("train", "test"), "sample.hdf")}
+    known = tomllib.loads(find_recipe(name).read_text())
+    given = known.get("data", {"file": ""})
+    data = {"data": dict.fromkeys((key for key, value in given.items() if value == ""), "sample.hdf")}
     for stage in load_recipe(name, tmp_path, data).stages:
         verb, line = call(stage)
+        line = [RESULT.sub("0.5", word) for word in line]
         assert verb.make_context(stage.verb, line[2:]).params["out" if stage.verb != "evaluate" else "truth"]
+
+
+def test_a_recipe_changes_its_base(path, tmp_path):
+    changed = tmp_path / "changed.toml"
+    changed.write_text(
+        f'base = "{path}"\n[data]\nraw = "other.h5"\n[again.set]\nsteps = 9\n[infer]\ntile = [1, 2, 3]\n'
+    )
+    infer, train = words(load_recipe(str(changed), Path("x")))
+    assert infer[2] == "other.h5[0:5]" and infer[-3:] == ["1", "2", "3"]
+    assert "steps=9" in train and "model.padding=same" in train
+    changed.write_text(f'base = "{path.name}"\n[again.set]\nsteps = 8\n')  # beside it, not in the working directory
+    assert "steps=8" in words(load_recipe(str(changed), Path("x")))[1]
+    changed.write_text(f'base = "{changed}"\n')
+    with pytest.raises(InvalidInput, match="is its own base"):
+        load_recipe(str(changed), tmp_path)
+
+
+def test_budgets_are_values_and_must_be_known(path):
+    path.write_text(RECIPE.replace("steps = 3", 'steps = "{budget.steps}"') + "[budget]\nsteps = 7\n")
+    assert "steps=7" in words(load_recipe(str(path), Path("x")))[1]
+    assert "steps=8" in words(load_recipe(str(path), Path("x"), {"budget": {"steps": 8}}))[1]
+    with pytest.raises(InvalidParameter, match=r"--set budget\.step must be one of steps"):
+        load_recipe(str(path), Path("x"), {"budget": {"step": 8}})
+
+
+def test_results_of_earlier_stages_are_filled_in_when_they_are_known(path):
+    path.write_text(RECIPE.replace("steps = 3", 'steps = "{result.infer.steps}"'))
+    train = words(load_recipe(str(path), Path("x")))[1]
+    assert "steps={result.infer.steps}" in train
+    assert "steps=4" in fill(train, {"infer": {"steps": 4}})
+    with pytest.raises(InvalidInput, match="result 'steps' must be one of seconds"):
+        fill(train, {"infer": {"seconds": 4}})
+    path.write_text(RECIPE.replace('"{data.raw}[0:5]"', '"{result.again.out}"'))
+    with pytest.raises(InvalidInput, match="result of 'again', which is no stage before 'infer'"):
+        load_recipe(str(path), Path("x"))

@@ -1,0 +1,58 @@
+"""What the tables of experiments share: running a recipe as a user would, keeping results, rewriting the README."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from report import insert
+
+from segkit.io.atomic import replacing
+
+MAIN = "from segkit.cli.main import main; main(prog_name='segkit')"
+
+
+def segkit(*words: object) -> str:
+    """The stdout of a call of the command line, whose stderr is shown. Raises RuntimeError with its last line."""
+    command = [sys.executable, "-c", MAIN, *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        last = ""
+        for line in process.stderr:
+            sys.stderr.write(line)
+            last = line.strip() or last
+        text = process.stdout.read()
+    if process.returncode:
+        raise RuntimeError(last)
+    return text
+
+
+def run_recipe(name: str, out: Path, settings: Sequence[str]) -> dict[str, dict]:
+    """What each stage of a recipe came to; finished stages are not run again."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    return json.loads(segkit("run", name, "--out", out, *words, "--json"))
+
+
+def command(name: str, settings: Sequence[str]) -> str:
+    """What a user would type; crops and lists quoted."""
+    return shlex.join(["segkit", "run", name, *(word for setting in settings for word in ("--set", setting))])
+
+
+def read(path: Path) -> dict:
+    """Results so far; empty without the file."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def keep(path: Path, results: dict) -> None:
+    """Write results, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def publish(readme: Path, content: str, name: str) -> None:
+    """Put `content` between the markers of `name`; all else in the README stays as it is."""
+    text = insert(readme.read_text(), content, f"<!-- {name}:begin -->", f"<!-- {name}:end -->")
+    with replacing(readme) as temporary:
+        temporary.write_text(text)
