@@ -1,16 +1,19 @@
 # `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make benchmark` measures segkit
 # beside other packages, for half an hour, and rewrites the table in README.md; `make benchmark-losses` does so with the
-# losses, in minutes (LOSS_BACKENDS="cpu gpu" where there is a GPU; LOSS_INPUT=FILE, with affinities and truth).
+# losses, in minutes (LOSS_BACKENDS="cpu gpu" where there is a GPU; LOSS_INPUT=FILE, with affinities and truth). `make
+# benchmark-feed` times what surrounds the network in training and inference.
 
 VENV ?= .venv
 BENCHMARK_SIZES ?= 128 256
 LOSS_BACKENDS ?= cpu higra
 LOSS_SIZES ?= 56 84 128
 LOSS_INPUT ?=
+MINUTES ?= 30
+ONLY ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint benchmark benchmark-losses clean
+.PHONY: demo test lint benchmark benchmark-losses benchmark-feed experiments pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -39,6 +42,17 @@ benchmark-losses: $(VENV)/.installed
 	$(LOSSES) --batch 2 --threads 1 --out benchmarks/results/losses-batch-2-threads-1.json
 	$(LOSSES) --batch 2 --threads 2 --out benchmarks/results/losses-batch-2-threads-2.json
 	$(BIN)/python benchmarks/report.py
+
+benchmark-feed: $(VENV)/.installed
+	$(BIN)/python -m pytest benchmarks/test_feed.py --benchmark-enable --benchmark-group-by=group
+
+# The experiments of the README: make experiments DATA=FILE [MINUTES=5 of training each] [ONLY="fcn unet2d"], and on
+# natural images: make pictures TRAIN='FILE[0:18]' TEST='FILE[18:24]'. Both rewrite their tables in README.md.
+experiments: $(VENV)/.installed
+	$(BIN)/python benchmarks/experiments.py $(DATA) --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY))
+
+pictures: $(VENV)/.installed
+	$(BIN)/python benchmarks/pictures.py '$(TRAIN)' '$(TEST)'
 
 clean:
 	rm -rf $(VENV) demo-output
