@@ -11,14 +11,15 @@ import segkit
 
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
-    {"errors", "threads", "timing", "_kernels_prefetch"},
+    {"errors", "threads", "timing", "picture", "_kernels_prefetch"},
     {"data"},
     {"parameters"},
     {"protocols"},
     {"registry"},
     {"io"},
     {"models", "losses", "health"},
-    {"train", "infer", "fragment", "agglomerate", "segment", "evaluate"},
+    {"infer", "fragment", "agglomerate", "segment", "evaluate"},
+    {"train"},  # it scores networks by what the other stages make of them
     {"run", "benchmark", "blockwise", "convert", "scaffold"},
     {"testing"},
     {"demo"},

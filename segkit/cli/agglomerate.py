@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import click
 
+from segkit.cli.chosen import RUN, ThresholdType, choice_for
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -28,7 +29,13 @@ from segkit.cli.completion import complete_component
     help="An agglomerator; see `segkit plugins list`.",
 )
 @click.option("--score", help="Shortcut for --set score=...: mean, max, min, median, quantile.")
-@click.option("--threshold", "thresholds", multiple=True, type=float, help="Write the segmentation too; repeatable.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    type=ThresholdType(),
+    help="Write the segmentation too; repeatable.  [default: run, where there is one]",
+)
 @set_option
 @neighborhood_option
 @out_option
@@ -36,16 +43,24 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     """Merge fragments by AFFINITIES into a merge tree.
 
     FILE also receives the fragments, so that `segkit segment FILE --threshold T` needs nothing else, and for each
-    --threshold a segmentation: volumes/segmentation for one, volumes/segmentation_T for several.
+    --threshold a segmentation: volumes/segmentation for one, volumes/segmentation_T for several. "run" is the
+    threshold that the training run of AFFINITIES chose on its validation volumes; it is taken by itself where
+    fragments and backend are those that it was chosen with.
     """
     from segkit import io
     from segkit.registry import load
+    from segkit.registry.settings import settings
     from segkit.segment import segmentations
 
-    thresholds = parse_thresholds(thresholds)
+    parse_thresholds(tuple(each for each in thresholds if each != RUN))  # what is no number is refused first
     io.check_writable(out, dataset=False)
-    agglomerator = load("agglomerators", backend, **component_parameters(assignments, score=score))
-    labels = io.read_labels(fragments or _beside(io.parse_address(affinities)), role="fragments")
+    parameters = component_parameters(assignments, score=score)
+    agglomerator = load("agglomerators", backend, **parameters)
+    fragments = fragments or _beside(io.parse_address(affinities))
+    notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
+    choice = choice_for(*notes, settings("agglomerators", backend, parameters))
+    thresholds = choice.thresholds(thresholds)
+    labels = io.read_labels(fragments, role="fragments")
     tree = agglomerator.agglomerate(
         io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood)), labels
     )
@@ -53,7 +68,7 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     for threshold, segmentation in zip(thresholds, segmentations(tree, labels, thresholds), strict=True):
         name = "segmentation" if len(thresholds) == 1 else f"segmentation:volumes/segmentation_{threshold!r}"
         results[name] = segmentation
-    io.write_all(out, results, drop="volumes/segmentation")
+    io.write_all(out, results, drop="volumes/segmentation", notes={"merge_tree": choice.notes})
     note(f"{len(tree.leaf_ids)} fragments, {len(tree.altitudes)} merges -> {out}")
     return {"out": out, "backend": backend, "merges": len(tree.altitudes)}
 

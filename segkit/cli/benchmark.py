@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import click
 
+from segkit.cli import benchmark_infer, benchmark_train
+from segkit.cli.benchmark_report import check_outputs, write_report
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -48,7 +50,13 @@ def command() -> None:
 
     A component is named as in `segkit plugins list`, or LABEL=NAME to have it twice with other parameters. One that
     fails is a row with the reason; the others go on, and the exit code is 1.
+
+    `train` and `infer` are another matter: they show where the time of one of these stages goes, in this process.
     """
+
+
+command.add_command(benchmark_train.command)
+command.add_command(benchmark_infer.command)
 
 
 @command.command("agglomerate", cls=Measured)
@@ -154,7 +162,7 @@ def loss(ctx, affinities, labels, **options) -> dict:
     """
     from segkit.cli.benchmark_loss import echo_losses, run_losses
 
-    _check_outputs(options["out"], options["trace"])
+    check_outputs(options["out"], options["trace"])
     report = run_losses(affinities, labels, options, threads=ctx.obj)
     return _finish(ctx, report, options, echo_losses)
 
@@ -163,23 +171,11 @@ def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
     """The report, after a look at whether what shall be written can be."""
     from segkit.benchmark import benchmark, contenders
 
-    _check_outputs(*outputs, options["out"])
+    check_outputs(*outputs, options["out"])
     assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
     limits = {"repeat": options["repeat"], "timeout": options["timeout"], "threads": ctx.obj}
     with progress(f"benchmark {verb}") as bar:
         return benchmark(verb, contenders(names, assignments), inputs, progress=bar, **limits, **more)
-
-
-def _check_outputs(*paths) -> None:
-    """Refuse what is no name of a file that could be written."""
-    from pathlib import Path
-
-    from segkit.io.atomic import check_folder
-
-    for path in filter(None, paths):
-        check_folder(Path(path))
-        if Path(path).is_dir():
-            raise click.UsageError(f"{path} is a folder: give the name of a file")
 
 
 def _plot(path, report) -> None:
@@ -193,14 +189,7 @@ def _plot(path, report) -> None:
 
 def _finish(ctx, report, options, echo=None) -> dict:
     """Print and write the report; exit code 1 if a component failed."""
-    if options["out"]:
-        import json
-        from pathlib import Path
-
-        from segkit.io.atomic import replacing
-
-        with replacing(Path(options["out"])) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(options["out"], report)
     failed = [row for row in report["rows"] if "error" in row]
     if options["as_json"]:
         echo_json(report)

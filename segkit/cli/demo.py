@@ -82,7 +82,7 @@ def _draw(folder: Path, test: str, path: Path) -> None:
     import numpy as np
 
     from segkit import io
-    from segkit.demo import Panel, colours, save_picture
+    from segkit.demo import Panel, Row, colours, save_picture
 
     raw = io.read_volume(test).array
     section = raw.shape[0] // 2
@@ -97,4 +97,4 @@ def _draw(folder: Path, test: str, path: Path) -> None:
         Panel("segmentation", colours(segmentation)),
         Panel("truth", colours(truth)),
     ]
-    save_picture(path, panels)
+    save_picture(path, [Row(panels)])

@@ -15,7 +15,7 @@ ROWS = 10
 
 @click.command("evaluate", cls=Verb)
 @click.argument("segmentation")
-@click.argument("truth")
+@click.argument("truth", nargs=-1, required=True)
 @click.option(
     "--metric",
     "metrics",
@@ -36,6 +36,8 @@ ROWS = 10
 def command(segmentation, truth, metrics, assignments, as_json, sweeps, **options) -> dict:
     """Score SEGMENTATION against TRUTH, or with --sweep a merge tree at all its thresholds.
 
+    Of several TRUTHs (or FILE:volumes/labels/annotator_*) the scores are the mean over the annotators.
+
     voi_split and voi_merge are in bits; rand_index = 1 - adapted_rand_error; cremi_score = sqrt((voi_split +
     voi_merge) * adapted_rand_error), smaller is better. A sweep shows the fragments, the threshold of the best CREMI
     score, and the oracle, which merges every fragment into the object that it overlaps most.
@@ -43,7 +45,7 @@ def command(segmentation, truth, metrics, assignments, as_json, sweeps, **option
     _check(metrics, sweeps, options)
     parameters = component_parameters(assignments, border=options["border"])
     if sweeps:
-        return _sweep(segmentation, truth, parameters, options["fragments"], options["thresholds"], as_json)
+        return _sweep(segmentation, _only(truth), parameters, options["fragments"], options["thresholds"], as_json)
     return _score(segmentation, truth, parameters, metrics or ("cremi",), options, as_json)
 
 
@@ -64,19 +66,31 @@ def _check(metrics: tuple[str, ...], sweeps: bool, options: dict) -> None:
         raise InvalidParameter(sentence("--metric", rule, ", ".join(metrics), next_step))
 
 
-def _score(segmentation, truth, parameters, metrics, options, as_json) -> dict:
+def _only(truths):
+    """The one truth. Raises InvalidParameter if there are several."""
+    if len(truths) > 1:
+        rule, next_step = "must be one with --sweep or --worst", "name one annotator"
+        raise InvalidParameter(sentence("TRUTH", rule, len(truths), next_step))
+    return truths[0]
+
+
+def _score(segmentation, truths, parameters, metrics, options, as_json) -> dict:
     from segkit import io
-    from segkit.evaluate import evaluate
+    from segkit.evaluate import evaluate_many
     from segkit.registry import load
 
     chosen = {name: load("metrics", name, **parameters) for name in metrics}
-    labels, objects = io.read_labels(segmentation, role="segmentation"), io.read_labels(truth, role="truth")
-    scores = dict(evaluate(labels, objects, chosen, per_section=options["per_section"]))
-    mistakes = _worst(labels, objects, options["worst"], _known(parameters)) if options["worst"] else {}
+    labels = io.read_labels(segmentation, role="segmentation")
+    found = [address for truth in truths for address in io.matching(truth, role="truth")]
+    if options["worst"]:
+        _only(found)
+    objects = [io.read_labels(address, role="truth") for address in found]
+    scores = dict(evaluate_many(labels, objects, chosen, per_section=options["per_section"]))
+    mistakes = _worst(labels, objects[0], options["worst"], _known(parameters)) if options["worst"] else {}
     if as_json:
         echo_json(scores | mistakes)
         return scores
-    echo_table(f"{segmentation} against {truth}", [scores])
+    echo_table(f"{segmentation} against {', '.join(truths)}", [scores])
     for name, rows in mistakes.items():
         echo_table(name.replace("_", " "), [_mistake_row(row) for row in rows])
     return scores

@@ -36,6 +36,7 @@ def command(affinities, method, per_section, mask, from_labels, assignments, nei
     if (affinities is None) == (from_labels is None):
         raise click.UsageError("give either AFFINITIES or --from-labels TRUTH")
     io.check_writable(out)
+    notes = {}
     if from_labels is not None:
         if assignments or mask:
             raise click.UsageError("--from-labels takes neither --mask nor --set")
@@ -44,12 +45,14 @@ def command(affinities, method, per_section, mask, from_labels, assignments, nei
         fragments = fragments_from_labels(io.read_labels(from_labels), per_section=per_section)
     else:
         from segkit.registry import load
+        from segkit.registry.settings import settings
 
         parameters = component_parameters(assignments, per_section=per_section or None)
         fragmenter = load("fragmenters", method, **parameters)
+        notes = {"fragmenter": settings("fragmenters", method, parameters)}
         volume = io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood))
         fragments = fragmenter.fragment(volume, io.read_mask(mask) if mask else None)
-    io.write(out, fragments, "fragments")
+    io.write(out, fragments, "fragments", notes=notes)
     count = len(fragments.ids())
     note(f"{count} fragments -> {out}")
     return {"out": out, "fragments": count}

@@ -1,46 +1,78 @@
 """segkit infer: raw -> affinities."""
 
+from contextlib import closing
 from pathlib import Path
 
 import click
 
+from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import Verb, device_option, note, out_option, progress
+from segkit.cli.runs import model_file
+from segkit.cli.voxels import VoxelSizeType, check_stated
 
 
 @click.command("infer", cls=Verb)
 @click.argument("raw")
 @click.option("--run", "run_folder", required=True, metavar="RUN", help="Folder that `segkit train` wrote.")
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["best", "last"]),
+    help="The network that segmented the validation volumes best, or the last.  [default: best, where there is one]",
+)
 @out_option
 @click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output tile in voxels; a fitting one if not given.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
+@click.option("--precision", type=click.Choice(["32", "bf16", "fp16"]), default="32", show_default=True)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "flips", "all"]),
+    default="none",
+    show_default=True,
+    help="Average over mirrored (flips: 8 times the work) and transposed (all) volumes as well.",
+)
+@click.option(
+    "--voxel-size",
+    type=VoxelSizeType(),
+    help="nm; resample RAW to it, and the affinities back.  [default: that of a run trained with it]",
+)
+@click.option("--keep-grid", is_flag=True, help="Leave the affinities on the resampled voxels.")
+@click.option("--compile", "compiled", is_flag=True, help="Let torch.compile make code for it first; needs a compiler.")
 @device_option
-def command(raw, run_folder, out, tile, batch_size, precision, device) -> dict:
-    """Predict the affinities of RAW with the network of a training run."""
+def command(
+    raw, run_folder, checkpoint, out, tile, batch_size, precision, augment, compiled, device, voxel_size, keep_grid
+) -> dict:
+    """Predict the affinities of RAW with the network of a training run.
+
+    A network that was trained on resampled voxels sees RAW resampled alike, and its affinities are brought back.
+    """
     from segkit import io
-    from segkit.infer import predict
+    from segkit.infer import predict_parts
     from segkit.models.checkpoint import load_model
     from segkit.models.device import resolve_device
 
     io.check_writable(out)
-    trained = load_model(_model_file(Path(run_folder)), device=resolve_device(device))
-    volume = io.read_volume(raw)
-    with progress("infer") as report:
-        affinities = predict(
-            trained.module,
-            volume,
-            trained.neighborhood,
-            tile_shape=tile or None,
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
-            progress=report,
-        )
-    io.write(out, affinities, "affinities")
-    note(f"affinities {affinities.array.shape} -> {out}")
+    trained = load_model(model_file(Path(run_folder), checkpoint), device=resolve_device(device))
+    options = {"tile_shape": tile or None, "device": device, "batch_size": batch_size, "precision": precision}
+    options |= {"augment": augment, "compiled": compiled}
+    voxel_size = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
+    if voxel_size:
+        check_stated(raw, "raw", "resampling")
+    with io.open_volume(raw) as volume, progress("infer") as report:
+        source, result = _on_voxels(volume, trained.neighborhood, voxel_size, keep_grid)
+        other = unlike(trained.extra, augment, source.grid.voxel_size, result.grid.voxel_size)
+        notes = chosen_by(run_folder, trained.extra, other)
+        with closing(predict_parts(trained.module, source, trained.neighborhood, **options, progress=report)) as parts:
+            place = (result.shape, result.neighborhood, result.grid)
+            io.write_affinities(out, result.restored(parts), *place, notes=notes)
+    made_by = f" by the network of step {trained.extra['steps']}" if "steps" in trained.extra else ""
+    note(f"affinities {(len(result.neighborhood), *result.shape)}{made_by} -> {out}")
     return {"out": out}
 
 
-def _model_file(run: Path) -> Path:
-    """The network of a run, or a file of weights given by itself."""
-    return run if run.is_file() else run / "model.safetensors"
+def _on_voxels(volume, neighborhood, voxel_size: list[float] | None, keep_grid: bool):
+    """What the network sees of a volume, and where its affinities go."""
+    from segkit.data.resample import ResampledSource
+    from segkit.infer import Restoring
+
+    source = ResampledSource(volume, voxel_size) if voxel_size else volume
+    return source, Restoring(source, source if keep_grid else volume, neighborhood)

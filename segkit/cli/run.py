@@ -30,9 +30,9 @@ COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerat
 @json_option
 def command(recipe, out, assignments, dry_run, as_json) -> dict:
     """Run RECIPE, a .toml file or the name of a shipped recipe. Finished stages are not run again."""
-    from segkit.run import load_recipe
+    from segkit.run import load_recipe, shipped_recipes
 
-    folder = Path(out or f"runs/{Path(recipe).stem}")
+    folder = Path(out or Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
     loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
     calls = [(stage, *call(stage)) for stage in loaded.stages]
     check(calls)
@@ -51,12 +51,13 @@ def command(recipe, out, assignments, dry_run, as_json) -> dict:
 
 def execute(calls: list, folder: Path) -> dict[str, dict]:
     """Run the stages that are not done yet; the results of all."""
-    from segkit.run import Record, fingerprint
+    from segkit.run import Record, fill, fingerprint
 
     folder.mkdir(parents=True, exist_ok=True)
     record = Record(folder)
     results = {}
-    for stage, verb, words in calls:
+    for stage, verb, template in calls:
+        words = fill(template, results)
         inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
         before = fingerprint(words, inputs)
         result = record.result(stage.name, before, outputs)
@@ -97,8 +98,10 @@ def _invoke(stage, verb: Verb, words: list[str]) -> dict:
 def check(calls: list) -> None:
     """Raise now what is wrong with a later stage: options, and names of components."""
     from segkit.registry import find
+    from segkit.run.recipe import RESULT
 
-    for stage, verb, words in calls:
+    for stage, verb, template in calls:
+        words = [RESULT.sub("0.5", word) for word in template]  # any number will do
         parameters = verb.make_context(stage.verb, words[2:]).params
         for option, kind in COMPONENTS.items():
             names = parameters.get(option) or ()

@@ -2,17 +2,24 @@
 
 import click
 
-from segkit.cli.common import Verb, note, out_option, parse_thresholds
+from segkit.cli.chosen import ThresholdType, choice_of
+from segkit.cli.common import Verb, note, out_option
+from segkit.cli.voxels import check_stated
 
 
 @click.command("segment", cls=Verb)
 @click.argument("merge_tree")
 @click.option(
-    "--threshold", "thresholds", multiple=True, type=float, required=True, help="Do all merges of lower altitude, 0..1."
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    type=ThresholdType(),
+    help="Do all merges of lower altitude, 0..1.  [default: run, that of the training run]",
 )
 @click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of MERGE_TREE if not given.")
+@click.option("--like", metavar="RAW", help="Bring the segmentation to the voxels of RAW, if it was made on others.")
 @out_option
-def command(merge_tree, thresholds, fragments, out) -> dict:
+def command(merge_tree, thresholds, fragments, like, out) -> dict:
     """Cut MERGE_TREE at a threshold, or at several: repeat --threshold.
 
     FILE receives volumes/segmentation for one threshold, volumes/segmentation_T for each of several.
@@ -20,11 +27,13 @@ def command(merge_tree, thresholds, fragments, out) -> dict:
     from segkit import io
     from segkit.segment import segmentations
 
-    thresholds = parse_thresholds(thresholds)
+    thresholds = choice_of(io.read_notes(merge_tree, "merge_tree")).thresholds(thresholds, required=True)
     io.check_writable(out, dataset=len(thresholds) == 1)
     tree = io.read_merge_tree(merge_tree)
     labels = io.read_labels(fragments or io.parse_address(merge_tree).path, role="fragments")
     found = dict(zip(thresholds, segmentations(tree, labels, thresholds), strict=True))
+    if like is not None:
+        found = {threshold: _like(segmentation, like) for threshold, segmentation in found.items()}
     known = labels.ids()
     if len(known) < len(tree.leaf_ids):
         there = f"{len(known)} of the {len(tree.leaf_ids)} fragments of the merge tree"
@@ -36,6 +45,16 @@ def command(merge_tree, thresholds, fragments, out) -> dict:
     rows = [{"threshold": threshold, "segments": _count(tree, known, threshold)} for threshold in thresholds]
     note("; ".join(f"{row['segments']} segments at {row['threshold']:g}" for row in rows) + f" -> {out}")
     return {"out": out} | (rows[0] if len(rows) == 1 else {"thresholds": rows})
+
+
+def _like(segmentation, address: str):
+    """`segmentation` on the voxels of the volume at `address`."""
+    from segkit import io
+    from segkit.data.resample import resample_labels
+
+    check_stated(address, "raw", "--like")
+    with io.open_volume(address) as volume:
+        return resample_labels(segmentation, volume.grid, volume.shape)
 
 
 def _count(tree, fragments, threshold: float) -> int:

@@ -1,19 +1,18 @@
 """segkit train: raw and labels -> a run folder with a trained network."""
 
-import json
-import tomllib
 from pathlib import Path
 
 import click
 
 from segkit.cli.common import Verb, note, progress, seed_option
 from segkit.cli.completion import complete_component
-from segkit.errors import InvalidInput, MissingFile, StorageError, sentence
-from segkit.parameters import nest, overlay, parse_assignments
+from segkit.cli.repeat import compare_with, source_of, take_over
+from segkit.cli.runs import merged_settings, read_settings, read_volumes
+from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 
 @click.command("train", cls=Verb)
-@click.argument("data", nargs=-1, required=True)
+@click.argument("data", nargs=-1)
 @click.option(
     "--model",
     shell_complete=complete_component("models"),
@@ -26,88 +25,126 @@ from segkit.parameters import nest, overlay, parse_assignments
 )
 @click.option("--loss-backend", help="What computes MALIS: auto, cpu, gpu, higra.  [default: auto]")
 @click.option("--val", "validation", multiple=True, metavar="DATA", help="Volume to validate on; repeatable.")
-@click.option("--out", required=True, metavar="RUN", help="Folder of the run.")
+@click.option("--out", metavar="RUN", help="Folder of the run.  [required, but for --preview]")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser.")
+@click.option("--like", metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given.")
 @click.option("--config", metavar="F.toml", help="Settings; the options and --set go before them.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="patch=[...], model.features=16, ...")
+@click.option("--voxel-size", type=VoxelSizeType(), help="nm; resample the volumes to it.  [default: as they are]")
 @click.option("--raw-dataset", help="Dataset of the raw volume, if not volumes/raw.")
-@click.option("--labels-dataset", help="Dataset of the labels, if not volumes/labels/neuron_ids.")
+@click.option("--labels-dataset", help="Dataset of the labels, if not volumes/labels/neuron_ids; * for several.")
+@click.option("--preview", metavar="FILE.png", help="Draw patches as the network will see them, and do not train.")
+@click.option("--samples", type=click.IntRange(min=1), default=4, show_default=True, help="Patches of --preview.")
 @click.option("--resume", is_flag=True, help="Go on where the run in RUN was stopped, with its settings.")
 @seed_option
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
-def command(data, validation, out, resume, raw_dataset, labels_dataset, assignments, config, **options) -> dict:
+@click.option("--devices", type=click.IntRange(min=1), help="How many of them train together.  [default: 1]")
+@click.option("--precision", type=click.Choice(["32", "bf16", "fp16"]), help="[default: 32]")
+def command(
+    data,
+    validation,
+    out,
+    resume,
+    like,
+    preview,
+    samples,
+    raw_dataset,
+    labels_dataset,
+    assignments,
+    config,
+    **options,
+) -> dict:
     """Train a network on DATA: files with volumes/raw and volumes/labels/neuron_ids (and volumes/labels/mask).
 
     A crop, sample_A.hdf[0:100], is in voxels of the labels; the raw volume is cropped alike where it has the same
-    shape, and kept whole, as context, where it is larger.
+    shape, and kept whole, as context, where it is larger. Where --labels-dataset names several datasets, as
+    volumes/labels/annotator_* does, each patch is labelled by one of them.
+
+    --like RUN repeats a run: the same settings, data and seed give the same weights on the same machine. What is given
+    beside it goes before; what differs from that run is said.
     """
     from segkit.train import TrainConfig, train
+    from segkit.train.voxels import needs_voxel_size
 
-    base = _read_settings(Path(out)) if resume else {}
-    settings = TrainConfig(**_settings(base, config, options, assignments))
-    datasets = (raw_dataset, labels_dataset)
-    volumes = [_read(address, *datasets) for address in data]
-    others = [_read(address, *datasets) for address in validation]
+    if out is None and (resume or not preview):
+        raise click.MissingParameter(param_type="option", param_hint="'--out'")
+    if like and resume:
+        raise click.UsageError("--like begins a new run, --resume goes on with an old one; give one of them")
+    source = source_of(data, validation, raw_dataset, labels_dataset)
+    base, on_card = read_settings(Path(out)) if resume else {}, None
+    if like:
+        from segkit.train.card import read_card
+
+        card = read_card(Path(like))
+        base, source, on_card = card["settings"], take_over(card, source), compare_with(card)
+    elif not data:
+        raise click.MissingParameter(param_type="argument", param_hint="'DATA...'")
+    data, validation = source["data"], source["validation"]
+    settings = TrainConfig(**merged_settings(base, config, options, assignments))
+    datasets = (source["raw_dataset"], source["labels_dataset"])
+    if why := needs_voxel_size(settings):
+        check_all_stated([*data, *validation], *datasets, why)
+    volumes = [volume for address in data for volume in read_volumes(address, *datasets)]
+    if preview:
+        return _preview(settings, volumes, Path(preview), samples)
+    others = [volume for address in validation for volume in read_volumes(address, *datasets)]
+    validated = _Validated()
     with progress("train") as report:
 
         def on_step(step, total, loss, parts, steps_per_second):
-            report(step, total, f"loss {loss:.4f}  {steps_per_second:.2f} steps/s")
+            named = "".join(f"  {name} {value:.4f}" for name, value in parts.items())
+            report(step, total, f"loss {loss:.4f}{named}  {steps_per_second:.2f} steps/s{validated.text}")
 
-        calls = {"on_step": on_step, "on_recovery": note}
-        result = train(settings, volumes, Path(out), validation=others, resume=resume, **calls)
+        calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": on_card}
+        result = train(settings, volumes, Path(out), validation=others, resume=resume, source=source, **calls)
+    return _summary(result, settings, out)
+
+
+def _summary(result, settings, out: str) -> dict:
+    """Say what a run came to, and return it."""
     losses = f"loss {result.first_loss:.4f} -> {result.last_loss:.4f}"
     recoveries = f", {result.recoveries} recoveries from a collapse" if result.recoveries else ""
+    if result.best:
+        scores = result.best.scores
+        text = f"CREMI score {scores['cremi_score']:.3f} at threshold {scores['threshold']:g}"
+        note(f"best on the validation volumes: {text}, after step {result.best.step}")
+    if result.ended_by != "steps":
+        note(_early(result, settings))
     note(f"{result.steps} steps in {result.seconds:.0f} s, {losses}{recoveries}; {out}")
-    return {"out": out, "steps": result.steps, "seconds": result.seconds, "recoveries": result.recoveries}
+    found = {"out": out, "steps": result.steps, "seconds": result.seconds, "recoveries": result.recoveries}
+    found["ended_by"] = result.ended_by
+    return found | ({"best": {"step": result.best.step, **result.best.scores}} if result.best else {})
 
 
-def _settings(base: dict, config: str | None, options: dict, assignments: tuple[str, ...]) -> dict[str, object]:
-    """`base`, with the file of --config, the options and --set laid over it in this order."""
-    settings = overlay(base, _read_config(config) if config else {})
-    settings = overlay(settings, {name: value for name, value in options.items() if value is not None})
-    changes = nest(parse_assignments(assignments))
-    for name in ("model", "loss"):  # model.features=16 is a parameter of the model, model=unet3d its name
-        if isinstance(changes.get(name), dict):
-            changes[f"{name}_parameters"] = changes.pop(name)
-    return overlay(settings, changes)
+def _early(result, settings) -> str:
+    """What ended a run before its last step, in words."""
+    if result.ended_by == "max_minutes":
+        return f"stopped by max_minutes after step {result.steps} of {settings.steps}; --resume goes on"
+    rule = f"no better CREMI score in {settings.validation.patience} validations in a row (validation.patience)"
+    return f"ended early, after step {result.steps} of {settings.steps}: {rule}"
 
 
-def _read_settings(run: Path) -> dict[str, object]:
-    """The settings of a run that is resumed; what the call does not say stays as it was."""
-    try:
-        return json.loads((run / "config.json").read_text())
-    except FileNotFoundError:
-        rule, next_step = "must be the folder of an earlier run", "check its path, or train without --resume"
-        raise MissingFile(sentence("--out", rule, repr(str(run)), next_step)) from None
-    except ValueError as error:
-        raise StorageError(sentence(f"{run}/config.json", f"is damaged ({error})", None, "start a new run")) from error
+def _preview(settings, volumes, path: Path, samples: int) -> dict:
+    from segkit.io.atomic import check_folder, replacing, storage_errors
+    from segkit.picture import save_picture
+    from segkit.train.preview import enlargement, preview
+
+    check_folder(path)
+    rows = preview(settings, volumes, samples)
+    with storage_errors("written", path), replacing(path) as half:
+        save_picture(half, rows, enlargement(rows))
+    note(f"{samples} patches as the network will see them: {path}")
+    return {"preview": str(path), "samples": samples}
 
 
-def _read_config(path: str) -> dict[str, object]:
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise MissingFile(sentence("--config", "must be an existing TOML file", repr(path))) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"--config {path} is not valid TOML: {error}") from error
+class _Validated:
+    """What the bar says of the last validation; what kept a network from being scored is said once."""
 
+    text = problem = ""
 
-def _read(text: str, raw_dataset: str | None, labels_dataset: str | None):
-    from segkit import io
-    from segkit.train import TrainingVolume
-
-    address = io.parse_address(text)
-    if address.dataset is not None:
-        rule = "must be a file, without a dataset"
-        raise InvalidInput(
-            sentence("DATA", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
-        )
-
-    def at(dataset: str | None, crop=address.crop) -> io.Address:
-        return io.Address(address.path, dataset, crop)
-
-    same_shape = io.shape_of(at(raw_dataset, None), "raw") == io.shape_of(at(labels_dataset, None), "truth")
-    labels = io.read_labels(at(labels_dataset), role="truth")
-    raw = io.read_volume(at(raw_dataset, address.crop if same_shape else None))
-    mask = io.read_mask(at(None)) if io.exists(at(None, None), "mask") else None
-    return TrainingVolume(raw, labels, mask)
+    def see(self, step, values) -> None:
+        score = values.get("cremi_score")
+        self.text = f"  step {step}: " + (f"loss {values['loss']:.4f}" if score is None else f"CREMI {score:.3f}")
+        if values.get("problem", self.problem) != self.problem:
+            self.problem = values["problem"]
+            note(f"the validation volumes were not scored after step {step}: {self.problem}")

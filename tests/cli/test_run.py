@@ -6,6 +6,7 @@ import pytest
 
 from segkit import io
 from segkit.infer.oracle import oracle_affinities
+from segkit.parameters import overlay
 from segkit.testing.phantoms import neurites
 
 RECIPE = """
@@ -138,8 +139,12 @@ def cut_off_at(step: int, original):
 
 
 def test_demo_on_few_steps(segkit, tmp_path, monkeypatch):
+    from segkit import run
     from segkit.cli import demo
 
+    load_recipe = run.load_recipe
+    small = {"train": {"set": {"patch": [8, 16, 16], "model": {"features": 2}}}}
+    monkeypatch.setattr(run, "load_recipe", lambda name, out, given: load_recipe(name, out, overlay(given, small)))
     monkeypatch.setattr(demo, "VOLUMES", (("train", (24, 64, 64), 0), ("test", (16, 48, 48), 1)))
     monkeypatch.chdir(tmp_path)
     result = segkit("demo", "--steps", 1, "--json")

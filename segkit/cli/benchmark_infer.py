@@ -1,0 +1,77 @@
+"""segkit benchmark infer: a network from a run or a new one, and the table."""
+
+from pathlib import Path
+
+import click
+
+from segkit.cli.common import Verb, component_parameters, device_option, echo_json, echo_table, json_option, note
+from segkit.cli.completion import complete_component
+from segkit.cli.runs import model_file
+
+
+@click.command("infer", cls=Verb)
+@click.argument("raw")
+@click.option("--run", "run_folder", metavar="RUN", help="Folder that `segkit train` wrote.")
+@click.option("--model", shell_complete=complete_component("models"), help="A network with random weights instead.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of --model; repeatable.")
+@click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output tile in voxels; a fitting one if not given.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--precision", type=click.Choice(["32", "bf16", "fp16"]), default="32", show_default=True)
+@click.option("--augment", type=click.Choice(["none", "flips", "all"]), default="none", show_default=True)
+@click.option("--compile", "compiled", is_flag=True, help="Let torch.compile make code for it first.")
+@click.option("--format", "suffix", type=click.Choice(["h5", "zarr"]), default="h5", show_default=True)
+@click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Timed runs.")
+@click.option("--out", metavar="FILE.json", help="Write the report, as --json prints it.")
+@json_option
+@device_option
+def command(raw, run_folder, model, assignments, tile, suffix, repeat, out, as_json, **options) -> dict:
+    """Does the rest keep up with the network? Time inference of RAW beside the bare forward.
+
+    The first row is the network on tiles that lie on the device; the second adds cutting and blending of tiles, the
+    third reading RAW from its file and writing affinities.
+    """
+    from segkit.benchmark.infer import benchmark_inference
+    from segkit.cli.benchmark_report import check_outputs, write_report
+
+    if (run_folder is None) == (model is None):
+        raise click.UsageError("give one of --run and --model")
+    if assignments and model is None:
+        raise click.UsageError("--set is for --model: the network of a run has its parameters")
+    check_outputs(out)
+    module, neighborhood = _network(run_folder, model, assignments)
+    options |= {"tile_shape": tile or None, "suffix": f".{suffix}", "repeat": repeat}
+    report = benchmark_inference(raw, module, neighborhood, **options)
+    write_report(out, report)
+    echo_json(report) if as_json else _echo(report)
+    return report
+
+
+def _network(run_folder: str | None, model: str | None, assignments):
+    """The network of a run, or a new one, and its neighborhood."""
+    if model is None:
+        from segkit.models.checkpoint import load_model
+
+        trained = load_model(model_file(Path(run_folder)))
+        return trained.module, trained.neighborhood
+    from segkit.data import NEAREST
+    from segkit.registry import find
+
+    component = find("models", model)
+    neighborhood = NEAREST[3 - component.load().ndim :]
+    return component.create(channels=len(neighborhood), **component_parameters(assignments)), neighborhood
+
+
+def _echo(report: dict) -> None:
+    shape, tile = (" x ".join(map(str, report[name])) for name in ("shape", "input_tile"))
+    title = f"inference of {shape} voxels, {report['precision']}, {report['device']}, {report['repeat']} timed runs"
+    cells = [
+        {
+            "part": row["title"],
+            "seconds": row["seconds"],
+            "% of the network": 100 * row["over_network"],
+            "megavoxels/s": row["megavoxels_per_second"],
+        }
+        for row in report["rows"]
+    ]
+    echo_table(title, cells)
+    note(f"tiles of {tile} voxels: {report['tiles']}; all but the network adds {100 * report['added']:.1f} %")

@@ -1,0 +1,48 @@
+"""Repeating a run: what `segkit train --like RUN` takes over from it, and what it says of differences."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from segkit.cli.common import note
+from segkit.errors import InvalidInput, sentence
+
+
+def source_of(data, validation, raw_dataset, labels_dataset) -> dict[str, object]:
+    """Where the volumes of a call are read, in a form that holds in any working directory."""
+    return {
+        "data": [_absolute(text) for text in data],
+        "validation": [_absolute(text) for text in validation],
+        "raw_dataset": raw_dataset,
+        "labels_dataset": labels_dataset,
+    }
+
+
+def take_over(card: Mapping, source: dict[str, object]) -> dict[str, object]:
+    """`source`, where it names no data that of the run with this card. Raises InvalidInput if that says none."""
+    if source["data"]:
+        return source
+    before = card["source"]
+    if not before.get("data"):
+        rule = "must be given for a run that was not trained by the command line"
+        raise InvalidInput(sentence("DATA", rule))
+    return {name: source.get(name) or value for name, value in before.items()}
+
+
+def compare_with(card: Mapping) -> Callable[[Mapping], None]:
+    """What tells the user how a run differs from the one with this card."""
+
+    def compare(now: Mapping) -> None:
+        from segkit.train.card import differences
+
+        for difference in differences(card, now):
+            note(f"not as in the run that is repeated: {difference}")
+
+    return compare
+
+
+def _absolute(text: str) -> str:
+    from segkit.io import parse_address
+
+    path = str(parse_address(text).path)
+    return os.path.abspath(path) + text[len(path) :] if text.startswith(path) else str(Path(text).absolute())

@@ -1,0 +1,47 @@
+"""``--voxel-size``, and the files that must say theirs."""
+
+from collections.abc import Iterable
+
+import click
+
+from segkit.errors import InvalidInput, sentence
+
+
+class VoxelSizeType(click.ParamType):
+    """Three lengths, ``40,4,4``."""
+
+    name = "Z,Y,X"
+
+    def convert(self, value, param, ctx) -> list[float]:
+        """The lengths. Refuses anything but three positive numbers."""
+        if isinstance(value, list | tuple):
+            return [float(part) for part in value]
+        try:
+            lengths = [float(part) for part in value.split(",")]
+        except ValueError:
+            lengths = []
+        if len(lengths) != 3 or not all(0 < length < float("inf") for length in lengths):
+            self.fail(f"must be three lengths in nm, as 40,4,4, not {value!r}", param, ctx)
+        return lengths
+
+
+def check_stated(address, role: str, why: str) -> None:
+    """Raise InvalidInput if the object at `address` does not say its voxel size."""
+    from segkit import io
+
+    if not io.states_voxel_size(address, role):
+        address = io.parse_address(str(address))
+        place = io.Address(address.path, address.at(role))
+        rule = f"must say its voxel size for {why}"
+        next_step = "write the attribute `resolution` (nm; z, y, x), or `segkit convert --voxel-size`"
+        raise InvalidInput(sentence(str(place), rule, next_step=next_step))
+
+
+def check_all_stated(texts: Iterable[str], raw_dataset: str | None, labels_dataset: str | None, why: str) -> None:
+    """The same for raw data and labels of all files to train on."""
+    from segkit import io
+
+    for address in map(io.parse_address, texts):
+        check_stated(io.Address(address.path, raw_dataset), "raw", why)
+        for place in io.matching(io.Address(address.path, labels_dataset), "truth"):
+            check_stated(place, "truth", why)
