@@ -41,7 +41,14 @@ def test_the_table_of_components_is_the_registry(option, kind):
 
 
 def test_the_table_of_recipes_is_the_folder():
-    assert set(re.findall(r"^\| `([\w-]+)` \|", section("Recipes"), re.M)) == set(shipped_recipes())
+    named = {name for name in shipped_recipes() if "/" not in name}
+    assert set(re.findall(r"^\| `([\w-]+)` \|", section("Recipes"), re.M)) == named
+
+
+def test_the_table_of_experiments_is_their_folder():
+    rows = re.findall(r"^\| (`[^|]+`) \|", section("Experiments"), re.M)
+    named = {f"experiments/{name}" for name in re.findall(r"`([\w-]+)`", "".join(rows))}
+    assert named >= {name for name in shipped_recipes() if "/" in name} and "experiments/fcn" in named
 
 
 def test_the_tour_shows_every_verb_of_the_pipeline():
