@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from segkit import Grid, Labels, load
 from segkit.errors import InvalidInput
 from segkit.evaluate import evaluate, evaluate_many
-from segkit.testing import MetricConformance
 
 OUTSIDE = 2**64 - 1
 SMALL = arrays(np.uint64, (2, 2, 3), elements=st.sampled_from([0, 1, 2, 5, OUTSIDE]))
@@ -51,32 +50,6 @@ def test_covering_is_the_best_overlap_of_each_object(segmentation, truth):
     covering = sum(len(o) * max(len(o & s) / len(o | s) for s in segments) for o in objects) / len(voxels)
     found = load("metrics", "segmentation-covering").score(labels(segmentation), labels(truth))
     assert found["segmentation_covering"] == pytest.approx(covering)
-
-
-class TestProbabilisticRand(MetricConformance):
-    """Pairs of four voxels that agree, of six."""
-
-    name = "probabilistic-rand"
-    symmetric = ("probabilistic_rand",)
-    known = (
-        ([9, 9, 4, 4], [5, 5, 5, 5], {"probabilistic_rand": 2 / 6}),
-        ([1, 2, 1, 2], [7, 7, 6, 6], {"probabilistic_rand": 2 / 6}),
-        ([3, 3, 3, 3], [8, 8, 2, 2], {"probabilistic_rand": 2 / 6}),
-        ([1, 1, 5, 2], [4, 4, 9, 2**64 - 3], {"probabilistic_rand": 1.0}),
-    )
-
-
-class TestSegmentationCovering(MetricConformance):
-    """The best overlap of each object."""
-
-    name = "segmentation-covering"
-    symmetric = ()
-    known = (
-        ([9, 9, 4, 4], [5, 5, 5, 5], {"segmentation_covering": 1 / 2}),
-        ([1, 2, 1, 2], [7, 7, 6, 6], {"segmentation_covering": 1 / 3}),
-        ([1, 1, 1, 2], [5, 5, 6, 6], {"segmentation_covering": 7 / 12}),
-        ([1, 1, 5, 2], [4, 4, 9, 2**64 - 3], {"segmentation_covering": 1.0}),
-    )
 
 
 METRICS = ("voi", "probabilistic-rand", "segmentation-covering")
