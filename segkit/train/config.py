@@ -122,7 +122,8 @@ class TrainConfig(BaseModel):
     batch_size: Count = 1
     """Patches that go through the network at once, all devices together."""
     accumulate: Count = 1
-    """Batches a step, which takes the mean of their gradients: a larger batch in the memory of a smaller one."""
+    """Batches a step, which takes the mean of their gradients: a larger batch in the memory of a smaller one. (Of mse
+    and bce, which are means over the edges of a batch, only where all batches have as many inside their masks.)"""
     steps: Count = 10_000
     """Updates of the weights, all in all."""
     learning_rate: Positive = 1e-4
@@ -148,7 +149,8 @@ class TrainConfig(BaseModel):
     """"auto", "cpu", "cuda", "cuda:1", "mps"."""
     devices: Count = 1
     """How many of them train together, a process each, on equal shares of each batch. Any number gives the same run,
-    but for the last bits and for batch normalisation, whose batch is the share. On a CPU, processes on its cores."""
+    but for the last bits, for batch normalisation, whose batch is the share, and for mse and bce where masks differ, as
+    with `accumulate`. On a CPU, processes on its cores."""
     threads: Count | None = None
     """CPU threads of the network; None leaves torch's own choice."""
     workers: Annotated[int, Field(ge=0)] = 0
@@ -230,5 +232,6 @@ def _explain(problem: dict, config: type[BaseModel]) -> str:
         return sentence(
             "training", f"has no setting {name!r}", next_step=f"did you mean {guess!r}?" if guess else f"it has {known}"
         )
-    reason = problem["msg"][0].lower() + problem["msg"][1:]
+    said = problem["msg"].removeprefix("Value error, ")
+    reason = said[0].lower() + said[1:]
     return sentence(f"setting {name!r}", "does not fit", repr(problem["input"]), f"the reason given is: {reason}")
