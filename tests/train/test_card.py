@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from training_helpers import TINY, same, tubes, weights
+from training_helpers import TINY, same, tubes, weights, weights_in
 
 from segkit import Grid, Volume, io
 from segkit.errors import MissingFile, StorageError
@@ -113,7 +113,7 @@ def test_the_command_line_repeats_a_run(segkit, volume, tmp_path, monkeypatch):
 
 
 def weights_of(run):
-    return load_model(run / "model.safetensors").module.state_dict()
+    return weights_in(run / "model.safetensors")
 
 
 def test_a_run_without_a_source_is_repeated_with_data_that_are_given(segkit, volume, tmp_path):

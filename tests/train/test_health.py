@@ -1,58 +1,27 @@
 """What is seen of a network in training: collapsed ones are told from healthy ones, which are left alone."""
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from health_helpers import TINY, config, neurons
+from training_helpers import lines, same, weights_in
 
 from segkit import Grid, Labels, Volume
 from segkit.errors import InvalidParameter, InvalidShape, UnknownComponent
 from segkit.health.channels import Channel
-from segkit.models.checkpoint import load_model
-from segkit.testing.phantoms import neurites
 from segkit.train import TrainConfig, TrainingVolume, train
 from segkit.train.dataset import PatchDataset
 from segkit.train.finite import Collapse
 from segkit.train.health import Health, _central, choose_crop
 from segkit.train.patch import Patch
 
-TINY = {
-    "model_parameters": {"features": 2, "growth": 2, "pooling": [[1, 2, 2]], "padding": "same"},
-    "loss": "mse",
-    "patch": [2, 16, 16],
-    "steps": 6,
-    "checkpoint_every": 2,
-    "log_every": 1,
-    "health": {"every": 3},
-    "device": "cpu",
-    "threads": 1,
-}
-
 
 @pytest.fixture(scope="module")
 def volume():
-    phantom = neurites((24, 48, 48), count=12, seed=0)
-    return TrainingVolume(phantom.raw, phantom.truth)
-
-
-def config(base=TINY, **changes):
-    return TrainConfig(**{**base, **changes, "health": {**base["health"], **changes.get("health", {})}})
-
-
-def weights(path):
-    return load_model(path).module.state_dict()
-
-
-def same(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-def lines(run, key):
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if key in line]
+    return neurons()
 
 
 def channels(*values):
@@ -86,7 +55,7 @@ def test_healthy_runs_are_the_same_with_and_without_checks(volume, tmp_path):
     }
     checked = train(config(**values, health={"every": 2}), [volume], tmp_path / "checked", validation=[volume])
     alone = train(config(**values, health={"every": 0}), [volume], tmp_path / "alone", validation=[volume])
-    assert same(weights(checked.model), weights(alone.model)) and checked.recoveries == 0
+    assert same(weights_in(checked.model), weights_in(alone.model)) and checked.recoveries == 0
     losses = [[line["loss"] for line in lines(tmp_path / name, "loss")] for name in ("checked", "alone")]
     assert losses[0] == losses[1] and checked.validation_loss == alone.validation_loss
     assert not lines(tmp_path / "alone", "health/z/variance")

@@ -1,34 +1,22 @@
 """Training that collapses goes back to where it was healthy, and goes on differently."""
 
-import json
-
 import pytest
 import torch
+from health_helpers import TINY, config, neurons
+from training_helpers import lines, same, weights_in
 
 from segkit import io
 from segkit.errors import TrainingFailed
 from segkit.losses.elementwise import BCE, MSE
 from segkit.models.checkpoint import load_model
 from segkit.protocols import Loss
-from segkit.testing.phantoms import neurites
-from segkit.train import TrainConfig, TrainingVolume, save, train
+from segkit.train import TrainConfig, save, train
 from segkit.train.callbacks import Journal
 from segkit.train.finite import FiniteWatch
 from segkit.train.module import learning_rate_factor
 from segkit.train.progress import Recovery
 from segkit.train.recovery import recover, with_elementwise
 
-TINY = {
-    "model_parameters": {"features": 2, "growth": 2, "pooling": [[1, 2, 2]], "padding": "same"},
-    "loss": "mse",
-    "patch": [2, 16, 16],
-    "steps": 6,
-    "checkpoint_every": 2,
-    "log_every": 1,
-    "health": {"every": 3},
-    "device": "cpu",
-    "threads": 1,
-}
 REAL = {
     **TINY,
     "model_parameters": {**TINY["model_parameters"], "features": 4, "normalisation": "instance"},
@@ -60,8 +48,7 @@ class Explodes(Loss):
 
 @pytest.fixture(scope="module")
 def volume():
-    phantom = neurites((24, 48, 48), count=12, seed=0)
-    return TrainingVolume(phantom.raw, phantom.truth)
+    return neurons()
 
 
 @pytest.fixture
@@ -73,23 +60,6 @@ def exploding(monkeypatch):
         monkeypatch.setattr("segkit.train.job.parse_loss", lambda *_, **__: loss)
 
     return put
-
-
-def config(base=TINY, **changes):
-    return TrainConfig(**{**base, **changes, "health": {**base["health"], **changes.get("health", {})}})
-
-
-def weights(path):
-    return load_model(path).module.state_dict()
-
-
-def same(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-def lines(run, key):
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if key in line]
 
 
 def variances(run):
@@ -142,7 +112,7 @@ def test_the_last_healthy_network_stays(segkit, volume, tmp_path, exploding):
     assert "lower learning_rate" in line and line.endswith("the network of step 3, the last healthy one, is kept")
     assert result.stderr.count("training collapsed: the loss at step") == 2
     kept = tmp_path / "run" / "model.safetensors"
-    assert load_model(kept).extra["steps"] == 3 and same(weights(kept), weights(whole.model))
+    assert load_model(kept).extra["steps"] == 3 and same(weights_in(kept), weights_in(whole.model))
 
 
 def test_stop_ends_it_at_once(volume, tmp_path, exploding):
@@ -217,7 +187,7 @@ def test_a_resume_after_a_recovery_ends_with_the_same_weights(volume, tmp_path, 
     with pytest.raises(Interrupted):
         train(config(steps=8), [volume], tmp_path / "cut", on_step=on_step)
     resumed = train(config(steps=8), [volume], tmp_path / "cut", resume=True)
-    assert same(weights(whole.model), weights(resumed.model)) and resumed.recoveries == whole.recoveries == 1
+    assert same(weights_in(whole.model), weights_in(resumed.model)) and resumed.recoveries == whole.recoveries == 1
     for key in ("loss", "health/z/variance", "health/recovery"):
         first, second = ([line["step"] for line in lines(tmp_path / name, key)] for name in ("whole", "cut"))
         assert first == second
@@ -242,7 +212,7 @@ def test_a_run_killed_before_its_first_checkpoint_goes_on_from_the_last_healthy_
         patch.setattr("segkit.train.save.replace_whole", replace_whole)
         train(values, [volume], tmp_path / "cut")
     resumed = train(values, [volume], tmp_path / "cut", resume=True, on_step=lambda step, *_: done.append(step))
-    assert done[0] == first and same(weights(whole.model), weights(resumed.model))
+    assert done[0] == first and same(weights_in(whole.model), weights_in(resumed.model))
     assert [line["step"] for line in lines(tmp_path / "cut", "step")] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
 
 
@@ -259,7 +229,7 @@ def test_going_back_restores_everything(volume, tmp_path, exploding, monkeypatch
     monkeypatch.setattr(Recovery, "next", lambda self, step, health: Recovery(count=self.count + 1, until=step))
     exploding(first, 1)
     back = train(config(), [volume], tmp_path / "back")
-    assert back.recoveries == 1 and same(weights(whole.model), weights(back.model))
+    assert back.recoveries == 1 and same(weights_in(whole.model), weights_in(back.model))
 
 
 def test_recoveries_in_a_row_are_counted():

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 import training_helpers
-from training_helpers import Interrupted, same, stop_after, tubes, weights
+from training_helpers import Interrupted, lines, same, stop_after, tubes, weights
 
 from segkit import Grid, Labels, Volume
 from segkit.errors import (
@@ -35,11 +35,6 @@ TINY = {
 @pytest.fixture(scope="module")
 def volume():
     return tubes()
-
-
-def lines(run, key="loss"):
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in found if key in line]
 
 
 @pytest.mark.parametrize(

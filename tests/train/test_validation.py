@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from training_helpers import same, weights_in
 
 from segkit import Grid, Labels, Volume, io
 from segkit.errors import InvalidInput, InvalidParameter
@@ -61,14 +62,6 @@ def config(**changes):
     return TrainConfig(**{**TINY, **changes})
 
 
-def weights(path):
-    return load_model(path).module.state_dict()
-
-
-def same(first, second):
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
 def validated(run):
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line for line in found if "validation_loss" in line]
@@ -92,8 +85,8 @@ def test_the_best_is_kept_when_later_ones_are_worse_or_as_good(volume, tmp_path,
     result = train(config(), [volume], run, validation=[volume])
     four = train(config(steps=4), [volume], tmp_path / "four")
     assert result.best.step == 4 and result.best.scores["threshold"] == 0.4
-    assert same(weights(run / "best.safetensors"), weights(four.model))
-    assert not same(weights(run / "best.safetensors"), weights(result.model))
+    assert same(weights_in(run / "best.safetensors"), weights_in(four.model))
+    assert not same(weights_in(run / "best.safetensors"), weights_in(result.model))
     assert [line["validation/cremi_score"] for line in validated(run)] == list(UP_AND_DOWN.values())
     kept, said = json.loads((run / "best.json").read_text()), load_model(run / "best.safetensors").extra
     assert said["validation"] == kept and said["steps"] == kept["step"] == 4
@@ -143,7 +136,7 @@ def test_a_resume_ends_where_the_run_would_have_ended(volume, tmp_path, scored, 
     resumed = train(values, [volume], tmp_path / "cut", validation=[volume], resume=True)
     assert whole.steps == resumed.steps == 5 and whole.best == resumed.best and whole.best.step == 2
     for name in ("model.safetensors", "best.safetensors"):
-        assert same(weights(tmp_path / "whole" / name), weights(tmp_path / "cut" / name))
+        assert same(weights_in(tmp_path / "whole" / name), weights_in(tmp_path / "cut" / name))
     assert validated(tmp_path / "whole") == validated(tmp_path / "cut")
 
 
@@ -158,7 +151,9 @@ def test_a_run_killed_while_it_ended_early_ends_there_again(volume, tmp_path, sc
     healthy = torch.load(tmp_path / "cut" / "checkpoints" / "healthy.ckpt", weights_only=True)
     assert healthy["global_step"] == whole.steps == 5
     resumed = train(values, [volume], tmp_path / "cut", validation=[volume], resume=True)
-    assert (resumed.steps, resumed.ended_by) == (5, "patience") and same(weights(whole.model), weights(resumed.model))
+    assert (resumed.steps, resumed.ended_by) == (5, "patience") and same(
+        weights_in(whole.model), weights_in(resumed.model)
+    )
     assert validated(tmp_path / "whole") == validated(tmp_path / "cut")
 
 
@@ -194,10 +189,10 @@ def test_a_better_network_that_a_resume_goes_back_behind_is_kept(volume, tmp_pat
     scored({1: 0.9, 2: 0.8, 3: 0.7, 4: 0.1})
     with pytest.raises(Interrupted):
         train(config(log_every=1), [volume], tmp_path / "run", validation=[volume], on_step=stop_after(5))
-    kept = weights(tmp_path / "run" / "best.safetensors")
+    kept = weights_in(tmp_path / "run" / "best.safetensors")
     scored(dict.fromkeys(range(1, 7), 0.5))
     result = train(config(log_every=1), [volume], tmp_path / "run", validation=[volume], resume=True)
-    assert result.best.step == 4 and same(kept, weights(tmp_path / "run" / "best.safetensors"))
+    assert result.best.step == 4 and same(kept, weights_in(tmp_path / "run" / "best.safetensors"))
 
 
 def test_scores_of_other_volumes_are_not_compared(volume, tmp_path, scored):
@@ -223,7 +218,7 @@ def test_what_cannot_be_scored_does_not_end_training(volume, tmp_path, monkeypat
     assert {line["validation/problem"] for line in validated(tmp_path / "run")} == set(seen) == {str(error)}
     first, second = (torch.load(each.checkpoint, weights_only=True) for each in (alone, result))
     assert torch.equal(first["random_state"]["cpu"], second["random_state"]["cpu"])
-    assert same(weights(alone.model), weights(result.model))
+    assert same(weights_in(alone.model), weights_in(result.model))
 
 
 def test_a_run_that_the_clock_stopped_is_validated(volume, tmp_path, scored):
@@ -257,9 +252,9 @@ def test_what_is_validated_is_what_is_saved(volume, tmp_path, monkeypatch):
     result = train(values, [volume], tmp_path / "run", validation=[volume])
     alone = train(config(steps=3), [volume], tmp_path / "alone")
     (network,) = seen
-    assert same(network.state_dict(), weights(tmp_path / "run" / "best.safetensors"))
-    assert same(weights(result.model), weights(tmp_path / "run" / "best.safetensors"))
-    assert not same(weights(alone.model), weights(result.model))
+    assert same(network.state_dict(), weights_in(tmp_path / "run" / "best.safetensors"))
+    assert same(weights_in(result.model), weights_in(tmp_path / "run" / "best.safetensors"))
+    assert not same(weights_in(alone.model), weights_in(result.model))
 
 
 def test_two_processes_keep_what_one_keeps(volume, tmp_path):

@@ -1,5 +1,7 @@
 """What several tests of training share: a volume, settings, and a way to stop."""
 
+import json
+
 import numpy as np
 import torch
 
@@ -34,12 +36,21 @@ def tubes():
     return TrainingVolume(Volume(raw.astype(np.uint8), Grid()), Labels.convert(labels, Grid()))
 
 
+def weights_in(path):
+    return load_model(path).module.state_dict()
+
+
 def weights(result):
-    return load_model(result.model).module.state_dict()
+    return weights_in(result.model)
 
 
 def same(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def lines(run, key="loss"):
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if key in line]
 
 
 def stop_after(last):
