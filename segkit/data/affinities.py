@@ -53,15 +53,11 @@ class Affinities:
         Checks every value, and writes 0 (to a copy) where an edge leaves the volume.
         """
         array = np.asarray(array)
-        if array.dtype in (np.uint8, np.uint16):
-            if array.size and array.max() == 1:
-                rule = f"of {array.dtype} must span 0..{np.iinfo(array.dtype).max}"
-                raise InvalidInput(sentence("affinities", rule, "0..1", "store them as floats if 1 = same object"))
-            array = array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
-        elif array.dtype.kind != "f":
-            raise InvalidInput(sentence("affinities", "must be floats in 0..1, uint8 or uint16", array.dtype))
-        affinities = cls(array.astype(np.float32, copy=False), neighborhood, grid or Grid())
-        affinities._check_values()
+        if array.dtype in (np.uint8, np.uint16) and array.size and array.max() == 1:
+            rule = f"of {array.dtype} must span 0..{np.iinfo(array.dtype).max}"
+            raise InvalidInput(sentence("affinities", rule, "0..1", "store them as floats if 1 = same object"))
+        affinities = cls(as_fractions(array), neighborhood, grid or Grid())
+        check_fractions(affinities.array)
         if affinities._first_leaving() is None:
             return affinities
         cleaned = np.where(edge_mask(affinities.shape, affinities.neighborhood), affinities.array, np.float32(0))
@@ -92,21 +88,12 @@ class Affinities:
 
     def check(self) -> None:
         """Raise InvalidInput unless all values are in 0..1 and 0 where an edge leaves the volume. O(n)."""
-        self._check_values()
+        check_fractions(self.array)
         leaving = self._first_leaving()
         if leaving is not None:
             rule = "must be 0 where an edge leaves the volume"
             value = f"{self.array[leaving]} at (channel, z, y, x) {leaving}"
             raise InvalidInput(sentence("affinities", rule, value, "use Affinities.convert"))
-
-    def _check_values(self) -> None:
-        low, high = self.array.min(), self.array.max()  # both are NaN if any value is
-        if np.isnan(low):
-            where = tuple(int(i) for i in np.argwhere(np.isnan(self.array))[0])
-            raise InvalidInput(sentence("affinities", "must not be NaN", f"NaN at (channel, z, y, x) {where}"))
-        if low < 0 or high > 1:
-            next_step = "divide by 255 if they come from 8 bits, apply a sigmoid if they are logits"
-            raise InvalidInput(sentence("affinities", "must lie in 0..1", f"{low:g}..{high:g}", next_step))
 
     def _first_leaving(self) -> tuple[int, ...] | None:
         for c, offset in enumerate(self.neighborhood):
@@ -120,6 +107,30 @@ class Affinities:
                     found[0, axis] += band[axis].start
                     return (c, *(int(i) for i in found[0]))
         return None
+
+
+def as_fractions(array: np.ndarray) -> np.ndarray:
+    """Affinities of a dtype that files have, as float32: 8 and 16 bits are divided by their largest value.
+
+    >>> as_fractions(np.array([0, 51, 255], np.uint8)).tolist()
+    [0.0, 0.20000000298023224, 1.0]
+    """
+    if array.dtype in (np.uint8, np.uint16):
+        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    if array.dtype.kind != "f":
+        raise InvalidInput(sentence("affinities", "must be floats in 0..1, uint8 or uint16", array.dtype))
+    return array.astype(np.float32, copy=False)
+
+
+def check_fractions(array: np.ndarray) -> None:
+    """Raise InvalidInput unless all values lie in 0..1. O(n)."""
+    low, high = array.min(), array.max()  # both are NaN if any value is
+    if np.isnan(low):
+        where = tuple(int(i) for i in np.argwhere(np.isnan(array))[0])
+        raise InvalidInput(sentence("affinities", "must not be NaN", f"NaN at (channel, z, y, x) {where}"))
+    if low < 0 or high > 1:
+        next_step = "divide by 255 if they come from 8 bits, apply a sigmoid if they are logits"
+        raise InvalidInput(sentence("affinities", "must lie in 0..1", f"{low:g}..{high:g}", next_step))
 
 
 def as_neighborhood(offsets) -> np.ndarray:

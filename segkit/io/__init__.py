@@ -19,6 +19,7 @@ from segkit.io.files import (
 )
 from segkit.io.lookup import exists, matching, opened, read_notes, shape_of, states_voxel_size
 from segkit.io.records import Blocks, Stored
+from segkit.io.regions import RegionSource, open_affinities, open_labels, open_mask
 from segkit.io.streams import OpenVolume, open_volume, write_affinities
 
 __all__ = [
@@ -26,11 +27,15 @@ __all__ = [
     "Address",
     "Blocks",
     "OpenVolume",
+    "RegionSource",
     "Stored",
     "check_target",
     "check_writable",
     "exists",
     "matching",
+    "open_affinities",
+    "open_labels",
+    "open_mask",
     "open_volume",
     "opened",
     "parse_address",

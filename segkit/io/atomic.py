@@ -51,13 +51,13 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         if temporary.is_dir():
-            _swap(temporary, target)
+            swap(temporary, target)
         else:
             os.replace(temporary, target)
     except BaseException:
         remove(temporary)
         raise
-    _sync_entry(target.parent)
+    sync_entry(target.parent)
 
 
 def remove(path: Path) -> None:
@@ -68,16 +68,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _swap(temporary: Path, target: Path) -> None:
-    if not target.exists():
-        os.rename(temporary, target)
-        return
+def swap(temporary: Path, target: Path) -> None:
+    """Move a folder to `target`. What is there is moved aside first, back on failure, and removed at the end."""
     aside = temporary.with_suffix(".old")
-    os.rename(target, aside)
+    if target.exists():
+        remove(aside)  # of a process that was killed
+        os.rename(target, aside)
     try:
         os.rename(temporary, target)
     except BaseException:
-        os.rename(aside, target)
+        if aside.exists():
+            os.rename(aside, target)
         raise
     remove(aside)
 
@@ -85,10 +86,11 @@ def _swap(temporary: Path, target: Path) -> None:
 def _sync(path: Path) -> None:
     files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
     for file in files:
-        _sync_entry(file)
+        sync_entry(file)
 
 
-def _sync_entry(path: Path) -> None:
+def sync_entry(path: Path) -> None:
+    """Let a file, or what a folder lists, survive a crash of the machine."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

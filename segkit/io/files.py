@@ -18,6 +18,7 @@ from segkit.io.records import (
     TREE,
     Blocks,
     Record,
+    as_mask,
     check_axes,
     check_kind,
     encode,
@@ -41,15 +42,7 @@ def read_mask(address: AnyAddress) -> Volume:
     """A mask, bool (Z, Y, X): True inside the annotation. On disk: booleans, or integers of 0 and one other value."""
     block = _block(address, "mask", ("volume", "labels"))
     with located(block.place):
-        array = block.array
-        if array.dtype.kind not in "bui":
-            raise InvalidInput(sentence("mask", "must hold booleans or integers", array.dtype))
-        mask = array != 0
-        values = array[mask]
-        if values.size and values.min() != values.max():
-            found = f"{values.min()} and {values.max()}"
-            raise InvalidInput(sentence("mask", "must hold 0 and one other value", found, "name another dataset"))
-        return Volume(mask, block.grid)
+        return Volume(as_mask(block.array), block.grid)
 
 
 def read_labels(address: AnyAddress, role: str = "truth") -> Labels:

@@ -17,6 +17,8 @@ from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
 
 FORMAT_VERSION = 1
 POLARITY = "1=same object"
+KEY = "made_by"
+"""The attribute of an object made block by block that says what decided its content."""
 TREE = ("leaf_ids", "parents", "altitudes")
 KINDS: dict[type, str] = {Volume: "volume", Labels: "labels", Affinities: "affinities", MergeTree: "merge_tree"}
 
@@ -71,6 +73,8 @@ class Stored:
     dtype: np.dtype | None = None
     axes: str | None = None
     """The names of the axes in order, such as "czyx", where the file states them."""
+    folder: str = ""
+    """The folder of its chunks, in a Zarr store."""
 
 
 def stated_axes(value: object) -> str | None:
@@ -169,3 +173,15 @@ def neighborhood_of(attributes: Mapping[str, object], given):
         rule = f"must be the one that the file states, {np.asarray(stated).tolist()}"
         raise InvalidInput(sentence("neighborhood", rule, np.asarray(given).tolist(), "leave it out"))
     return np.asarray(stated)
+
+
+def as_mask(array: np.ndarray) -> np.ndarray:
+    """A stored mask as bool. Raises InvalidInput unless it holds booleans, or integers of 0 and one other value."""
+    if array.dtype.kind not in "bui":
+        raise InvalidInput(sentence("mask", "must hold booleans or integers", array.dtype))
+    mask = array != 0
+    values = array[mask]
+    if values.size and values.min() != values.max():
+        found = f"{values.min()} and {values.max()}"
+        raise InvalidInput(sentence("mask", "must hold 0 and one other value", found, "name another dataset"))
+    return mask

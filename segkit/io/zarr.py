@@ -8,6 +8,7 @@ OME-Zarr does not say which point of a voxel the translation means; here it is t
 tools' images are read at their first scale (or at ``vol.zarr:group/1``, say); versions 0.4 and 0.5 are known.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
+from zarr.errors import ZarrUserWarning
 
 from segkit.errors import InvalidInput, MissingDataset, sentence
 from segkit.io.atomic import remove, replacing, storage_errors
+from segkit.io.ome import FIRST_SCALE, SPACE, dimension_names, image_attributes
 from segkit.io.records import Blocks, Record, Stored, nanometers, stated_axes
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
-SPACE = ("z", "y", "x")
+CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
 METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -33,10 +36,13 @@ class Reader:
         self._root = root
 
     def names(self) -> list[str]:
-        """Names of all images, merge trees and bare arrays, sorted."""
+        """Names of all images, merge trees and bare arrays, sorted; but of none that is still being made."""
         if isinstance(self._root, zarr.Array):
             return []
-        members = dict(self._root.members(max_depth=None))
+        with warnings.catch_warnings():  # of folders that are no objects
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            members = dict(self._root.members(max_depth=None))
+        members = {name: item for name, item in members.items() if "/." not in f"/{name}"}
         objects = {name for name, item in members.items() if isinstance(item, zarr.Group) and _is_object(item)}
         bare = {name for name in members if name.rpartition("/")[0] not in objects}
         return sorted(objects | {name for name in bare if isinstance(members[name], zarr.Array)})
@@ -66,7 +72,7 @@ class Reader:
         attributes = dict(item.attrs)
         names = item.metadata.dimension_names if item.metadata.zarr_format == 3 else None
         axes = stated_axes(names or attributes.get("axes"))
-        return Stored(item.shape, lambda part: np.asarray(item[part]), attributes, item.dtype, axes)
+        return Stored(item.shape, lambda part: np.asarray(item[part]), attributes, item.dtype, axes, item.path)
 
     def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
         """The arrays of the group of that name, and its attributes."""
@@ -100,15 +106,13 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
             with replacing(path) as temporary:
                 _write_all(zarr.create_group(str(temporary), zarr_format=3), records)
             return
-        check_format(path)
-        if not (path / "zarr.json").exists():
-            raise InvalidInput(sentence(f"{path}", "must be Zarr v3 to be added to", "v2", "write to another folder"))
+        check_addable(path)
         for name in records:
-            _check_room(path, name)
+            check_room(path, name)
         for name in drop:
             remove(path / name)
         for name, record in records.items():
-            _make_parents(path, name)
+            make_parents(path, name)
             with replacing(path / name) as temporary:
                 _fill(zarr.create_group(str(temporary), zarr_format=3), name, record)
 
@@ -125,25 +129,16 @@ def _fill(group: zarr.Group, name: str, record: Record) -> None:
             _create(group, key, array)
         group.attrs["segkit"] = attributes
         return
-    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in SPACE]
-    channels = record.data.ndim - 3
-    axes = [{"name": "c", "type": "channel"}] * channels + axes
-    _create(group, "0", record.data, [axis["name"] for axis in axes])
-    scale = [1.0] * channels + attributes.pop("resolution")
-    translation = [0.0] * channels + attributes.pop("offset")
-    transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
-    datasets = [{"path": "0", "coordinateTransformations": transformations}]
-    image = {"name": name, "axes": axes, "datasets": datasets}
-    del attributes["unit"]
-    group.attrs.update({"ome": {"version": "0.5", "multiscales": [image]}, "segkit": attributes})
+    ndim = record.data.ndim
+    _create(group, FIRST_SCALE, record.data, dimension_names(ndim))
+    group.attrs.update(image_attributes(name, ndim, attributes))
 
 
 def _create(group: zarr.Group, name: str, array: np.ndarray | Blocks, axes: list[str] | None = None) -> None:
     spatial = tuple(min(size, CHUNK) for size in array.shape[-3:]) if array.ndim > 1 else (min(array.size, 2**16),)
     chunks = (1,) * (array.ndim - len(spatial)) + tuple(max(size, 1) for size in spatial)
-    codec = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
     stored = group.create_array(
-        name, shape=array.shape, dtype=array.dtype, chunks=chunks, compressors=[codec], dimension_names=axes
+        name, shape=array.shape, dtype=array.dtype, chunks=chunks, compressors=[CODEC], dimension_names=axes
     )
     if isinstance(array, Blocks):
         for part, block in array.parts:
@@ -152,7 +147,15 @@ def _create(group: zarr.Group, name: str, array: np.ndarray | Blocks, axes: list
         stored[...] = array
 
 
-def _check_room(path: Path, name: str) -> None:
+def check_addable(path: Path) -> None:
+    """Raise InvalidInput unless an existing `path` is a Zarr folder of the version that is written here."""
+    check_format(path)
+    if not (path / "zarr.json").exists():
+        raise InvalidInput(sentence(f"{path}", "must be Zarr v3 to be added to", "v2", "write to another folder"))
+
+
+def check_room(path: Path, name: str) -> None:
+    """Raise InvalidInput where an object of that name would lie in another, or take the place of several."""
     for end in range(1, len(name.split("/"))):
         above = "/".join(name.split("/")[:end])
         if (path / above / "zarr.json").exists() and _holds_data(path / above):
@@ -166,7 +169,8 @@ def _holds_data(folder: Path) -> bool:
     return isinstance(item, zarr.Array) or _is_object(item)
 
 
-def _make_parents(path: Path, name: str) -> None:
+def make_parents(path: Path, name: str) -> None:
+    """Make the groups that an object of that name lies in, where there are none."""
     folder = path
     for part in name.split("/")[:-1]:
         folder = folder / part
@@ -210,7 +214,7 @@ def _image(array: zarr.Array, group: zarr.Group, scale: Mapping) -> Stored:
         return np.asarray(array[tuple(next(index) if i in kept else 0 for i in range(array.ndim))])
 
     letters = "".join(_letter(axes[i]) for i in kept)
-    return Stored(tuple(array.shape[i] for i in kept), read, attributes, array.dtype, letters)
+    return Stored(tuple(array.shape[i] for i in kept), read, attributes, array.dtype, letters, array.path)
 
 
 def _letter(axis: Mapping) -> str:

@@ -2,9 +2,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from segkit.data import Affinities, Grid, Labels, Volume
 from segkit.errors import InvalidInput, InvalidShape
+from segkit.testing import strategies
 
 CONTAINERS = {
     "volume": lambda array: Volume(array, Grid()),
@@ -79,3 +81,8 @@ def test_outside_the_annotation():
     labels = Labels(np.array([[[0, 5, 2**64 - 1, 2**64 - 2, 2**64 - 3, 5]]], np.uint64), Grid())
     assert labels.inside.tolist() == [[[True, True, False, False, True, True]]]
     assert labels.ids().tolist() == [5, 2**64 - 3]
+
+
+@given(strategies.labels())
+def test_ids_are_those_of_objects(found):
+    assert found.ids().tolist() == sorted({id_ for id_ in found.array.ravel().tolist() if 0 < id_ < 2**64 - 2})

@@ -15,7 +15,7 @@ import zarr
 from segkit.data import Grid, Labels
 from segkit.errors import StorageError
 from segkit.io import read_labels, write, write_all
-from segkit.io.atomic import replacing
+from segkit.io.atomic import replacing, swap
 
 OLD = Labels(np.full((2, 3, 4), 7, np.uint64), Grid())
 NEW = Labels(np.full((2, 3, 4), 9, np.uint64), Grid())
@@ -136,3 +136,13 @@ def test_rewriting_does_not_make_the_file_grow(tmp_path):
     for _ in range(4):
         write(tmp_path / "a.h5", labels)
     assert (tmp_path / "a.h5").stat().st_size < 1.5 * size
+
+
+@pytest.mark.parametrize("there", [("new", "target", "new.old"), ("new", "new.old")])
+def test_a_folder_takes_the_place_of_another_after_a_kill_in_between(tmp_path, there):
+    for name in there:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    swap(tmp_path / "new", tmp_path / "target")
+    assert (tmp_path / "target/file").read_text() == "new"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["target"]
