@@ -68,6 +68,17 @@ class TrainingFailed(SegkitError, RuntimeError):
     """Training cannot go on: the loss is not finite, say."""
 
 
+class BlocksFailed(SegkitError, RuntimeError):
+    """Some blocks of a volume could not be computed; what was computed is kept."""
+
+    failures: tuple = ()
+    """The failed blocks: :class:`segkit.blockwise.report.BlockFailure`."""
+
+
+class ClusterUnavailable(SegkitError, ConnectionError):
+    """No scheduler answers, or no worker comes."""
+
+
 class SegkitWarning(UserWarning):
     """Something works, but not as one might think."""
 

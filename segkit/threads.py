@@ -20,6 +20,11 @@ def set_thread_limit(threads: int) -> None:
     _limit[:] = [threads]
 
 
+def thread_limit() -> int | None:
+    """The limit of :func:`set_thread_limit`; None if none is set."""
+    return _limit[0] if _limit else None
+
+
 def thread_count() -> int:
     """How many threads to use: the limit, if one is set, else Numba's (NUMBA_NUM_THREADS), else all.
 

@@ -19,6 +19,8 @@ from segkit import errors
         ("StorageError", OSError, 1),
         ("CheckpointMismatch", ValueError, 2),
         ("TrainingFailed", RuntimeError, 1),
+        ("BlocksFailed", RuntimeError, 1),
+        ("ClusterUnavailable", ConnectionError, 1),
     ],
 )
 def test_each_error_is_a_builtin_too(name, builtin, exit_code):

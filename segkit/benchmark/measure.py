@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from segkit.benchmark.memory import forget_peak, peak, resident
+from segkit.memory import forget_peak, peak, resident
 from segkit.timing import listening
 
 Steps = Mapping[str, Callable[[object], object]]

@@ -8,7 +8,7 @@ import pytest
 
 from segkit.benchmark import measure as module
 from segkit.benchmark.measure import measure
-from segkit.benchmark.memory import forget_peak, peak, resident
+from segkit.memory import forget_peak, peak, resident
 from segkit.timing import phase
 
 

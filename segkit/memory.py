@@ -2,6 +2,8 @@
 
 import re
 import sys
+from contextlib import suppress
+from ctypes import CDLL
 from pathlib import Path
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -30,6 +32,12 @@ def peak() -> int | None:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, where its C library can (glibc); no harm elsewhere."""
+    with suppress(OSError, AttributeError, TypeError):
+        CDLL(None).malloc_trim(0)
 
 
 def _status(name: str) -> int | None:
