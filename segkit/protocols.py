@@ -148,6 +148,21 @@ class RagAgglomerator(Agglomerator):
 
         return self.cluster(region_adjacency_graph(affinities, fragments, features=self.features))
 
+    @property
+    def reducible(self) -> bool:
+        """Whether parts of a graph may be merged before the rest is known, as volumes larger than memory are.
+
+        True promises that the pair of lowest score merges, of equal scores that of the lowest row of `rag`, whatever
+        order the rows are in; that nothing but the scores decides; that the statistics of a united contact are those
+        of its parts added up (of "min" and "max", the extreme); and that its score, which `scores` must give, is never
+        below the lower of theirs. Where it is False, the graph of the whole volume is clustered at once.
+        """
+        return False
+
+    def scores(self, rag: RegionAdjacencyGraph) -> "np.ndarray":
+        """The score of each edge of `rag` as it is, float64 (E,). To be given by those that are `reducible`."""
+        raise NotImplementedError(f"{type(self).__name__} gives no scores of contacts")
+
     @abstractmethod
     def cluster(self, rag: RegionAdjacencyGraph) -> MergeTree:
         """All merges of the nodes of `rag`, which become the leaves, in the same order."""

@@ -86,10 +86,11 @@ def count_voxels(fragments, ids, slots):
 
 
 @njit(cache=True, nogil=True)
-def find_pairs(fragments, shape, affinities, neighborhood, first, last, least_wanted, values_wanted):
-    """All edges whose voxel lies in the sections first to last - 1, in the order in which they are met.
+def find_pairs(fragments, shape, affinities, neighborhood, part, held, least_wanted, values_wanted):
+    """All edges whose voxel lies in the box `part` of the volume, in the order in which they are met.
 
-    `fragments` and `affinities` are flat. Gives records (see PAIR), the bits of the smallest affinity of each (int32),
+    `fragments` and `affinities` are flat; the affinities are those of the box `held`, which holds `part`. Boxes are
+    ((first, last + 1) along z, y, x). Gives records (see PAIR), the bits of the smallest affinity of each (int32),
     all affinities between two fragments (float32, those of an edge together, edges in the order of the records), and
     the flat position of an affinity that is not in 0..1, or -1. What is not wanted is empty.
 
@@ -97,6 +98,9 @@ def find_pairs(fragments, shape, affinities, neighborhood, first, last, least_wa
     edge of the row above, so they need no hashing either.
     """
     depth, height, width = shape
+    (z0, z1), (y0, y1), (x0, x1) = held
+    voxels, row_length = (z1 - z0) * (y1 - y0) * (x1 - x0), x1 - x0
+    (first, last), (top, bottom), (begin, end) = part
     pairs, slots = np.empty(INITIAL, PAIR), np.full(4 * INITIAL, -1, np.int32)
     least = np.empty(INITIAL if least_wanted else 0, np.int32)
     room = INITIAL if values_wanted else 0
@@ -108,8 +112,9 @@ def find_pairs(fragments, shape, affinities, neighborhood, first, last, least_wa
     for z in range(first, last):
         for c in range(len(neighborhood)):
             dz, dy, dx = neighborhood[c]
-            y, stop = max(0, -dy), min(height, height - dy)
-            if not 0 <= z + dz < depth or abs(dx) >= width:
+            y, stop = max(top, -dy), min(bottom, height - dy)
+            left, right = max(begin, -dx), min(end, width - dx)
+            if not 0 <= z + dz < depth or left >= right:
                 continue
             while y < stop:
                 while counts[EDGES] + width > len(pairs):
@@ -119,11 +124,10 @@ def find_pairs(fragments, shape, affinities, neighborhood, first, last, least_wa
                         least = enlarged(least, counts[EDGES])
                 while values_wanted and counts[MET] + width > len(met):
                     met, met_pairs = enlarged(met, counts[MET]), enlarged(met_pairs, counts[MET])
-                row = (z * height + y) * width
+                base = c * voxels + ((z - z0) * (y1 - y0) + y - y0) * row_length - x0
                 y = _meet_pairs(
-                    fragments, row, (dz * height + dy) * width + dx, affinities, bits, c * len(fragments) + row,
-                    (y, stop, max(0, -dx), min(width, width - dx), width), pairs, slots, least, hints[c], met,
-                    met_pairs, counts,
+                    fragments, (z * height + y) * width, (dz * height + dy) * width + dx, affinities, bits, base,
+                    (y, stop, left, right, width, row_length), pairs, slots, least, hints[c], met, met_pairs, counts,
                 )  # fmt: skip
                 if counts[BAD] >= 0:
                     return pairs[:0], least[:0], met.view(np.float32)[:0], counts[BAD]
@@ -138,10 +142,10 @@ def _meet_pairs(
     """Add contacts to the pairs they belong to, row by row while there is room; gives the first row that is left.
 
     fragments[row + x] and fragments[row + across + x] have affinities[base + x] between them; hint[x] is the pair that
-    was found there the last time. `bounds` are y and x of the voxels, and the length of a row. Why are places unsigned?
-    Those that are not could count from the end of an array, and each is looked at for that.
+    was found there the last time. `bounds` are y and x of the voxels, and the lengths of rows of both arrays. Why are
+    places unsigned? Those that are not could count from the end of an array, and each is looked at for that.
     """
-    y, stop, left, right, width = bounds
+    y, stop, left, right, width, row_length = bounds
     last_slot = len(slots) - 1
     while y < stop and counts[EDGES] + width <= len(pairs) and (len(met) == 0 or counts[MET] + width <= len(met)):
         for start in range(left, right, WIDTH):
@@ -182,7 +186,7 @@ def _meet_pairs(
                 if len(met):
                     met[counts[MET]], met_pairs[counts[MET]] = value, e
                     counts[MET] += 1
-        y, row, base = y + 1, row + width, base + width
+        y, row, base = y + 1, row + width, base + row_length
     return y
 
 

@@ -1,12 +1,13 @@
 """segkit's own agglomerator: the definition of the reference, compiled."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from segkit.agglomerate import _kernels_merge as kernels
 from segkit.agglomerate import local, plateaus
 from segkit.agglomerate._kernels import bins_of
+from segkit.agglomerate.pieces import AffinityLists
 from segkit.agglomerate.rag import contact_bins, region_adjacency_graph
 from segkit.agglomerate.scores import Score, check_constraints, check_parameters, millionths
 from segkit.agglomerate.waterz_queue import check_queue, merge_like_waterz
@@ -105,18 +106,36 @@ class Python(RagAgglomerator):
         with phase("region graph"):  # without the dense histograms of the graph: they take a kilobyte an edge
             rag, *histograms = contact_bins(affinities, fragments, self.bins, sizes="size" in self.features)
         with phase("merging"):
-            return self._merge_histograms(rag, _Histograms(*histograms, np.empty(0, np.int64)))
+            return self._merge_histograms(rag, AffinityLists(*histograms, np.empty(0, np.int64)))
 
-    def cluster(self, rag: RegionAdjacencyGraph) -> MergeTree:
-        """All merges of the nodes of `rag`, which must have the statistics in `features`."""
-        if self.queue == "waterz":
-            next_step = "call agglomerate, for a running mean depends on the order of the affinities"
-            raise InvalidInput(sentence("queue", "must be 'exact' for a graph", "'waterz'", next_step))
-        self._check(rag)
+    @property
+    def reducible(self) -> bool:
+        """Whether parts of a graph may be merged first; see :class:`segkit.protocols.RagAgglomerator`."""
+        return not self._constrained and self.queue == "exact"
+
+    def cluster(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None = None) -> MergeTree:
+        """All merges of the nodes of `rag`, which must have the statistics in `features`; ties go by the row.
+
+        For quantiles, `lists` may have the affinities of the edges instead, in bins as `bins` says: for those that
+        dense histograms are too large for, and for exact quantiles.
+        """
+        self._check(rag, lists)
         with phase("merging"):
             if MODES[self.score] == kernels.QUANTILE:
-                return self._merge_histograms(rag, self._histograms(rag))
+                return self._merge_histograms(rag, lists or self.lists(rag))
             return self._merge(rag, self._statistics(rag), _lists(NO_HISTOGRAMS))
+
+    def scores(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None = None) -> np.ndarray:
+        """The score of each contact as it is, float64 (E,). For the arguments see :meth:`cluster`."""
+        self._check(rag, lists)
+        if MODES[self.score] != kernels.QUANTILE:
+            records = self._statistics(rag)
+            self._score(records, _lists(NO_HISTOGRAMS))
+        else:
+            lists = lists or self.lists(rag)
+            records = self._records(_counts(lists))
+            self._score(records, _lists(lists))
+        return records["score"].copy()
 
     def _statistics(self, rag: RegionAdjacencyGraph) -> np.ndarray:
         """Records of the edges, for scores that need no histograms."""
@@ -124,17 +143,18 @@ class Python(RagAgglomerator):
             return self._records(rag.features["count"], total=rag.features["sum"])
         return self._records(0, score=1.0 - rag.features[self.score].astype(np.float64))
 
-    def _histograms(self, rag: RegionAdjacencyGraph) -> "_Histograms":
+    def lists(self, rag: RegionAdjacencyGraph) -> AffinityLists:
+        """The affinities of each edge as they count for quantiles, from the statistics in `features`."""
         if self.histogram_init == "max":
             largest = rag.features["max"]
             numbers = bins_of(largest, self.bins) if self.bins else (largest + np.float32(0)).view(np.int32)
-            return _Histograms(np.arange(len(rag.edges) + 1), numbers.astype(np.int32), np.empty(0, np.int64))
+            return AffinityLists(np.arange(len(rag.edges) + 1), numbers.astype(np.int32), np.empty(0, np.int64))
         histograms = rag.features["histogram"]
         edge, number = np.nonzero(histograms)
         starts = np.searchsorted(edge, np.arange(len(rag.edges) + 1))
-        return _Histograms(starts, number.astype(np.int32), histograms[edge, number].astype(np.int64))
+        return AffinityLists(starts, number.astype(np.int32), histograms[edge, number].astype(np.int64))
 
-    def _merge_histograms(self, rag: RegionAdjacencyGraph, histograms: "_Histograms") -> MergeTree:
+    def _merge_histograms(self, rag: RegionAdjacencyGraph, histograms: AffinityLists) -> MergeTree:
         """The tree, plateau by plateau if nothing but quantiles decides, else by the queue."""
         affinities = histograms.weights.sum() if len(histograms.weights) else len(histograms.numbers)
         most = affinities + len(rag.edges)  # runs that united contacts may take
@@ -143,9 +163,7 @@ class Python(RagAgglomerator):
             per_million = millionths(self.score, self.quantile)
             found = plateaus.merge_plateaus(len(rag.node_ids), rag.edges, *histograms, per_million)
         if found is None:
-            counts = np.add.reduceat(histograms.weights, histograms.starts[:-1]) if len(histograms.weights) else None
-            counts = np.diff(histograms.starts) if counts is None else counts
-            return self._merge(rag, self._records(counts), _lists(histograms))
+            return self._merge(rag, self._records(_counts(histograms)), _lists(histograms))
         merges, numbers = found
         heights = 1.0 - ((numbers + 0.5) / self.bins if self.bins else numbers.view(np.float32).astype(np.float64))
         return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
@@ -162,11 +180,9 @@ class Python(RagAgglomerator):
         if len(rag.edges) >= kernels.MAX_EDGES:
             rule = f"must have fewer than {kernels.MAX_EDGES} edges"
             raise InvalidInput(sentence("rag", rule, len(rag.edges), "agglomerate blocks of the volume"))
-        levels = np.empty(0, np.float32) if self.bins else lists[2].view(np.float32)
-        parameters = (MODES[self.score], records, lists, levels, millionths(self.score, self.quantile), self.bins)
-        kernels.score_edges(*parameters)
+        parameters = self._score(records, lists)
         nodes = len(rag.node_ids)
-        if self._reducible and len(rag.edges) < local.MAX_EDGES:
+        if self._by_best_pairs and len(rag.edges) < local.MAX_EDGES:
             found = local.merge_locally(nodes, rag.edges, records, self.score == "mean")
             if found:
                 return MergeTree.from_merges(rag.node_ids.copy(), *found)
@@ -178,17 +194,30 @@ class Python(RagAgglomerator):
         merges, heights = kernels.merge_all(nodes, rag.edges, *parameters, sizes, most, blocked)
         return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
 
+    def _score(self, records: np.ndarray, lists: tuple) -> tuple:
+        """Fill in the scores; what the kernels take."""
+        levels = np.empty(0, np.float32) if self.bins else lists[2].view(np.float32)
+        parameters = (MODES[self.score], records, lists, levels, millionths(self.score, self.quantile), self.bins)
+        kernels.score_edges(*parameters)
+        return parameters
+
     @property
-    def _reducible(self) -> bool:
-        """Whether a united contact is never better than its parts, and nothing else decides."""
+    def _by_best_pairs(self) -> bool:
+        """Whether a united contact never comes before both its parts, ties included, and nothing else decides."""
         return self.score in ("mean", "min") and not self._constrained
 
     @property
     def _constrained(self) -> bool:
         return self.max_size is not None or self.mutex_above is not None
 
-    def _check(self, rag: RegionAdjacencyGraph) -> None:
+    def _check(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None) -> None:
+        if self.queue == "waterz":
+            next_step = "call agglomerate, for a running mean depends on the order of the affinities"
+            raise InvalidInput(sentence("queue", "must be 'exact' for a graph", "'waterz'", next_step))
         known = {*rag.features, *rag.node_features}
+        if lists is not None:
+            self._check_lists(rag, lists)
+            known |= {"histogram", "max"}
         for feature in self.features:
             if feature not in known:
                 next_step = "build it with region_adjacency_graph"
@@ -196,7 +225,7 @@ class Python(RagAgglomerator):
                 raise InvalidInput(sentence("rag", f"must have the feature {feature!r}", value, next_step))
         if "count" in self.features and (rag.features["count"] <= 0).any():
             raise InvalidInput(sentence("count of rag", "must be positive for every edge", rag.features["count"].min()))
-        if "histogram" not in self.features:
+        if "histogram" not in self.features or lists is not None:
             return
         if self.bins == 0:
             next_step = "call agglomerate, or choose a number of bins"
@@ -207,20 +236,25 @@ class Python(RagAgglomerator):
         if not rag.features["histogram"].any(axis=1).all():
             raise InvalidInput(sentence("histogram of rag", "must hold an affinity for every edge", "0 everywhere"))
 
-
-class _Histograms(NamedTuple):
-    """Sorted bins of the edges, those of edge e at starts[e] to starts[e + 1]; no weights: each counts once.
-
-    Without bins, the bits of the affinities.
-    """
-
-    starts: np.ndarray
-    numbers: np.ndarray
-    weights: np.ndarray
+    def _check_lists(self, rag: RegionAdjacencyGraph, lists: AffinityLists) -> None:
+        if MODES[self.score] != kernels.QUANTILE:
+            raise InvalidInput(sentence("lists", "must be None, for affinities count for quantiles alone", self.score))
+        if len(lists.starts) != len(rag.edges) + 1 or (np.diff(lists.starts) <= 0).any():
+            raise InvalidInput(sentence("lists", "must hold an affinity for every edge", f"{len(rag.edges)} edges"))
+        if self.bins and len(lists.numbers) and not 0 <= lists.numbers.min() <= lists.numbers.max() < self.bins:
+            found = f"{lists.numbers.min()}..{lists.numbers.max()}"
+            raise InvalidInput(sentence("lists", f"must hold bins of 0..{self.bins - 1}", found))
 
 
-NO_HISTOGRAMS = _Histograms(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
+NO_HISTOGRAMS = AffinityLists(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
-def _lists(histograms: _Histograms) -> tuple:
+def _lists(histograms: AffinityLists) -> tuple:
     return kernels.lists_of_bins(*histograms)
+
+
+def _counts(histograms: AffinityLists) -> np.ndarray:
+    """How many affinities each edge has."""
+    if len(histograms.weights):
+        return np.add.reduceat(histograms.weights, histograms.starts[:-1])
+    return np.diff(histograms.starts)

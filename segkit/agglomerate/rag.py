@@ -20,6 +20,7 @@ UNIT = _kernels.UNIT
 
 FEATURES = ("count", "sum", "min", "max", "histogram", "size")
 VOXELS_OF_SLAB = 2**21
+Box = tuple[slice, slice, slice]
 PIECES = 4
 """Pieces a thread: few enough to cost nothing, enough to even out slow ones."""
 
@@ -30,6 +31,7 @@ def region_adjacency_graph(
     features: Sequence[str] = ("count", "sum"),
     *,
     bins: int = 256,
+    inner: Box | None = None,
 ) -> RegionAdjacencyGraph:
     """A node for every fragment, an edge for every two that at least one affinity edge joins inside the volume.
 
@@ -54,6 +56,12 @@ def region_adjacency_graph(
         - "size": the voxels of each fragment, int64 (N,), among the node features.
     bins
         Number of bins of "histogram"; affinity a is in bin floor(a * bins), 1 in the last.
+    inner
+        For a part of a volume: the box of `fragments` (slices z, y, x, with both ends given) that `affinities` cover.
+        The graph holds the affinity edges of these voxels, wherever in `fragments` they lead to, and the fragments that
+        have a voxel in the box or one of these edges; sizes count the voxels of the box. If boxes tile a volume, and
+        each sees as far around as the offsets reach, :func:`segkit.agglomerate.pieces.unite` makes the graph of the
+        whole of theirs.
 
     Raises
     ------
@@ -77,7 +85,7 @@ def region_adjacency_graph(
     if "histogram" in features:
         _check_bins(bins, least=1)
     wanted = Wanted("min" in features or "max" in features, "histogram" in features, "size" in features)
-    contacts = _collect(affinities, fragments, wanted, bins)
+    contacts = _collect(affinities, fragments, wanted, bins, inner)
     columns = dict(zip(("count", "sum", "min", "max"), (*contacts.totals, *contacts.extremes), strict=True))
     found = {name: columns[name] for name in features if name in columns}
     if "histogram" in features:
@@ -87,7 +95,7 @@ def region_adjacency_graph(
 
 
 def contact_bins(
-    affinities: Affinities, fragments: Labels, bins: int = 256, *, sizes: bool = False
+    affinities: Affinities, fragments: Labels, bins: int = 256, *, sizes: bool = False, inner: Box | None = None
 ) -> tuple[RegionAdjacencyGraph, np.ndarray, np.ndarray]:
     """The graph with the feature "count", and its histograms in little memory: the bin of every affinity, sorted.
 
@@ -97,7 +105,7 @@ def contact_bins(
     Fragments are many and contacts small as a rule: 4 bytes an affinity are far less than `bins` counts an edge.
     """
     _check_bins(bins, least=0)
-    contacts = _collect(affinities, fragments, Wanted(extremes=False, values=True, sizes=sizes), bins)
+    contacts = _collect(affinities, fragments, Wanted(extremes=False, values=True, sizes=sizes), bins, inner)
     node_features = {"size": contacts.sizes} if sizes else {}
     graph = RegionAdjacencyGraph(contacts.node_ids, contacts.edges, {"count": contacts.totals[0]}, node_features)
     return graph, contacts.starts, contacts.numbers
@@ -140,40 +148,69 @@ class _Contacts(NamedTuple):
     numbers: np.ndarray
 
 
-def _collect(affinities: Affinities, fragments: Labels, wanted: Wanted, bins: int) -> _Contacts:
-    check_aligned(affinities=affinities, fragments=fragments)
-    ids = frozen(np.ascontiguousarray(fragments.array).reshape(-1))
-    values = frozen(np.ascontiguousarray(affinities.array).reshape(-1))
+def _collect(affinities: Affinities, fragments: Labels, wanted: Wanted, bins: int, inner: Box | None) -> _Contacts:
+    if inner is None:
+        check_aligned(affinities=affinities, fragments=fragments)
+        box = tuple((0, size) for size in fragments.shape)
+    else:
+        box = _checked(inner, affinities, fragments)
+    ids = frozen(np.ascontiguousarray(fragments.array)).reshape(-1)
+    values = frozen(np.ascontiguousarray(affinities.array)).reshape(-1)
     shape = fragments.array.shape
+    whole_wanted, wanted = wanted, wanted._replace(sizes=wanted.sizes or inner is not None)
     with ThreadPoolExecutor(thread_count()) as pool:
 
         def look(first: int, last: int) -> _Slab:
-            return _look_at(ids, shape, values, affinities.neighborhood, first, last, wanted)
+            part = ((first, last), *box[1:])
+            return _look_at(ids, shape, values, affinities.neighborhood, part, box, wanted)
 
-        slabs = list(pool.map(look, *zip(*_slabs(shape, affinities.neighborhood), strict=True)))
+        slabs = list(pool.map(look, *zip(*_slabs(box, shape, affinities.neighborhood), strict=True)))
         bad = [slab.bad for slab in slabs if slab.bad >= 0]
         if bad:
             _refuse(affinities, min(bad))
-        return _unite(slabs, bins, wanted, pool)
+        contacts = _unite(slabs, bins, wanted, pool)
+    return contacts if inner is None else _without_others(contacts, whole_wanted)
 
 
-def _slabs(shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[int, int]]:
+def _checked(inner: Box, affinities: Affinities, fragments: Labels) -> tuple[tuple[int, int], ...]:
+    """First and last + 1 voxel of the box along each axis."""
+    box = tuple((part.start, part.stop) for part in inner)
+    if not all(0 <= start < stop <= size for (start, stop), size in zip(box, fragments.shape, strict=True)):
+        raise InvalidInput(sentence("inner", f"must be a part of fragments, of shape {fragments.shape}", inner))
+    covered = Labels(fragments.array[inner], fragments.grid.crop([start for start, _ in box]))
+    check_aligned(affinities=affinities, inner=covered)
+    return box
+
+
+def _without_others(contacts: _Contacts, wanted: Wanted) -> _Contacts:
+    """Without the fragments that have neither a voxel in the box nor an edge."""
+    belongs = contacts.sizes > 0
+    belongs[contacts.edges] = True
+    number = np.cumsum(belongs) - 1
+    sizes = contacts.sizes[belongs] if wanted.sizes else contacts.sizes[:0]
+    return contacts._replace(node_ids=contacts.node_ids[belongs], sizes=sizes, edges=number[contacts.edges])
+
+
+def _slabs(box, shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[int, int]]:
     """First and last + 1 section of each slab: some for each thread, but not so thin that they overlap much."""
+    begin, end = box[0]
     reach = int(np.abs(neighborhood[:, 0]).max())
     sections = max(1, VOXELS_OF_SLAB // (shape[1] * shape[2]), 4 * reach)
-    sections = min(sections, max(-(-shape[0] // (2 * thread_count())), 2 * reach, 1))
-    return [(first, min(first + sections, shape[0])) for first in range(0, shape[0], sections)]
+    sections = min(sections, max(-(-(end - begin) // (2 * thread_count())), 2 * reach, 1))
+    return [(first, min(first + sections, end)) for first in range(begin, end, sections)]
 
 
-def _look_at(ids, shape, values, neighborhood, first: int, last: int, wanted: Wanted) -> _Slab:
-    """The slab of the sections first to last - 1; the neighbours of its voxels may lie before and behind it."""
+def _look_at(ids, shape, values, neighborhood, part, box, wanted: Wanted) -> _Slab:
+    """The slab `part` of the box; the neighbours of its voxels may lie around it."""
+    (first, last), (top, bottom), (left, right) = part
     before = max(0, first + min(0, int(neighborhood[:, 0].min())))
     behind = min(shape[0], last + max(0, int(neighborhood[:, 0].max())))
     found, slots = _kernels_slab.find_ids(ids, shape, before, behind)
-    section = shape[1] * shape[2]
-    own = ids[first * section : last * section]
-    sizes = _kernels_slab.count_voxels(own, found, slots) if wanted.sizes else np.empty(0, np.int64)
-    pairs = _kernels_slab.find_pairs(ids, shape, values, neighborhood, first, last, wanted.extremes, wanted.values)
+    sizes = np.empty(0, np.int64)
+    if wanted.sizes:
+        own = np.ascontiguousarray(ids.reshape(shape)[first:last, top:bottom, left:right]).reshape(-1)
+        sizes = _kernels_slab.count_voxels(frozen(own), found, slots)
+    pairs = _kernels_slab.find_pairs(ids, shape, values, neighborhood, part, box, wanted.extremes, wanted.values)
     return _Slab(found, slots, sizes, *pairs)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from segkit import io
 from segkit.agglomerate.rag import region_adjacency_graph
+from segkit.agglomerate.reduce import Linkage, reduce_piece, tree_of
 from segkit.data import Affinities, Labels, MergeTree
 from segkit.errors import InvalidInput
 from segkit.parameters import parameters
@@ -184,6 +185,20 @@ class AgglomeratorConformance(AffinityConformance):
         assert_apart(tree, (rag.node_ids, rag.edges, *rag.features.values()), "the graph")
         assert_same(self.call(component, *pair), tree, "from the graph")
 
+    def test_parts_of_a_graph(self, component):
+        """Where it says that it is reducible: merging inside two halves first gives the tree of the whole."""
+        if not (isinstance(component, RagAgglomerator) and component.reducible):
+            pytest.skip("it does not say that it is reducible")
+        affinities, fragments = self.example(component)
+        linkage = Linkage(component)
+        parts = [linkage.piece(*half) for half in _halves(affinities, fragments)]
+        ids = [part.graph.node_ids for part in parts]
+        first = [reduce_piece(part, ~np.isin(part.graph.node_ids, ids[1 - k]), linkage) for k, part in enumerate(parts)]
+        rest = linkage.unite([reduction.piece for reduction in first])
+        last = reduce_piece(rest, np.ones(len(rest.graph.node_ids), bool), linkage)
+        merges = np.concatenate([reduction.merges for reduction in (*first, last)])
+        assert_same(self.call(component, affinities, fragments), tree_of(np.union1d(*ids), merges), "from parts")
+
     def test_files(self, component, tmp_path):
         """The tree comes back from a file as it was."""
         tree = self.call(component, *self.example(component))
@@ -240,3 +255,15 @@ def assert_same_merges(tree: MergeTree, other: MergeTree, what: str, names: dict
     for united, altitude in expected.items():
         close = abs(found[united] - altitude) <= TOLERANCE
         assert close, f"{what}: {sorted(united)[:9]} unite at {found[united]} instead of {altitude}"
+
+
+def _halves(affinities: Affinities, fragments: Labels) -> list[tuple]:
+    """The affinities of either half along the longest axis, all fragments, and where the half is in these."""
+    axis = int(np.argmax(fragments.shape))
+    middle, halves = fragments.shape[axis] // 2, []
+    for start, stop in ((0, middle), (middle, fragments.shape[axis])):
+        box = tuple(slice(start, stop) if a == axis else slice(0, size) for a, size in enumerate(fragments.shape))
+        grid = affinities.grid.crop([along.start for along in box])
+        part = Affinities(affinities.array[(slice(None), *box)], affinities.neighborhood, grid)
+        halves.append((part, fragments, box))
+    return halves
