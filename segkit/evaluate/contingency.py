@@ -1,6 +1,7 @@
 """The contingency table: how many voxels each segment shares with each object."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,8 +83,34 @@ def contingency(
     """
     check_aligned(segmentation=segmentation, truth=truth)
     with phase("counting"):
-        ignored = near_boundary(truth, check_border(border)) if border else np.zeros(0, bool)
-        table = _count(segmentation.array, truth.array, ignored.reshape(-1), np.uint64(1 if ignore_background else 0))
+        ignored = near_boundary(truth, check_border(border)) if border else None
+        table = count(segmentation.array, truth.array, ignored, ignore_background=ignore_background)
+    return check_counted(table, border)
+
+
+def count(
+    segmentation: np.ndarray, truth: np.ndarray, ignored: np.ndarray | None = None, *, ignore_background: bool = True
+) -> Contingency:
+    """The table of two uint64 arrays of one shape, without the voxels that are `ignored` (bool); it may be empty."""
+    ignored = np.zeros(0, bool) if ignored is None else ignored.reshape(-1)
+    return _count(segmentation, truth, ignored, np.uint64(1 if ignore_background else 0))
+
+
+def unite(tables: Sequence[Contingency]) -> Contingency:
+    """The table of a volume from those of its parts, exactly, in whatever order they come. At least one is needed.
+
+    >>> from segkit import Grid
+    >>> left, right = (Labels.convert([[ids]], Grid()) for ids in ([1, 1, 7], [7, 7]))
+    >>> table = unite([contingency(left, left), contingency(right, right)])
+    >>> table.segments.tolist(), table.counts.tolist()
+    ([1, 7], [2, 3])
+    """
+    entries = [(table.segments[table.rows], table.objects[table.cols], table.counts) for table in tables]
+    return Contingency(*tabulate(*map(np.concatenate, zip(*entries, strict=True))))
+
+
+def check_counted(table: Contingency, border: float) -> Contingency:
+    """`table`, unless no voxel was counted in it, with that `border`: then InvalidInput."""
     if len(table.counts) == 0:
         next_step = f"lower the border of {border:g}" if border else "check that it is the annotation of this region"
         raise InvalidInput(sentence("truth", "must hold a voxel that counts", next_step=next_step))

@@ -1,7 +1,7 @@
 """Several metrics at once, in 3-D or section by section."""
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def evaluate(
     >>> evaluate(labels, labels, {"voi": load("metrics", "voi")})
     {'voi_split': 0.0, 'voi_merge': 0.0}
     """
-    return _mean(_rows(segmentation, truth, metrics, per_section).values())
+    return mean_scores(_rows(segmentation, truth, metrics, per_section).values())
 
 
 def evaluate_many(
@@ -53,10 +53,10 @@ def evaluate_many(
     for truth in [truth for truth in truths if _has_object(truth.array)] or truths:  # the first of which is refused
         for z, row in _rows(segmentation, truth, metrics, per_section).items():
             sections.setdefault(z, []).append(row)
-    return _mean([_mean(rows) for rows in sections.values()])
+    return mean_scores([mean_scores(rows) for rows in sections.values()])
 
 
-def _mean(rows: Collection[Mapping[str, float]]) -> dict[str, float]:
+def mean_scores(rows: Collection[Mapping[str, float]]) -> dict[str, float]:
     """The plain mean of each score; a single row as it is."""
     first, *others = rows
     return {name: float(np.mean([row[name] for row in rows])) for name in first} if others else dict(first)
@@ -70,8 +70,7 @@ def _rows(
     found = (z for z, section in enumerate(truth.array) if _has_object(section))
     first = next(found, None)
     if first is None:
-        rule = "must hold at least one object"
-        raise InvalidInput(sentence("truth", rule, next_step="check that it is the annotation of this region"))
+        raise no_object()
     if not per_section:
         return {0: _scores(segmentation, truth, metrics)}
     sections = _outside_border(truth, metrics, [first, *found])
@@ -82,11 +81,22 @@ def _outside_border(truth: Labels, metrics: Mapping[str, Metric], sections: list
     """The sections in which every metric finds a voxel that counts; all of them if there is none."""
     rules = {(m.ignore_background, m.border) for m in metrics.values() if isinstance(m, CountingMetric) and m.border}
     left = [z for z in sections if all(_counts(_section(truth, z), *rule) for rule in rules)]
+    return without_empty(sections, left)
+
+
+def without_empty(sections: Sequence[int], left: Sequence[int]) -> Sequence[int]:
+    """Those of `sections` that are `left` once a border is taken off; a SegkitWarning names the others."""
     if 0 < len(left) < len(sections):
         names = ", ".join(str(z) for z in sections if z not in set(left))
         message = f"sections {names} are left out: all that would count in them lies within the border"
-        warnings.warn(SegkitWarning(message), stacklevel=4)
+        warnings.warn(SegkitWarning(message), stacklevel=5)
     return left or sections  # the first of which refuses in its own words
+
+
+def no_object() -> InvalidInput:
+    """The error for a truth without any."""
+    rule = "must hold at least one object"
+    return InvalidInput(sentence("truth", rule, next_step="check that it is the annotation of this region"))
 
 
 def _counts(section: Labels, ignore_background: bool, border: float) -> bool:
@@ -110,10 +120,15 @@ def _section_scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, M
 
 
 def _scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    scores: dict[str, float] = {}
     tables: dict[tuple, Contingency] = {}
+    return collect(metrics, lambda metric: _score(segmentation, truth, metric, tables))
+
+
+def collect(metrics: Mapping[str, Metric], score: Callable[[Metric], Mapping[str, float]]) -> dict[str, float]:
+    """What `score` gives for each metric, in one dictionary; see :func:`evaluate` for what is refused."""
+    scores: dict[str, float] = {}
     for metric_name, metric in metrics.items():
-        found = _score(segmentation, truth, metric, tables)
+        found = score(metric)
         if not isinstance(found, Mapping):
             raise BrokenComponent(sentence(f"what metric {metric_name!r} returns", "must be a mapping", repr(found)))
         for name, value in found.items():

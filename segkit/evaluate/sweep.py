@@ -104,7 +104,7 @@ def sweep(
     check_aligned(fragments=fragments, truth=truth)  # contingency would speak of a segmentation
     table = contingency(fragments, truth, ignore_background=ignore_background, border=border)
     with phase("scores"):
-        return _sweep(tree, table)
+        return sweep_of(tree, table)
 
 
 def oracle(table: Contingency) -> Contingency:
@@ -119,7 +119,8 @@ def oracle(table: Contingency) -> Contingency:
     return table.merged(np.where(table.segments == 0, 0, ids))
 
 
-def _sweep(tree: MergeTree, table: Contingency) -> Sweep:
+def sweep_of(tree: MergeTree, table: Contingency) -> Sweep:
+    """What :func:`sweep` gives, from the table of the fragments and the truth."""
     leaf_rows, known = rows_of_leaves(tree.leaf_ids, table.segments)
     if known < len(table.segments):
         rule, next_step = "must be leaves of the merge tree", "use the fragments that were agglomerated"

@@ -19,7 +19,10 @@ Read = Callable[[Slices], np.ndarray]
 
 
 class Variant:
-    """The tiles of a volume that was mirrored or transposed. Positions are those of the changed volume."""
+    """The tiles of a volume that was mirrored or transposed. Positions are those of the changed volume.
+
+    Of a `part` of it only those that are needed, on the same lattice; along axes where the model pads, all of them.
+    """
 
     def __init__(
         self,
@@ -28,16 +31,28 @@ class Variant:
         symmetry: Symmetry,
         neighborhood: np.ndarray,
         tile: Sequence[int] | None,
+        part: Slices | None = None,
     ) -> None:
         self.symmetry, self.destinations = symmetry, symmetry.destinations(neighborhood)
         self.shape, changed = tuple(shape), symmetry.shape(shape)
         spatial = changed[-model.ndim :]
         _check_volume(model, spatial)
-        tile = default_tile(model, spatial, _features(model)) if tile is None else tile
-        tile = check_tile(model, tile, spatial)
-        steps = zip(spatial, tile, model.stride, model.context, strict=True)
-        along = [spans(size, out, stride, blended=not context) for size, out, stride, context in steps]
-        sections = [Span(z, z, z + 1) for z in range(changed[0])]
+        needed = symmetry.changed(self._needed(part), shape) if part else tuple(slice(0, size) for size in changed)
+        ranges = [
+            (each.start // stride * stride, each.stop) if context else (0, size)
+            for each, size, stride, context in zip(
+                needed[-model.ndim :], spatial, model.stride, model.context, strict=True
+            )
+        ]
+        sizes = [stop - start for start, stop in ranges]
+        tile = default_tile(model, sizes, _features(model)) if tile is None else tile
+        tile = check_tile(model, tile, sizes)
+        steps = zip(ranges, tile, model.stride, model.context, strict=True)
+        along = [
+            [span.moved(start) for span in spans(stop - start, out, stride, blended=not context)]
+            for (start, stop), out, stride, context in steps
+        ]
+        sections = [Span(z, z, z + 1) for z in range(needed[0].start, needed[0].stop)]
         self.tiles = [tuple(item) for item in product(*(along if model.ndim == 3 else [sections, *along]))]
         window, context = list(model.input_shape(tile)), list(model.context)
         self.lengths = window if model.ndim == 3 else [model.sections, *window]
@@ -72,6 +87,14 @@ class Variant:
         start = [along.start for along in self._box(item)]
         for values, (channel, shift) in zip(self.symmetry.undo(output), self.destinations, strict=True):
             slabs.add(channel, [a + step for a, step in zip(start, shift, strict=True)], values)
+
+    def _needed(self, part: Slices) -> Slices:
+        """What has to be computed for a part: edges that were turned round come from their other ends."""
+        shifts = list(zip(*(shift for _, shift in self.destinations), strict=True))
+        return tuple(
+            slice(max(along.start - max(0, *moves), 0), min(along.stop - min(0, *moves), size))
+            for along, moves, size in zip(part, shifts, self.shape, strict=True)
+        )
 
     def _box(self, item: Spans) -> Slices:
         return self.symmetry.box(tuple(slice(span.low, span.high) for span in item), self.shape)
@@ -110,11 +133,14 @@ def make_plan(
     tile: Sequence[int] | None,
     batch_size: int,
     augment: str,
+    part: Slices | None = None,
 ) -> Plan:
-    """Why the longest axis? What is unfinished at any time is a cross-section of it, and that is the smallest."""
+    """Of the whole volume, or of the affinities of a part of it.
+
+    Why the longest axis? What is unfinished at any time is a cross-section of it, and that is the smallest."""
     chosen = symmetries(augment, model, neighborhood, grid)
-    variants = [Variant(model, shape, symmetry, neighborhood, tile) for symmetry in chosen]
-    axis = int(np.argmax(shape))
+    variants = [Variant(model, shape, symmetry, neighborhood, tile, part) for symmetry in chosen]
+    axis = int(np.argmax([along.stop - along.start for along in part] if part else shape))
     pieces = [
         (variant.low(item, axis), number, item) for number, variant in enumerate(variants) for item in variant.tiles
     ]

@@ -13,21 +13,37 @@ Part = tuple[Slices, np.ndarray]
 class Slabs:
     """Sums of affinities, cut along one axis into slabs that are made when something is added to them.
 
-    Edges that leave the volume stay 0.
+    Edges that leave the volume, of `shape`, stay 0. Where only a `part` of it is wanted, what is added keeps its place
+    in the volume, and what is given away has its place in the part.
     """
 
-    def __init__(self, shape: Sequence[int], neighborhood: np.ndarray, axis: int, thickness: int, share: float) -> None:
-        self.shape, self.axis, self.thickness = tuple(shape), axis, thickness
+    def __init__(
+        self,
+        shape: Sequence[int],
+        neighborhood: np.ndarray,
+        axis: int,
+        thickness: int,
+        share: float,
+        part: Slices | None = None,
+    ) -> None:
+        part = part or tuple(slice(0, size) for size in shape)
+        self.origin = tuple(along.start for along in part)
+        self.shape = tuple(along.stop - along.start for along in part)
+        self.axis, self.thickness = axis, thickness
         self.share = np.float32(share)
         self.slabs: dict[int, np.ndarray] = {}
         self.given = 0
         self.edges = [
-            [(max(-step, 0), size - max(step, 0)) for step, size in zip(map(int, offset), shape, strict=True)]
+            [
+                (max(-step, along.start) - along.start, min(size - max(step, 0), along.stop) - along.start)
+                for step, size, along in zip(map(int, offset), shape, part, strict=True)
+            ]
             for offset in neighborhood
         ]
 
     def add(self, channel: int, start: Sequence[int], values: np.ndarray) -> None:
         """Add `values` (Z, Y, X) to the voxels of a channel from `start` on; those outside its edges are left out."""
+        start = [a - first for a, first in zip(start, self.origin, strict=True)]
         ends = [a + size for a, size in zip(start, values.shape, strict=True)]
         bounds = [
             (max(a, low), min(b, high)) for a, b, (low, high) in zip(start, ends, self.edges[channel], strict=True)
@@ -47,7 +63,7 @@ class Slabs:
 
     def complete(self, below: int) -> Iterator[Part]:
         """Give away the slabs all of whose voxels lie before `below` along the axis."""
-        size = self.shape[self.axis]
+        size, below = self.shape[self.axis], below - self.origin[self.axis]
         while self.given * self.thickness < size and min((self.given + 1) * self.thickness, size) <= below:
             slab = self._slab(self.given)
             if self.share != 1:

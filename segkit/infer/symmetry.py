@@ -54,6 +54,18 @@ class Symmetry:
             for axis, (along, size) in enumerate(zip(back, shape, strict=True))
         )
 
+    def changed(self, part: Slices, shape: Sequence[int]) -> Slices:
+        """The box of the changed volume that is the box `part` of the original, of `shape`.
+
+        >>> Symmetry(order=(0, 2, 1), mirrored=(2,)).changed((slice(0, 1), slice(2, 3), slice(4, 6)), (9, 9, 9))
+        (slice(0, 1, None), slice(3, 5, None), slice(2, 3, None))
+        """
+        turned = [
+            slice(size - along.stop, size - along.start) if axis in self.mirrored else along
+            for axis, (along, size) in enumerate(zip(part, shape, strict=True))
+        ]
+        return tuple(turned[axis] for axis in self.order)
+
     def offset(self, offset: Sequence[int]) -> tuple[int, ...]:
         """The offset in the original of what is `offset` in the changed volume.
 

@@ -1,7 +1,7 @@
 """Where tiles lie: on the model's lattice, so that tilings agree."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
@@ -29,6 +29,10 @@ class Span:
     """One past the last voxel that it writes."""
     weights: np.ndarray | None = None
     """float32 (high - low,): its share of each voxel; None where no other tile writes any of them."""
+
+    def moved(self, by: int) -> "Span":
+        """The same tile elsewhere."""
+        return replace(self, start=self.start + by, low=self.low + by, high=self.high + by)
 
 
 def default_tile(model: Model, shape: Sequence[int], features: int) -> tuple[int, ...]:

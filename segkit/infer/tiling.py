@@ -101,6 +101,7 @@ def predict_parts(
     neighborhood,
     *,
     thickness: int = 64,
+    part: Slices | None = None,
     tile_shape: Sequence[int] | None = None,
     device: str | torch.device = "cpu",
     batch_size: int = 1,
@@ -114,6 +115,10 @@ def predict_parts(
     Parts are slabs of `thickness` voxels across the longest axis, in order. Memory holds those that tiles under way
     touch, not the volume. Reading is ahead of the network by two batches, and the network of who takes the parts. Close
     the iterator if not all of it is taken: until then the module belongs to it.
+
+    Of a `part`, a box of the volume, only its affinities are given, with slices that count from where it begins. A
+    valid model reads what it needs beyond the part, and gives what it gives there to the whole volume; a model that
+    pads computes the whole volume along the axes where it does.
     """
     neighborhood = as_neighborhood(neighborhood)
     device = resolve_device(device)
@@ -121,9 +126,9 @@ def predict_parts(
     for name, value in (("batch_size", batch_size), ("thickness", thickness)):
         if value < 1:
             raise InvalidInput(sentence(name, "must be at least 1", value))
-    tiling = {"tile": tile_shape, "batch_size": batch_size, "augment": augment}
+    tiling = {"tile": tile_shape, "batch_size": batch_size, "augment": augment, "part": part}
     plan = make_plan(module, raw.shape, raw.grid, neighborhood, **tiling)
-    slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants)
+    slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants, part)
     return _parts(module, raw.read, plan, slabs, device, precision, compiled, progress)
 
 

@@ -75,28 +75,43 @@ def segmentations(tree: MergeTree, fragments: Labels, thresholds: Iterable[float
     thresholds = [float(threshold) for threshold in thresholds]
     if np.isnan(thresholds).any():
         raise InvalidInput(sentence("threshold", "must be a number", "nan"))
+    return renamed(fragments, tree.leaf_ids, (segments_at(tree, threshold) for threshold in thresholds))
+
+
+def renamed(fragments: Labels, ids: np.ndarray, names: Iterable[np.ndarray]) -> Iterator[Labels]:
+    """For each array of `names`, uint64 (L,), the volume in which they stand for `ids`, uint64 (L,), which increase.
+
+    0 and "outside" stay. Memory is that of :func:`segmentations`. Raises InvalidInput at once if a fragment is none of
+    `ids`.
+
+    >>> from segkit import Grid
+    >>> fragments = Labels.convert([[[9, 5, 0, 2]]], Grid())
+    >>> names = [np.array([2, 2, 9], np.uint64)]
+    >>> [labels.array.tolist() for labels in renamed(fragments, np.array([2, 5, 9], np.uint64), names)]
+    [[[[9, 2, 0, 2]]]]
+    """
     with phase("relabelling"):
-        runs = Runs.of(fragments, tree.leaf_ids)
-    return _segmentations(tree, fragments, runs, thresholds)
+        runs = Runs.of(fragments, ids)
+    return _renamed(fragments, runs, names)
 
 
-def _segmentations(tree: MergeTree, fragments: Labels, runs: Runs, thresholds: list[float]) -> Iterator[Labels]:
+def _renamed(fragments: Labels, runs: Runs, names: Iterable[np.ndarray]) -> Iterator[Labels]:
     kept: list[Storage] = []
-    for threshold in thresholds:
+    for each in names:
         storage = next((storage for storage in kept if storage.free), None) or Storage(fragments.array.size)
         kept = [*(other for other in kept if other is not storage), storage][-KEPT:]
-        yield _written(storage, runs, tree, threshold, fragments)
+        yield _written(storage, runs, each, fragments)
 
 
-def _written(storage: Storage, runs: Runs, tree: MergeTree, threshold: float, fragments: Labels) -> Labels:
+def _written(storage: Storage, runs: Runs, names: np.ndarray, fragments: Labels) -> Labels:
     """A segmentation in `storage`; nothing but the result holds the array that was lent for it."""
     with phase("relabelling"):
         array = storage.lend()
-        runs.write(_cut(tree, threshold), array)
+        runs.write(names, array)
     return Labels(array.reshape(fragments.shape), fragments.grid)
 
 
-def _cut(tree: MergeTree, threshold: float) -> np.ndarray:
+def segments_at(tree: MergeTree, threshold: float) -> np.ndarray:
     """As `tree.cut`, which goes over the tree once for each doubling of the paths; here twice in all."""
     if len(tree.parents) >= 2**31:
         return tree.cut(threshold)

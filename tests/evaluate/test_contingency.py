@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from segkit import Grid, Labels
 from segkit.errors import InvalidInput
 from segkit.evaluate import contingency
-from segkit.evaluate.contingency import sum_of_squares
+from segkit.evaluate.contingency import count, sum_of_squares, unite
+from segkit.testing import strategies
 
 OUTSIDE = 2**64 - 1
 IDS = st.sampled_from([0, 1, 2, 3, 2**32, 2**63, 2**64 - 3, 2**64 - 2, OUTSIDE])
@@ -113,3 +114,19 @@ def test_volumes_must_be_aligned():
 @given(st.lists(st.integers(0, 2**42), max_size=30))
 def test_squares_are_summed_exactly(counts):
     assert sum_of_squares(np.array(counts, np.int64)) == sum(count**2 for count in counts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(strategies.segmented(), st.data())
+def test_tables_of_parts_unite_in_any_order(pair, data):
+    """Parts: voxels as they are dealt out, in lines, for a table knows no neighbours."""
+    segments, objects = (labels.array.reshape(-1) for labels in pair)
+    dealt = data.draw(st.lists(st.integers(0, 3), min_size=len(segments), max_size=len(segments)))
+    parts = [np.flatnonzero(np.array(dealt) == part) for part in range(4)]
+    tables = [count(segments[part], objects[part], ignore_background=False) for part in parts]
+    expected = count(segments, objects, ignore_background=False)
+    for order in (tables, tables[::-1], [unite(tables[:2]), unite(tables[2:])]):
+        found = unite(order)
+        for name in ("segments", "objects", "rows", "cols", "counts"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+            assert getattr(found, name).dtype == getattr(expected, name).dtype
