@@ -11,7 +11,7 @@ import segkit
 
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
-    {"errors", "threads", "timing", "picture", "_kernels_prefetch"},
+    {"errors", "threads", "timing", "memory", "picture", "_kernels_prefetch"},
     {"data"},
     {"parameters"},
     {"protocols"},
@@ -48,6 +48,9 @@ PLACES = {
     "zarr": {"io"},
     "tifffile": {"io"},
     "tensorstore": {"io"},
+    "dask": {"blockwise"},
+    "distributed": {"blockwise"},
+    "dask_jobqueue": {"blockwise"},
     "entrypoints": {"registry"},
 }
 """Library -> the packages, or single modules, that may import it."""

@@ -1,0 +1,287 @@
+"""Agglomeration by blocks: the merge tree of the whole volume, from graphs of its parts.
+
+The blocks' graphs are reduced (:mod:`segkit.agglomerate.reduce`): merges that are certain whatever lies outside are
+made, and what is left goes up to blocks of 2 x 2 x 2 blocks, and so on, until one block is the volume. The merges of
+all levels together are the tree: leaves, parents and altitudes are those of the whole-volume run, bit for bit.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segkit import io
+from segkit.agglomerate.pieces import unite
+from segkit.agglomerate.reduce import MERGE, Linkage, reduce_piece, tree_of
+from segkit.blockwise.blocks import BLOCK, Lattice, Triple
+from segkit.blockwise.component import ComponentSpec
+from segkit.blockwise.engine import BlockTask, Executor, Report, Stage, StageReport, run_stage
+from segkit.blockwise.graph import GraphTask, load_ids, load_piece, piece_path, save_piece
+from segkit.blockwise.store import array_digest, clear, file_digest, fingerprint, load_array, save_array, work_folder
+from segkit.data import MergeTree, check_aligned
+from segkit.io.address import as_address
+from segkit.io.lookup import AnyAddress
+from segkit.io.regions import RegionSource
+
+TREE = ("leaf_ids", "parents", "altitudes")
+
+
+@dataclass(frozen=True)
+class ReduceTask(BlockTask):
+    """Unites the graphs of 2 x 2 x 2 blocks of the level below, and makes all merges that are certain."""
+
+    agglomerator: ComponentSpec
+    counts: Triple
+    """How many blocks there are along z, y, x."""
+    level: int
+    """A block of this level is 2^level blocks along each axis; at level 0 there is nothing to unite."""
+    folder: Path
+    """Where all graphs and merges lie."""
+
+    @property
+    def parts(self) -> Lattice:
+        """The blocks of this level, a block of the volume being a voxel."""
+        return Lattice(self.counts, (2**self.level,) * 3)
+
+    def run(self, number: int) -> dict:
+        """Store what is left of the graph, and the merges."""
+        linkage = Linkage(self.agglomerator.load())
+        below, numbers = self._below(number)
+        piece = linkage.unite([load_piece(piece_path(below, each)) for each in numbers])
+        found = {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges)}
+        reduction = reduce_piece(piece, self._complete(piece.graph.node_ids), linkage)
+        del piece
+        save_array(self._merges(number), reduction.merges)
+        save_piece(piece_path(graphs(self.folder, self.level + 1), number), reduction.piece)
+        left = reduction.piece.graph
+        left = {"nodes_left": len(left.node_ids), "edges_left": len(left.edges)}
+        return found | left | {"merges": len(reduction.merges)}
+
+    def digest(self, number: int) -> str | None:
+        """Of both files."""
+        paths = piece_path(graphs(self.folder, self.level + 1), number), self._merges(number)
+        found = [file_digest(path) for path in paths]
+        return None if None in found else "-".join(map(str, found))
+
+    def place(self, number: int) -> str:
+        """The blocks of the volume."""
+        along = zip("zyx", self.parts[number].inner, strict=True)
+        return "at blocks " + ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in along)
+
+    def merges(self) -> Iterator[np.ndarray]:
+        """The merges of all blocks of this level."""
+        return (load_array(self._merges(number)) for number in range(len(self.parts)))
+
+    def _merges(self, number: int) -> Path:
+        return piece_path(self.folder / f"merges-{self.level}", number).with_suffix(".npy")
+
+    def _below(self, number: int) -> tuple[Path, list[int]]:
+        """The folder of the graphs of the level below, and which of them lie in this block."""
+        if self.level == 0:
+            return graphs(self.folder, 0), [number]
+        below = Lattice(self.counts, (2 ** (self.level - 1),) * 3)
+        return graphs(self.folder, self.level), below.touching(self.parts[number].inner)
+
+    def _complete(self, ids: np.ndarray) -> np.ndarray:
+        """Which nodes no other block of this level holds. A cluster is in one block, as its fragments are."""
+        shared = load_array(self.folder / "shared.npy", mapped=True)
+        places = np.searchsorted(shared, ids)
+        listed = places < len(shared)
+        listed[listed] = shared[places[listed]] == ids[listed]
+        complete = np.ones(len(ids), bool)
+        complete[listed] = load_array(self.folder / "levels.npy", mapped=True)[places[listed]] <= self.level
+        return complete
+
+
+@dataclass(frozen=True)
+class ClusterTask(BlockTask):
+    """Unites the graphs of all blocks and clusters them at once."""
+
+    agglomerator: ComponentSpec
+    blocks: int
+    folder: Path
+
+    def run(self, number: int) -> dict:
+        """Store the tree."""
+        linkage = Linkage(self.agglomerator.load())
+        paths = (piece_path(graphs(self.folder, 0), each) for each in range(self.blocks))
+        piece = unite([load_piece(path) for path in paths], largest=linkage.largest)
+        tree = linkage.cluster(piece)
+        for name, path in self.paths().items():
+            save_array(path, getattr(tree, name))
+        return {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges), "merges": len(tree.altitudes)}
+
+    def digest(self, number: int) -> str | None:
+        """Of the files."""
+        found = [file_digest(path) for path in self.paths().values()]
+        return None if None in found else "-".join(map(str, found))
+
+    def paths(self) -> dict[str, Path]:
+        """Where the arrays of the tree lie."""
+        return {name: self.folder / f"{name}.npy" for name in TREE}
+
+
+def agglomerate_blockwise(
+    affinities: AnyAddress,
+    fragments: AnyAddress,
+    out: AnyAddress,
+    agglomerator: ComponentSpec,
+    *,
+    neighborhood=None,
+    block: Sequence[int] = BLOCK,
+    whole_graph: bool = False,
+    notes: Mapping[str, object] | None = None,
+    executor: Executor | None = None,
+    report: Report | None = None,
+    work: Path | None = None,
+) -> tuple[list[StageReport], dict[str, object]]:
+    """Merge the fragments of a volume of any size; the tree is that of `agglomerator` on the whole volume, bit for bit.
+
+    Neither `block` nor the executor changes anything about it. A tree that was made of the same inputs in the same way
+    and is whole is not made again.
+
+    Memory: a worker holds a block, and later the graph of a block of 2, 4, 8 ... blocks along each axis, of which the
+    reduction leaves mostly what lies near faces. The driver holds the tree: at most about 150 bytes a fragment, and on
+    the way 8 bytes for each time that a block has a fragment. The files take about as much as the graph of the volume,
+    twice.
+
+    Parameters
+    ----------
+    affinities, neighborhood
+        As of :func:`segkit.io.read_affinities`.
+    fragments
+        Aligned with the affinities; ids are unique in the whole volume.
+    out
+        A file; its ``merge_tree`` or the dataset that is named. Where no dataset is named, segmentations there are
+        removed, as they are of another tree.
+    agglomerator
+        One that works on the region adjacency graph. If it is not `reducible`
+        (:class:`segkit.protocols.RagAgglomerator`), one worker holds the graph of the whole volume.
+    block
+        Size of a block in voxels, z, y, x.
+    whole_graph
+        Cluster the graph of the whole volume at once, even where parts could be merged before: for comparison.
+    notes
+        What the tree says about itself beside the address of the fragments.
+    executor, report
+        As of :func:`segkit.blockwise.engine.run_stage`.
+    work
+        Where unfinished things lie meanwhile; in `out` if not given. All workers must reach it.
+
+    Returns
+    -------
+    A report of each stage that was run; and "fragments", "merges", and "graph", the nodes and edges that the largest
+    block of each stage had before and after ("nodes_left", "edges_left"), and the "total_edges" of all its blocks.
+
+    Raises
+    ------
+    InvalidInput
+        If both are not aligned.
+    InvalidParameter
+        If the agglomerator does not work on graphs.
+    BlocksFailed
+        If a block could not be computed.
+    """
+    address = as_address(out)
+    io.check_writable(address)
+    linkage = Linkage(agglomerator.load())
+    values, labels = RegionSource(affinities, "affinities", neighborhood), RegionSource(fragments, "fragments")
+    check_aligned(affinities=values, fragments=labels)
+    lattice = Lattice(values.shape, block)  # type: ignore[arg-type]
+    inputs = [values.identity, np.asarray(values.neighborhood).tolist(), labels.identity]
+    decided = fingerprint(stage="agglomerate", inputs=inputs, agglomerator=agglomerator.identity())
+    stated = {**(notes or {}), "fragments": str(labels.address), "key": decided}
+    tree = _finished(address, stated)
+    if tree is not None:
+        return [], {"fragments": len(tree.leaf_ids), "merges": len(tree.altitudes), "graph": {}}
+    if address.path.suffix.lower() == ".zarr" and not address.path.exists():
+        io.write_all(address.path, {})  # a store, for the folder for work lies in it
+    key = fingerprint(tree=decided, block=lattice.block)
+    folder = (work or work_folder(address, f"agglomerate {address.at('merge_tree').replace('/', '.')}")) / key
+    task = GraphTask(values, labels, lattice, agglomerator, graphs(folder, 0))
+    marks = folder / "marks"
+    stage = Stage("region graph", task, [each.voxels for each in lattice], marks / "graph", key)
+    reports = [run_stage(stage, executor, report)]
+    make_tree = _by_reduction if linkage.reducible and not whole_graph else _at_once
+    tree, more = make_tree(task, marks, key, executor, report)
+    reports += more
+    _write(address, tree, stated, drop=None if address.dataset else "volumes/segmentation")
+    clear(folder if work else folder.parent)
+    sizes = {each.name: _largest(each.results) for each in reports}
+    return reports, {"fragments": len(tree.leaf_ids), "merges": len(tree.altitudes), "graph": sizes}
+
+
+def graphs(folder: Path, level: int) -> Path:
+    """Where the graphs lie that go into a level: 0 are those of the blocks, level + 1 what the level leaves."""
+    return folder / f"graphs-{level}"
+
+
+def _by_reduction(task: GraphTask, marks: Path, key: str, executor, report) -> tuple[MergeTree, list[StageReport]]:
+    folder, counts = task.folder.parent, task.lattice.counts
+    leaf_ids = list_nodes(task, folder)
+    tasks = [ReduceTask(task.agglomerator, counts, k, folder) for k in range((max(counts) - 1).bit_length() + 1)]
+    reports = []
+    for each in tasks:
+        name = f"reduce {each.level}"
+        reports.append(run_stage(Stage(name, each, [0] * len(each.parts), marks / name, key), executor, report))
+    merges = [found for each in tasks for found in each.merges()]
+    return tree_of(leaf_ids, np.concatenate([np.empty(0, MERGE), *merges])), reports
+
+
+def _at_once(task: GraphTask, marks: Path, key: str, executor, report) -> tuple[MergeTree, list[StageReport]]:
+    cluster = ClusterTask(task.agglomerator, len(task.lattice), task.folder.parent)
+    found = run_stage(Stage("cluster", cluster, [0], marks / "cluster", key), executor, report)
+    return MergeTree(*(load_array(path) for path in cluster.paths().values())), [found]
+
+
+def list_nodes(task: GraphTask, folder: Path) -> np.ndarray:
+    """All fragments, uint64 (N,), sorted; in files those that several blocks hold, with the level at which one does.
+
+    Why from the graphs, and not from where fragments lie? A block also holds those that only its edges lead to.
+    """
+    paths = [piece_path(task.folder, number) for number in range(len(task.lattice))]
+    ids = np.concatenate([load_ids(path) for path in paths])
+    ids.sort()
+    again = ids[1:] == ids[:-1]
+    shared = np.unique(ids[1:][again])
+    ids = ids[np.concatenate([[True], ~again])] if len(ids) else ids
+    low, high = np.full((len(shared), 3), 2**31 - 1, np.int32), np.full((len(shared), 3), -1, np.int32)
+    for block, path in zip(task.lattice, paths, strict=True):
+        places = np.flatnonzero(np.isin(shared, load_ids(path), assume_unique=True))
+        low[places] = np.minimum(low[places], block.index)
+        high[places] = np.maximum(high[places], block.index)
+    save_array(folder / "shared.npy", shared)
+    save_array(folder / "levels.npy", np.frexp((low ^ high).max(axis=1, initial=0))[1].astype(np.int8))
+    return ids
+
+
+def _finished(out: io.Address, stated: Mapping[str, object]) -> MergeTree | None:
+    """The tree that is there, if it was made by this key and is as it was; it then says what is stated now."""
+    if not out.path.exists() or not io.exists(out, "merge_tree"):
+        return None
+    notes = io.read_notes(out, "merge_tree")
+    if notes.get("key") != stated["key"]:
+        return None
+    tree = io.read_merge_tree(out)
+    digest = _digest(tree)
+    if digest != notes.get("digest"):
+        return None
+    if notes != json.loads(json.dumps({**stated, "digest": digest})):
+        _write(out, tree, stated)
+    return tree
+
+
+def _write(out: io.Address, tree: MergeTree, stated: Mapping[str, object], drop: str | None = None) -> None:
+    name = f"merge_tree:{out.dataset}" if out.dataset else "merge_tree"
+    io.write_all(out.path, {name: tree}, drop=drop, notes={name: {**stated, "digest": _digest(tree)}})
+
+
+def _digest(tree: MergeTree) -> str:
+    return array_digest([getattr(tree, name) for name in TREE])
+
+
+def _largest(results: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The results of the block with the most edges, and the edges of all blocks together."""
+    return {**max(results, key=lambda result: result["edges"]), "total_edges": sum(each["edges"] for each in results)}

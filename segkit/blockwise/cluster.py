@@ -1,0 +1,154 @@
+"""What `--cluster` names: processes of this machine, a running scheduler, or jobs of a batch system.
+
+The file of a batch system, all options and advice on scale are in segkit/docs/cluster.md.
+"""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segkit.blockwise.batch import Jobs
+from segkit.blockwise.executor import Executor, Patience, inline
+from segkit.blockwise.on_dask import SETTINGS, THREADS, Cluster, OnDask, client_of
+from segkit.errors import BrokenComponent, InvalidParameter, sentence
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+FORMS = "local:N, tcp://HOST:PORT, tls://HOST:PORT, a scheduler file (.json) or a file of a batch system (.yaml)"
+
+STAY = {"distributed.deploy.lost-worker-timeout": "1 day"}
+"""Else Dask gives up a process for good that takes longer to start again than this: on a busy machine, say."""
+
+
+def open_executor(
+    spec: str | None = None,
+    threads: int | None = None,
+    *,
+    patience: Patience | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Executor:
+    """The executor that `spec` names: a context manager that connects now and frees all when it ends.
+
+    - None: this process.
+    - "local:N": N processes of this machine; each computes one block at a time with its part of the cores.
+    - "tcp://HOST:PORT", "tls://HOST:PORT", or the scheduler file "NAME.json": a scheduler that is running.
+    - "FILE.yaml": jobs of a batch system, through dask-jobqueue; they end with the executor.
+
+    `threads` is for all of this machine where `spec` is None or "local:N", else for each block. `say` hears what there
+    is to tell while it waits for workers. Raises InvalidParameter for a `spec` of no such form or a file that does not
+    fit, MissingFile, BrokenComponent where Dask is not installed, ClusterUnavailable where nobody answers.
+    """
+    if spec is None:
+        executor = inline(patience)
+        executor.threads = threads
+        return executor
+    cluster = _cluster(str(spec), threads)
+    if isinstance(cluster, Jobs):
+        patience = replace(patience or Patience(), workers=cluster.wait)
+    return OnDask(cluster, patience, say)
+
+
+def _cluster(spec: str, threads: int | None) -> Cluster:
+    kind, _, rest = spec.partition(":")
+    if kind == "local":
+        if not rest.isdecimal() or int(rest) < 1:
+            raise InvalidParameter(sentence("cluster", "must be local:N with N >= 1", spec, "write local:2, say"))
+        _check_dask(spec)
+        return Local(int(rest), threads)
+    if spec.startswith(("tcp://", "tls://")) or spec.endswith(".json"):
+        _check_dask(spec)
+        return Running(spec, threads)
+    if spec.endswith((".yaml", ".yml")):
+        _check_dask(spec)
+        return Jobs(Path(spec), threads)
+    raise InvalidParameter(sentence("cluster", f"must be {FORMS}", spec))
+
+
+def _check_dask(spec: str) -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        rule = f"needs Dask ({error})"
+        raise BrokenComponent(sentence(f"cluster {spec}", rule, next_step="pip install 'segkit[dask]'")) from error
+
+
+class Local(Cluster):
+    """Processes of this machine, which Dask starts again where one dies, with a scheduler in this process."""
+
+    def __init__(self, processes: int, threads: int | None = None) -> None:
+        import dask
+        from dask.system import CPU_COUNT
+        from distributed import LocalCluster
+
+        self.processes = processes
+        self.threads = max(1, (threads or CPU_COUNT) // processes)
+        self._stack = ExitStack()
+        try:
+            folder = self._stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="segkit-", ignore_cleanup_errors=True)
+            )
+            self._stack.enter_context(dask.config.set(SETTINGS | STAY))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Port .* is already in use")
+                self._cluster = LocalCluster(
+                    n_workers=processes,
+                    threads_per_worker=1,
+                    processes=True,
+                    dashboard_address="127.0.0.1:8787",
+                    local_directory=folder,
+                    env={name: str(self.threads) for name in THREADS},
+                    preload=["segkit.blockwise._preload"],
+                    silence_logs=logging.CRITICAL,
+                )
+            self._stack.callback(self._cluster.close, timeout=10)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def connect(self, timeout: float) -> "Client":
+        """A client of the scheduler in this process."""
+        return client_of(self._cluster, timeout=timeout)
+
+    def keep_up(self) -> None:
+        """Dask starts a process again that died; here, one whose keeper died too."""
+        if len(self._cluster.workers) < self.processes:
+            self._cluster.scale(self.processes)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._stack.close()
+
+    def __str__(self) -> str:
+        return f"{self.processes} process{'es' * (self.processes > 1)} of this machine"
+
+
+class Running(Cluster):
+    """A scheduler that somebody else started, by its address or its scheduler file. Its settings are left alone."""
+
+    def __init__(self, spec: str, threads: int | None = None) -> None:
+        self.spec = spec
+        self.threads = threads or 1
+        """One, because such workers mostly compute as many blocks at once as there are cores."""
+
+    def connect(self, timeout: float) -> "Client":
+        """A new client; the scheduler file is read anew, for a scheduler that was started again may be elsewhere."""
+        if not self.spec.endswith(".json"):
+            return client_of(self.spec, timeout=timeout)
+        if not Path(self.spec).exists():
+            raise FileNotFoundError(f"there is no file {self.spec}")
+        return client_of(scheduler_file=self.spec, timeout=timeout)
+
+    def keep_up(self) -> None:
+        """Who started the scheduler sees to its workers."""
+
+    def close(self) -> None:
+        """It goes on running."""
+
+    def __str__(self) -> str:
+        return f"the scheduler {self.spec}"

@@ -1,0 +1,189 @@
+"""The tasks that make fragments by blocks; :mod:`segkit.blockwise.fragment` has the order of them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from segkit.blockwise.blocks import Lattice
+from segkit.blockwise.component import ComponentSpec
+from segkit.blockwise.engine import BlockTask
+from segkit.blockwise.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
+from segkit.blockwise.stitch import Renaming, same_fragments, seam
+from segkit.blockwise.store import file_digest, load_array, save_array
+from segkit.data import Affinities, Volume
+from segkit.errors import StorageError
+from segkit.io.regions import RegionSource
+from segkit.io.zarr_target import Target
+
+Taken = TypeVar("Taken")
+GROUP = 64
+"""Blocks whose faces are compared by one task."""
+
+
+@dataclass(frozen=True)
+class FragmentTask(BlockTask):
+    """Runs the fragmenter on what a block sees, and keeps what is in the block and in its seams."""
+
+    affinities: RegionSource
+    mask: RegionSource | None
+    fragmenter: ComponentSpec
+    lattice: Lattice
+    folder: Path
+
+    def run(self, number: int) -> dict:
+        """The number of fragments with voxels in the block."""
+        pieces = self._pieces(number)
+        pieces.save(self.path(number))
+        return {"fragments": pieces.count}
+
+    def digest(self, number: int) -> str | None:
+        """Of the file of the block."""
+        return file_digest(self.path(number))
+
+    def path(self, number: int) -> Path:
+        """Where the pieces of the block lie."""
+        return _file(self.folder, number, "npz")
+
+    def read(self, number: int, take: Callable[[PiecesFile], Taken]) -> Taken:
+        """What `take` takes from the pieces on disk; they are made again if they are missing or damaged."""
+        try:
+            return self._taken(number, take)
+        except StorageError:
+            self.run(number)
+            return self._taken(number, take)
+
+    def _taken(self, number: int, take: Callable[[PiecesFile], Taken]) -> Taken:
+        with PiecesFile(self.path(number)) as file:
+            return take(file)
+
+    def _pieces(self, number: int) -> Pieces:
+        block = self.lattice[number]
+        grid = self.affinities.grid.crop([along.start for along in block.outer])
+        mask = None if self.mask is None else Volume(self.mask.read(block.outer), grid)
+        if mask is not None and not mask.array.any():
+            return Pieces.none(self.lattice, number)
+        array, neighborhood = self.affinities.read(block.outer), self.affinities.neighborhood
+        cut_leaving(array, neighborhood)
+        labels = self.fragmenter.load().fragment(Affinities(array, neighborhood, grid), mask)
+        return Pieces.of(labels.array, self.lattice, number)
+
+
+@dataclass(frozen=True)
+class FaceTask(BlockTask):
+    """Finds which fragments of a block are one with those of the next blocks along z, y and x.
+
+    It does so for some blocks at once, that follow each other: one takes less time than to send it to a worker.
+    """
+
+    fragments: FragmentTask
+    lattice: Lattice
+    folder: Path
+    group: int = GROUP
+    """Blocks that one task compares; the last one may have fewer."""
+
+    def __len__(self) -> int:
+        return -(-len(self.lattice) // self.group)
+
+    def run(self, number: int) -> dict:
+        """The number of pairs found."""
+        blocks = range(number * self.group, min((number + 1) * self.group, len(self.lattice)))
+        pairs = np.concatenate([np.zeros((0, 4), np.int64), *(each for block in blocks for each in self._pairs(block))])
+        counts = [self.fragments.read(block, lambda file: file.count) for block in blocks]
+        for path, array in zip(self.paths(number), (pairs, np.array(counts)), strict=True):
+            save_array(path, array)
+        return {"pairs": len(pairs)}
+
+    def digest(self, number: int) -> str | None:
+        """Of both files."""
+        return _digest(self.paths(number))
+
+    def place(self, number: int) -> str:
+        """The first of the blocks."""
+        return f"of blocks from {number * self.group} on"
+
+    def paths(self, number: int) -> tuple[Path, Path]:
+        """Where the pairs lie: (block, label, block, label), int64 (N, 4); and how many fragments each block has."""
+        return _file(self.folder, number, "pairs.npy"), _file(self.folder, number, "counts.npy")
+
+    def _pairs(self, number: int) -> Iterator[np.ndarray]:
+        for axis in range(3):
+            other = self.lattice.neighbour(number, axis)
+            if other is None or seam(self.lattice, number, axis) is None:
+                continue
+            here, there = seam_name(axis, AFTER), seam_name(axis, BEFORE)
+            first, count = self.fragments.read(number, lambda file, name=here: (file.seam(name), file.count))
+            second, others = self.fragments.read(other, lambda file, name=there: (file.seam(name), file.count))
+            same = same_fragments(first, second, (count, others)).astype(np.int64)
+            blocks = np.broadcast_to([number, other], same.shape)
+            yield np.stack([blocks[:, 0], same[:, 0], blocks[:, 1], same[:, 1]], axis=1)
+
+
+@dataclass(frozen=True)
+class IdTask(BlockTask):
+    """Finds the ids of all fragments of all blocks, from the pairs at faces: one task for the whole volume.
+
+    Takes some hundred bytes for each pair, and the time to read two small files for each group of blocks.
+    """
+
+    faces: FaceTask
+    folder: Path
+
+    def run(self, number: int) -> dict:
+        """How many fragments there are in the end, and how many pieces of them in blocks."""
+        found, counts = (
+            np.concatenate([load_array(self.faces.paths(group)[which]) for group in range(len(self.faces))])
+            for which in (0, 1)
+        )
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        pairs = np.stack([starts[found[:, side]] + found[:, side + 1] - 1 for side in (0, 2)], axis=1)
+        renaming = Renaming.joining(counts, pairs)
+        renaming.save(self.folder)
+        return {"fragments": renaming.count, "pieces": int(starts[-1])}
+
+    def digest(self, number: int) -> str | None:
+        """Of the table."""
+        return _digest([self.folder / name for name in Renaming.files()])
+
+
+@dataclass(frozen=True)
+class WriteTask(BlockTask):
+    """Writes a block with its final ids."""
+
+    fragments: FragmentTask
+    lattice: Lattice
+    ids: Path
+    target: Target
+
+    def run(self, number: int) -> dict:
+        """The number of fragments that begin in this block: over all blocks, that of all fragments."""
+        renaming = Renaming.load(self.ids)
+        block = self.lattice[number]
+        pieces = self.fragments.read(number, PiecesFile.pieces)
+        self.target.write(block.inner, pieces.named(renaming.ids(number), block.shape))
+        return {"fragments": renaming.rooted(number)}
+
+    def digest(self, number: int) -> str | None:
+        """Of the block as it is stored."""
+        return self.target.digest(self.lattice[number].inner)
+
+
+def cut_leaving(array: np.ndarray, neighborhood: np.ndarray) -> None:
+    """Write 0 where an edge leaves the box of these affinities, float32 (C, Z, Y, X): for fragmenters there is none."""
+    for channel, offset in zip(array, neighborhood, strict=True):
+        for axis, step in enumerate(map(int, offset)):
+            if step:
+                leaving = slice(0, -step) if step < 0 else slice(max(channel.shape[axis] - step, 0), None)
+                channel[(slice(None),) * axis + (leaving,)] = 0
+
+
+def _digest(paths: Iterable[Path]) -> str | None:
+    """Of several files; None unless all can be read."""
+    found = [file_digest(path) for path in paths]
+    return None if None in found else "-".join(map(str, found))
+
+
+def _file(folder: Path, number: int, suffix: str) -> Path:
+    return folder / f"{number // 1000:06d}" / f"{number}.{suffix}"
