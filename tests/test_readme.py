@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_the_table_of_experiments_is_their_folder():
 def test_the_tour_shows_every_verb_of_the_pipeline():
     shown = {shlex.split(line)[1] for line in tour()}
     assert set(VERBS) - shown <= {"demo", "benchmark"}
+
+
+def test_commands_by_blocks_are_calls():
+    lines = [line.strip() for line in section("Larger than memory").splitlines() if line.startswith("    segkit ")]
+    assert {shlex.split(line)[1] for line in lines} == {
+        "infer",
+        "fragment",
+        "agglomerate",
+        "segment",
+        "evaluate",
+        "run",
+    }
+    for line in lines:
+        verb, *words = shlex.split(line)[1:]
+        import_module(f"segkit.cli.{verb}").command.make_context(verb, words)
 
 
 def test_nothing_is_left_to_fill_in():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import click
 
+from segkit.cli.by_blocks import Blocks, blockwise_options
 from segkit.cli.chosen import RUN, ThresholdType, choice_for
 from segkit.cli.common import (
     Verb,
@@ -39,13 +40,15 @@ from segkit.cli.completion import complete_component
 @set_option
 @neighborhood_option
 @out_option
-def command(affinities, fragments, backend, score, thresholds, assignments, neighborhood, out) -> dict:
+@blockwise_options()
+def command(affinities, fragments, backend, score, thresholds, assignments, neighborhood, out, blocks) -> dict:
     """Merge fragments by AFFINITIES into a merge tree.
 
     FILE also receives the fragments, so that `segkit segment FILE --threshold T` needs nothing else, and for each
     --threshold a segmentation: volumes/segmentation for one, volumes/segmentation_T for several. "run" is the
     threshold that the training run of AFFINITIES chose on its validation volumes; it is taken by itself where
-    fragments and backend are those that it was chosen with.
+    fragments and backend are those that it was chosen with. With --blockwise the fragments are not copied: FILE says
+    where they are.
     """
     from segkit import io
     from segkit.registry import load
@@ -60,6 +63,9 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
     choice = choice_for(*notes, settings("agglomerators", backend, parameters))
     thresholds = choice.thresholds(thresholds)
+    if blocks.wanted:
+        inputs = {"affinities": affinities, "fragments": fragments, "neighborhood": parse_neighborhood(neighborhood)}
+        return _by_blocks(inputs, backend, parameters, thresholds, choice.notes, out, blocks)
     labels = io.read_labels(fragments, role="fragments")
     tree = agglomerator.agglomerate(
         io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood)), labels
@@ -69,8 +75,26 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
         name = "segmentation" if len(thresholds) == 1 else f"segmentation:volumes/segmentation_{threshold!r}"
         results[name] = segmentation
     io.write_all(out, results, drop="volumes/segmentation", notes={"merge_tree": choice.notes})
-    note(f"{len(tree.leaf_ids)} fragments, {len(tree.altitudes)} merges -> {out}")
-    return {"out": out, "backend": backend, "merges": len(tree.altitudes)}
+    return _told(len(tree.leaf_ids), len(tree.altitudes), backend, out)
+
+
+def _by_blocks(inputs: dict, backend: str, parameters: dict, thresholds, notes, out, blocks: Blocks) -> dict:
+    from segkit.blockwise import ComponentSpec, agglomerate_blockwise, segment_blockwise
+
+    agglomerator = ComponentSpec("agglomerators", backend, parameters)
+    with blocks.session() as session:
+        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
+        stages, found = agglomerate_blockwise(**inputs, out=out, agglomerator=agglomerator, notes=notes, **options)
+        session.ended(stages)
+        if thresholds:
+            stages, _ = segment_blockwise(out, out, thresholds, fragments=inputs["fragments"], **options)
+            session.ended(stages)
+    return _told(found["fragments"], found["merges"], backend, out) | {"stages": session.rows()}
+
+
+def _told(fragments: int, merges: int, backend: str, out) -> dict:
+    note(f"{fragments} fragments, {merges} merges -> {out}")
+    return {"out": out, "backend": backend, "merges": merges}
 
 
 def _beside(address):

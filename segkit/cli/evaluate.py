@@ -5,6 +5,8 @@ from dataclasses import asdict
 
 import click
 
+from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
+from segkit.cli.chosen import fragments_of
 from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, json_option, set_option
 from segkit.cli.completion import complete_component
 from segkit.errors import InvalidParameter, sentence
@@ -33,7 +35,8 @@ ROWS = 10
 @click.option("--fragments", metavar="ADDRESS", help="Of the sweep; those in the file of the tree if not given.")
 @set_option
 @json_option
-def command(segmentation, truth, metrics, assignments, as_json, sweeps, **options) -> dict:
+@blockwise_options()
+def command(segmentation, truth, metrics, assignments, as_json, sweeps, blocks, **options) -> dict:
     """Score SEGMENTATION against TRUTH, or with --sweep a merge tree at all its thresholds.
 
     Of several TRUTHs (or FILE:volumes/labels/annotator_*) the scores are the mean over the annotators.
@@ -45,8 +48,10 @@ def command(segmentation, truth, metrics, assignments, as_json, sweeps, **option
     _check(metrics, sweeps, options)
     parameters = component_parameters(assignments, border=options["border"])
     if sweeps:
-        return _sweep(segmentation, _only(truth), parameters, options["fragments"], options["thresholds"], as_json)
-    return _score(segmentation, truth, parameters, metrics or ("cremi",), options, as_json)
+        found = _swept(segmentation, options["fragments"], _only(truth), _counting(parameters), blocks)
+        return _show_sweep(f"{segmentation} against {truth[0]}", found, options["thresholds"], as_json)
+    refuse_with_blocks(blocks, worst=options["worst"])
+    return _score(segmentation, truth, parameters, metrics or ("cremi",), options, blocks, as_json)
 
 
 def _check(metrics: tuple[str, ...], sweeps: bool, options: dict) -> None:
@@ -74,26 +79,43 @@ def _only(truths):
     return truths[0]
 
 
-def _score(segmentation, truths, parameters, metrics, options, as_json) -> dict:
+def _score(segmentation, truths, parameters, metrics, options, blocks: Blocks, as_json) -> dict:
     from segkit import io
     from segkit.evaluate import evaluate_many
     from segkit.registry import load
 
     chosen = {name: load("metrics", name, **parameters) for name in metrics}
-    labels = io.read_labels(segmentation, role="segmentation")
     found = [address for truth in truths for address in io.matching(truth, role="truth")]
+    title = f"{segmentation} against {', '.join(truths)}"
+    if blocks.wanted:
+        return _score_blocks(segmentation, found, chosen, options["per_section"], blocks, title, as_json)
     if options["worst"]:
         _only(found)
+    labels = io.read_labels(segmentation, role="segmentation")
     objects = [io.read_labels(address, role="truth") for address in found]
     scores = dict(evaluate_many(labels, objects, chosen, per_section=options["per_section"]))
     mistakes = _worst(labels, objects[0], options["worst"], _known(parameters)) if options["worst"] else {}
     if as_json:
         echo_json(scores | mistakes)
         return scores
-    echo_table(f"{segmentation} against {', '.join(truths)}", [scores])
+    echo_table(title, [scores])
     for name, rows in mistakes.items():
         echo_table(name.replace("_", " "), [_mistake_row(row) for row in rows])
     return scores
+
+
+def _score_blocks(segmentation, truths, metrics, per_section: bool, blocks: Blocks, title: str, as_json) -> dict:
+    from segkit.blockwise import evaluate_blockwise
+
+    with blocks.session() as session:
+        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
+        scores, stages = evaluate_blockwise(segmentation, truths, metrics, per_section=per_section, **options)
+        session.ended(stages)
+    if as_json:
+        echo_json(scores)
+    else:
+        echo_table(title, [scores])
+    return dict(scores)
 
 
 def _worst(labels, objects, count: int, parameters: dict) -> dict[str, list[dict]]:
@@ -118,20 +140,32 @@ def _mistake_row(record: dict) -> dict[str, object]:
     return record | {"parts": parts} | places
 
 
-def _sweep(tree, truth, parameters, fragments, thresholds, as_json) -> dict:
+def _swept(tree, fragments, truth, options: dict, blocks: Blocks):
+    """The scores of a merge tree at all thresholds."""
     from segkit import io
     from segkit.evaluate import sweep
 
-    options = _counting(parameters)
-    labels = io.read_labels(fragments or io.parse_address(tree).path, role="fragments")
-    found = sweep(io.read_merge_tree(tree), labels, io.read_labels(truth, role="truth"), **options)
+    fragments = fragments or fragments_of(tree, io.read_notes(tree, "merge_tree"))
+    if not blocks.wanted:
+        labels = io.read_labels(fragments, role="fragments")
+        return sweep(io.read_merge_tree(tree), labels, io.read_labels(truth, role="truth"), **options)
+    from segkit.blockwise import sweep_blockwise
+
+    with blocks.session() as session:
+        options |= {"block": blocks.block, "executor": session.executor, "report": session.report}
+        found, stages = sweep_blockwise(tree, fragments, truth, **options)
+        session.ended(stages)
+    return found
+
+
+def _show_sweep(title: str, found, thresholds, as_json) -> dict:
     rows = found.at(thresholds or _spread(found.thresholds))
     result = {"fragments": found.fragments, "best": found.best(), "oracle": found.oracle, "thresholds": rows}
     if as_json:
         echo_json(result)
         return found.best()
     bounds = ("fragments", "best", "oracle")
-    echo_table(f"{tree} against {truth}", [_titled(name, result[name]) for name in bounds])
+    echo_table(title, [_titled(name, result[name]) for name in bounds])
     echo_table("at a threshold", [_exact(row) for row in rows])
     return found.best()
 

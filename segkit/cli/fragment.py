@@ -2,6 +2,7 @@
 
 import click
 
+from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -29,12 +30,17 @@ from segkit.cli.completion import complete_component
 @set_option
 @neighborhood_option
 @out_option
-def command(affinities, method, per_section, mask, from_labels, assignments, neighborhood, out) -> dict:
+@blockwise_options(halo=True)
+def command(affinities, method, per_section, mask, from_labels, assignments, neighborhood, out, blocks) -> dict:
     """Cut AFFINITIES into fragments, or take the labels of --from-labels as fragments."""
     from segkit import io
 
     if (affinities is None) == (from_labels is None):
         raise click.UsageError("give either AFFINITIES or --from-labels TRUTH")
+    refuse_with_blocks(blocks, from_labels=from_labels)
+    if blocks.wanted:
+        parameters = component_parameters(assignments, per_section=per_section or None)
+        return _by_blocks(affinities, method, parameters, mask, parse_neighborhood(neighborhood), out, blocks)
     io.check_writable(out)
     notes = {}
     if from_labels is not None:
@@ -56,3 +62,16 @@ def command(affinities, method, per_section, mask, from_labels, assignments, nei
     count = len(fragments.ids())
     note(f"{count} fragments -> {out}")
     return {"out": out, "fragments": count}
+
+
+def _by_blocks(affinities, method: str, parameters: dict, mask, neighborhood, out, blocks: Blocks) -> dict:
+    from segkit.blockwise import ComponentSpec, fragment_blockwise
+
+    fragmenter = ComponentSpec("fragmenters", method, parameters)
+    with blocks.session() as session:
+        options = {"block": blocks.block, "halo": blocks.halo, "executor": session.executor, "report": session.report}
+        options |= {"mask": mask, "neighborhood": neighborhood}
+        stages = session.ended(fragment_blockwise(affinities, out, fragmenter, **options))
+    count = sum(result["fragments"] for result in stages[-1].results)  # of each, those that begin in a block
+    note(f"{count} fragments -> {out}")
+    return {"out": out, "fragments": count, "stages": session.rows()}

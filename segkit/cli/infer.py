@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import Verb, device_option, note, out_option, progress
 from segkit.cli.runs import model_file
@@ -38,8 +39,21 @@ from segkit.cli.voxels import VoxelSizeType, check_stated
 @click.option("--keep-grid", is_flag=True, help="Leave the affinities on the resampled voxels.")
 @click.option("--compile", "compiled", is_flag=True, help="Let torch.compile make code for it first; needs a compiler.")
 @device_option
+@blockwise_options(halo=True)
 def command(
-    raw, run_folder, checkpoint, out, tile, batch_size, precision, augment, compiled, device, voxel_size, keep_grid
+    raw,
+    run_folder,
+    checkpoint,
+    out,
+    tile,
+    batch_size,
+    precision,
+    augment,
+    compiled,
+    device,
+    voxel_size,
+    keep_grid,
+    blocks,
 ) -> dict:
     """Predict the affinities of RAW with the network of a training run.
 
@@ -51,12 +65,16 @@ def command(
     from segkit.models.device import resolve_device
 
     io.check_writable(out)
-    trained = load_model(model_file(Path(run_folder), checkpoint), device=resolve_device(device))
+    refuse_with_blocks(blocks, voxel_size=voxel_size, keep_grid=keep_grid)
+    file = model_file(Path(run_folder), checkpoint)
+    trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(device))
     options = {"tile_shape": tile or None, "device": device, "batch_size": batch_size, "precision": precision}
     options |= {"augment": augment, "compiled": compiled}
     voxel_size = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
     if voxel_size:
         check_stated(raw, "raw", "resampling")
+    if blocks.wanted:
+        return _by_blocks(raw, run_folder, file, out, blocks, options, trained)
     with io.open_volume(raw) as volume, progress("infer") as report:
         source, result = _on_voxels(volume, trained.neighborhood, voxel_size, keep_grid)
         other = unlike(trained.extra, augment, source.grid.voxel_size, result.grid.voxel_size)
@@ -64,8 +82,26 @@ def command(
         with closing(predict_parts(trained.module, source, trained.neighborhood, **options, progress=report)) as parts:
             place = (result.shape, result.neighborhood, result.grid)
             io.write_affinities(out, result.restored(parts), *place, notes=notes)
+    return _told((len(result.neighborhood), *result.shape), trained, out)
+
+
+def _by_blocks(raw, run_folder, file: Path, out, blocks: Blocks, options: dict, trained) -> dict:
+    from segkit import io
+    from segkit.blockwise import infer_blockwise
+
+    with io.open_volume(raw) as volume:
+        shape, size = volume.shape, volume.grid.voxel_size
+    notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, options["augment"], size, size))
+    with blocks.session() as session:
+        options |= {"block": blocks.block, "halo": blocks.halo, "notes": notes}
+        options |= {"executor": session.executor, "report": session.report}
+        session.ended(infer_blockwise(raw, file, out, **options))
+    return _told((len(trained.neighborhood), *shape), trained, out) | {"stages": session.rows()}
+
+
+def _told(shape, trained, out) -> dict:
     made_by = f" by the network of step {trained.extra['steps']}" if "steps" in trained.extra else ""
-    note(f"affinities {(len(result.neighborhood), *result.shape)}{made_by} -> {out}")
+    note(f"affinities {shape}{made_by} -> {out}")
     return {"out": out}
 
 

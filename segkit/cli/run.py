@@ -1,15 +1,19 @@
 """segkit run: a recipe, stage by stage."""
 
+import re
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from importlib import import_module
 from itertools import count
 from pathlib import Path
 
 import click
 
+from segkit.cli.by_blocks import Blocks, blockwise_options
 from segkit.cli.common import Verb, echo_json, echo_table, json_option, note
 from segkit.errors import InvalidInput, sentence
 from segkit.parameters import nest, parse_assignments
@@ -18,6 +22,8 @@ INPUTS = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
 INPUTS += ("validation", "run_folder", "fragments", "mask", "from_labels", "config")
 """Parameters of verbs that are addresses of what they read."""
 STAGES = ("train", "infer", "fragment", "agglomerate", "segment", "evaluate")
+BY_BLOCKS = ("infer", "fragment", "agglomerate", "segment", "evaluate")
+WITH_HALO = ("infer", "fragment")
 COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerators", "metrics": "metrics"}
 """Options that name components, and the kind that they name."""
 
@@ -28,13 +34,18 @@ COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerat
 @click.option("--set", "assignments", multiple=True, metavar="TABLE.NAME=VALUE", help="Change the recipe; repeatable.")
 @click.option("--dry-run", is_flag=True, help="Only print the commands.")
 @json_option
-def command(recipe, out, assignments, dry_run, as_json) -> dict:
-    """Run RECIPE, a .toml file or the name of a shipped recipe. Finished stages are not run again."""
+@blockwise_options(halo=True)
+def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
+    """Run RECIPE, a .toml file or the name of a shipped recipe. Finished stages are not run again.
+
+    With --blockwise all stages after training work block by block, and write .zarr where the recipe says .h5.
+    """
     from segkit.run import load_recipe, shipped_recipes
 
     folder = Path(out or Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
     loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
-    calls = [(stage, *call(stage)) for stage in loaded.stages]
+    stages = [by_blocks(stage, blocks, folder) for stage in loaded.stages] if blocks.wanted else loaded.stages
+    calls = [(stage, *call(stage)) for stage in stages]
     check(calls)
     if dry_run:
         for _, _, words in calls:
@@ -59,7 +70,7 @@ def execute(calls: list, folder: Path) -> dict[str, dict]:
     for stage, verb, template in calls:
         words = fill(template, results)
         inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
-        before = fingerprint(words, inputs)
+        before = fingerprint(_deciding(words), inputs)
         result = record.result(stage.name, before, outputs)
         if result is not None:
             note(f"{stage.name}: finished before")
@@ -71,6 +82,35 @@ def execute(calls: list, folder: Path) -> dict[str, dict]:
             record.finish(stage.name, before, outputs, result, time.perf_counter() - started)
         results[stage.name] = result
     return results
+
+
+def by_blocks(stage, blocks: Blocks, folder: Path):
+    """The stage as it works by blocks, if it can."""
+    options = {name: _as_zarr(value, folder) for name, value in stage.options.items()}
+    if stage.verb in BY_BLOCKS and not {"from-labels", "from_labels"} & options.keys():
+        options |= {"blockwise": True, "block": list(blocks.block)}
+        options |= {"cluster": blocks.cluster} if blocks.cluster else {}
+        options |= {"halo": list(blocks.halo)} if blocks.halo and stage.verb in WITH_HALO else {}
+    return replace(stage, options=options)
+
+
+def _as_zarr(value, folder: Path):
+    """The address of an HDF5 file in `folder`, of a Zarr store instead; anything else as it is."""
+    if isinstance(value, list):
+        return [_as_zarr(item, folder) for item in value]
+    if not isinstance(value, str) or not value.startswith(f"{folder}/"):
+        return value
+    return re.sub(r"\.h5(?=$|:|\[)", ".zarr", value, count=1)
+
+
+def _deciding(words: list[str]) -> Iterator[str]:
+    """The words that decide a result: not who computes it."""
+    following = iter(words)
+    for word in following:
+        if word == "--cluster":
+            next(following)
+        else:
+            yield word
 
 
 def _make_room(stage, go_on: bool, ours: bool) -> list[str]:

@@ -2,7 +2,8 @@
 
 import click
 
-from segkit.cli.chosen import ThresholdType, choice_of
+from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
+from segkit.cli.chosen import ThresholdType, choice_of, fragments_of
 from segkit.cli.common import Verb, note, out_option
 from segkit.cli.voxels import check_stated
 
@@ -16,10 +17,11 @@ from segkit.cli.voxels import check_stated
     type=ThresholdType(),
     help="Do all merges of lower altitude, 0..1.  [default: run, that of the training run]",
 )
-@click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of MERGE_TREE if not given.")
+@click.option("--fragments", metavar="ADDRESS", help="Fragments; those of MERGE_TREE if not given.")
 @click.option("--like", metavar="RAW", help="Bring the segmentation to the voxels of RAW, if it was made on others.")
 @out_option
-def command(merge_tree, thresholds, fragments, like, out) -> dict:
+@blockwise_options()
+def command(merge_tree, thresholds, fragments, like, out, blocks) -> dict:
     """Cut MERGE_TREE at a threshold, or at several: repeat --threshold.
 
     FILE receives volumes/segmentation for one threshold, volumes/segmentation_T for each of several.
@@ -27,22 +29,41 @@ def command(merge_tree, thresholds, fragments, like, out) -> dict:
     from segkit import io
     from segkit.segment import segmentations
 
-    thresholds = choice_of(io.read_notes(merge_tree, "merge_tree")).thresholds(thresholds, required=True)
+    notes = io.read_notes(merge_tree, "merge_tree")
+    thresholds = choice_of(notes).thresholds(thresholds, required=True)
+    fragments = fragments or fragments_of(merge_tree, notes)
+    refuse_with_blocks(blocks, like=like)
+    if blocks.wanted:
+        return _by_blocks(merge_tree, fragments, thresholds, out, blocks)
     io.check_writable(out, dataset=len(thresholds) == 1)
     tree = io.read_merge_tree(merge_tree)
-    labels = io.read_labels(fragments or io.parse_address(merge_tree).path, role="fragments")
+    labels = io.read_labels(fragments, role="fragments")
     found = dict(zip(thresholds, segmentations(tree, labels, thresholds), strict=True))
     if like is not None:
         found = {threshold: _like(segmentation, like) for threshold, segmentation in found.items()}
     known = labels.ids()
     if len(known) < len(tree.leaf_ids):
         there = f"{len(known)} of the {len(tree.leaf_ids)} fragments of the merge tree"
-        note(f"only {there} are in {fragments or merge_tree}")
+        note(f"only {there} are in {fragments}")
     if len(found) == 1:
         io.write(out, found[thresholds[0]], "segmentation")
     else:
         io.write_all(out, {f"segmentation:volumes/segmentation_{t!r}": found[t] for t in thresholds})
     rows = [{"threshold": threshold, "segments": _count(tree, known, threshold)} for threshold in thresholds]
+    return _told(rows, out)
+
+
+def _by_blocks(merge_tree, fragments, thresholds: list[float], out, blocks: Blocks) -> dict:
+    from segkit.blockwise import segment_blockwise
+
+    with blocks.session() as session:
+        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
+        stages, rows = segment_blockwise(merge_tree, out, thresholds, fragments=fragments, **options)
+        session.ended(stages)
+    return _told(rows, out) | {"stages": session.rows()}
+
+
+def _told(rows: list[dict], out) -> dict:
     note("; ".join(f"{row['segments']} segments at {row['threshold']:g}" for row in rows) + f" -> {out}")
     return {"out": out} | (rows[0] if len(rows) == 1 else {"thresholds": rows})
 

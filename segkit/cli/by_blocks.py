@@ -1,0 +1,197 @@
+"""--blockwise, and what goes with it: options, progress and the summary, the same in all verbs."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from segkit.cli.common import note
+from segkit.errors import InvalidParameter, sentence
+
+if TYPE_CHECKING:
+    from segkit.blockwise.executor import Executor
+
+BLOCK = (256, 256, 256)
+NEEDS = "--blockwise"
+UNITS = ((2**30, "GiB"), (2**20, "MiB"))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What the options say."""
+
+    wanted: bool = False
+    """Whether to work by blocks at all."""
+    block: tuple[int, int, int] = BLOCK
+    """Size in voxels, z, y, x."""
+    halo: tuple[int, int, int] | None = None
+    """Voxels that a block sees around it; None leaves it to the stage."""
+    cluster: str | None = None
+    """Who computes; None: this process."""
+
+    @contextmanager
+    def session(self) -> Iterator["Session"]:
+        """The executor, and where stages report to; a summary in the end, of what has ended by then."""
+        from segkit.blockwise import open_executor
+        from segkit.threads import thread_limit
+
+        with open_executor(self.cluster, thread_limit(), say=note) as executor:
+            if self.cluster:
+                note(f"{executor}" + (f"; dashboard: {executor.dashboard}" if executor.dashboard else ""))
+            session = Session(executor)
+            try:
+                with session.shown():
+                    yield session
+            finally:
+                session.summary()
+
+
+class Session:
+    """One verb at work on blocks: hand `executor` and `report` to a stage, and its result to `ended`."""
+
+    def __init__(self, executor: "Executor") -> None:
+        self.executor = executor
+        self.reports: list = []
+        self._bar: Callable = lambda progress: None
+
+    def report(self, progress) -> None:
+        """Show how far a stage is; say what there is to say."""
+        if progress.message:
+            note(f"{progress.stage}: {progress.message}")
+        self._bar(progress)
+
+    def ended(self, reports: list) -> list:
+        """Note stages that have ended, for the summary."""
+        self.reports += reports
+        return reports
+
+    def rows(self) -> list[dict[str, object]]:
+        """What each stage cost, as plain values."""
+        from segkit.blockwise import rows
+
+        return rows(self.reports)
+
+    def summary(self) -> None:
+        """Time, memory and the slowest blocks of each stage, on stderr."""
+        for row in self.rows():
+            note(summary_line(row))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """A bar for the present stage, on a terminal."""
+        with stage_bars() as self._bar:
+            yield
+        self._bar = lambda progress: None
+
+
+def summary_line(row: dict) -> str:
+    """A stage that has ended, in a line.
+
+    >>> row = {"stage": "fragments", "blocks": 8, "kept": 1, "workers": 2, "seconds": 4.0, "work_seconds": 7.0}
+    >>> summary_line(row | {"megavoxels_per_second": 2.5, "peak_bytes": 2**30, "slowest": "3"})
+    'fragments: 8 blocks (1 done before) in 4.0 s by 2 workers, 2.50 megavoxels/s, at most 1.0 GiB each; slowest: 3'
+    """
+    kept = f" ({row['kept']} done before)" if row["kept"] else ""
+    workers = f" by {row['workers']} workers" if row["workers"] > 1 else ""
+    speed = row["megavoxels_per_second"]
+    speed = f", {speed:.2f} megavoxels/s" if speed else ""
+    memory = f", at most {size(row['peak_bytes'])}{' each' if workers else ''}" if row["peak_bytes"] else ""
+    slowest = f"; slowest: {row['slowest']}" if row["slowest"] else ""
+    return f"{row['stage']}: {row['blocks']} blocks{kept} in {row['seconds']:.1f} s{workers}{speed}{memory}{slowest}"
+
+
+def size(count: int) -> str:
+    """Bytes as people say them.
+
+    >>> size(3 * 2**29), size(5 * 2**20)
+    ('1.5 GiB', '5.0 MiB')
+    """
+    unit, name = next(((unit, name) for unit, name in UNITS if count >= unit), (2**10, "KiB"))
+    return f"{count / unit:.1f} {name}"
+
+
+@contextmanager
+def stage_bars() -> Iterator[Callable]:
+    """Yields a callable(progress) that shows one bar a stage on stderr; silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda progress: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    bars: dict[str, int] = {}
+    with Progress(*columns, console=console) as shown:
+
+        def show(progress) -> None:
+            if progress.stage not in bars:
+                bars[progress.stage] = shown.add_task(progress.stage, total=None, text="")
+            task = bars[progress.stage]
+            shown.update(task, completed=progress.done, total=progress.total, text=how_fast(progress))
+
+        yield show
+
+
+def how_fast(progress) -> str:
+    """Speed and time left, as far as they are known."""
+    from segkit.blockwise import duration
+
+    speed = progress.voxels_per_second
+    words = [f"{speed / 1e6:.2f} megavoxels/s"] if speed else []
+    words += [f"{duration(progress.seconds_left)} left"] if progress.seconds_left else []
+    words += [f"{progress.failed} failed"] if progress.failed else []
+    return ", ".join(words)
+
+
+def blockwise_options(*, halo: bool = False) -> Callable:
+    """Give a verb --blockwise, --block, --cluster and perhaps --halo; it gets them as one argument, `blocks`."""
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def call(*args, blockwise, block, cluster, halo=None, **others):
+            return function(*args, blocks=_chosen(blockwise, block, halo, cluster), **others)
+
+        options = [_BLOCKWISE, _BLOCK, *([_HALO] if halo else []), _CLUSTER]
+        return functools.reduce(lambda made, option: option(made), reversed(options), call)
+
+    return decorate
+
+
+_BLOCKWISE = click.option("--blockwise", is_flag=True, help="Work block by block, for volumes larger than memory.")
+_BLOCK = click.option(
+    "--block",
+    nargs=3,
+    type=click.IntRange(min=1),
+    metavar="Z Y X",
+    help=f"Size of a block in voxels.  [default: {' '.join(map(str, BLOCK))}]",
+)
+_HALO = click.option(
+    "--halo", nargs=3, type=click.IntRange(min=0), metavar="Z Y X", help="Voxels that a block sees around it."
+)
+_CLUSTER = click.option(
+    "--cluster",
+    metavar="SPEC",
+    help="Who computes the blocks: local:N (processes here), tcp://HOST:PORT (a Dask scheduler) or FILE.yaml (a batch "
+    "system).  [default: this process]",
+)
+
+
+def _chosen(blockwise: bool, block, halo, cluster) -> Blocks:
+    if not blockwise:
+        for name, value in (("--block", block), ("--halo", halo), ("--cluster", cluster)):
+            if value is not None:
+                raise InvalidParameter(sentence(name, f"needs {NEEDS}", next_step=f"add {NEEDS}"))
+        return Blocks()
+    return Blocks(True, tuple(block or BLOCK), None if halo is None else tuple(halo), cluster)
+
+
+def refuse_with_blocks(blocks: Blocks, **given: object) -> None:
+    """Raise InvalidParameter for options that do not work by blocks; None and False are not given."""
+    for name, value in given.items():
+        if blocks.wanted and value not in (None, False, ()):
+            rule = "cannot be had with --blockwise"
+            raise InvalidParameter(sentence(f"--{name.replace('_', '-')}", rule, next_step="leave one of them out"))
