@@ -171,3 +171,11 @@ def test_a_recipe(segkit, folder, monkeypatch):
     assert sorted(path.name for path in (folder / "out").glob("*.zarr")) == ["fragments.zarr", "tree.zarr"]
     again = done(segkit(*words, "--json")).stderr
     assert again.count("finished before") == 3
+
+
+@pytest.mark.parametrize("option", ["from-labels", "from_labels"])
+def test_a_stage_of_a_recipe_that_cannot_go_by_blocks_goes_without(segkit, folder, monkeypatch, option):
+    monkeypatch.chdir(folder)
+    (folder / "truth.toml").write_text(f'title = "T"\n[fragment]\n{option} = "data.h5"\nout = "{{out}}/f.h5"\n')
+    planned = done(segkit("run", "truth.toml", "--out", "out", "--blockwise", "--dry-run")).stdout
+    assert planned == "segkit fragment --from-labels data.h5 --out out/f.zarr\n"
