@@ -39,7 +39,7 @@ def tree_in_pieces(rag, pieces, score="mean", room=local.ROOM):
 
 
 def tree_by_the_queue(rag, score):
-    with mock.patch.object(Python, "_reducible", False):
+    with mock.patch.object(Python, "_by_best_pairs", False):
         return Python(score=score).cluster(rag)
 
 
