@@ -275,4 +275,12 @@ class TestAnotherTreeFromTheGraph(Broken):
         def agglomerate(self, affinities, fragments):
             return Python().agglomerate(affinities, fragments)
 
-    fails = ("test_graph",)
+    fails = ("test_graph", "test_parts_of_a_graph")
+
+
+class TestScoresContactsWrongly(Broken):
+    class made(Python):
+        def scores(self, rag, lists=None):
+            return np.arange(len(rag.edges), 0.0, -1.0)  # not those by which it merges
+
+    fails = ("test_parts_of_a_graph",)
