@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from segkit._kernels_forest import find_root
+
 NONE = -1
 
 
@@ -180,18 +182,10 @@ def replay(leaves, pairs):
     parent, node = np.arange(leaves), np.arange(leaves)
     merges = np.empty((len(pairs), 2), np.int64)
     for k in range(len(pairs)):
-        u, v = _halved(parent, pairs[k, 0]), _halved(parent, pairs[k, 1])
+        u, v = find_root(parent, pairs[k, 0]), find_root(parent, pairs[k, 1])
         if u == v:
             return merges[:0]
         merges[k, 0], merges[k, 1] = node[u], node[v]
         parent[v] = u
         node[u] = leaves + k
     return merges
-
-
-@njit(cache=True, nogil=True)
-def _halved(parent, node):
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node

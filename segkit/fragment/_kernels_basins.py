@@ -9,6 +9,7 @@ a summit, which drains nowhere; UNKNOWN or NO_EDGE; and at last -1 - its label. 
 import numpy as np
 from numba import njit
 
+from segkit._kernels_forest import find_root
 from segkit._kernels_prefetch import prefetch
 from segkit.fragment._kernels_affinity import edges_before
 
@@ -157,14 +158,6 @@ def contacts(start, stop, array, channels, later, mask, least, high, labels, siz
 
 
 @njit(cache=True, nogil=True)
-def _root(parents, node):
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-@njit(cache=True, nogil=True)
 def _distribute(keys, order, shift, keys_out, order_out):
     """Sort by DIGIT bits of the keys, from `shift` on; ties stay as they are."""
     mask = (1 << DIGIT) - 1
@@ -210,13 +203,13 @@ def merge_small(order, pairs, sizes, small):
             prefetch(flat, np.int64(order[k + 2 * AHEAD]) * 2)
             prefetch(parents, np.int64(pairs[order[k + AHEAD], 0]))
             prefetch(parents, np.int64(pairs[order[k + AHEAD], 1]))
-        a, b = _root(parents, pairs[order[k], 0]), _root(parents, pairs[order[k], 1])
+        a, b = find_root(parents, pairs[order[k], 0]), find_root(parents, pairs[order[k], 1])
         if a != b and (sizes[a] < small or sizes[b] < small):
             low, high = min(a, b), max(a, b)
             parents[high] = low
             sizes[low] += sizes[high]
     for label in range(len(parents)):
-        parents[label] = _root(parents, label)
+        parents[label] = find_root(parents, label)
     return parents
 
 

@@ -7,6 +7,7 @@ included; before that -1 - its depth, an integer. So a neighbour costs one look,
 import numpy as np
 from numba import njit
 
+from segkit._kernels_forest import find_root
 from segkit._kernels_prefetch import prefetch
 
 AHEAD = 12
@@ -41,14 +42,6 @@ def read_labels(start, stop, state, last, labels):
 
 
 @njit(cache=True, nogil=True)
-def _find(parents, node):
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-@njit(cache=True, nogil=True)
 def join_peaks(state, places, earlier):
     """Number the seeds: peaks that touch are one. Returns the label of each peak, and how many labels there are.
 
@@ -61,12 +54,12 @@ def join_peaks(state, places, earlier):
         for step in earlier:
             other = state[places[k] + step]
             if other > 0:
-                a, b = _find(parents, k), _find(parents, other - 1)
+                a, b = find_root(parents, k), find_root(parents, other - 1)
                 parents[max(a, b)] = min(a, b)
     labels = np.empty(len(places), np.int32)
     count = 0
     for k in range(len(places)):
-        root = _find(parents, k)
+        root = find_root(parents, k)
         if root == k:
             count += 1
         labels[k] = count if root == k else labels[root]
