@@ -65,13 +65,31 @@ def answers(
     Channels that the network learned beside them, `auxiliary` of them, are left out. On a graphics card the next batch
     is begun before the results of the last are there.
     """
-    call = torch.compile(module, dynamic=False) if compiled else module
+    call = _compiled(module) if compiled else module
     kept = slice(-getattr(module, "auxiliary", 0) or None)
     with closing(batches), torch.inference_mode(), autocasting(device, precision):  # type: ignore[type-var]
         for what, raw in batches:
             with phase("network"):
                 found = _fetching(call(to_device(raw, device))[:, kept].float().sigmoid())
             yield what, found
+
+
+def _compiled(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    made = torch.compile(module, dynamic=False)
+
+    def call(raw: torch.Tensor) -> torch.Tensor:
+        from torch._dynamo.exc import BackendCompilerFailed  # slow to import, and only here of use
+
+        try:
+            return made(raw)
+        except BackendCompilerFailed as error:
+            reason = str(error.inner_exception).strip().partition("\n")[0]
+            next_step = "install a C++ compiler (on a graphics card Triton too), or leave it out"
+            raise InvalidInput(
+                sentence("compile", f"needs code that torch could not make ({reason})", None, next_step)
+            ) from error
+
+    return call
 
 
 def to_device(raw: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -61,6 +61,16 @@ def test_a_compiled_network_gives_the_same(segkit, made, monkeypatch):
     np.testing.assert_array_equal(plain, compiled)
 
 
+def test_a_network_that_cannot_be_compiled_is_said_so(segkit, made, monkeypatch):
+    def no_compiler(*_):
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda *a, _=torch.compile, **b: _(*a, **b, backend=no_compiler))
+    result = _infer(segkit, made, "--out", made / "a.h5", "--compile")
+    assert result.exit_code == 2 and "No working C++ compiler found" in result.stderr
+    assert "install a C++ compiler" in result.stderr and not (made / "a.h5").exists()
+
+
 def test_a_file_of_weights_has_no_other_checkpoint(segkit, made):
     result = _infer(segkit, made, "--out", made / "a.h5", "--checkpoint", "last")
     assert result.exit_code == 2 and "--checkpoint last needs the folder of a run" in result.stderr
