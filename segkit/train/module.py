@@ -128,8 +128,7 @@ class TrainingModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         self.random_state, self.patches = checkpoint["random_state"], checkpoint["patches"]
         adapt(checkpoint["state_dict"], self.average is not None)
-        if checkpoint["lr_schedulers"][0]["base_lrs"][0] != self.config.learning_rate:
-            set_learning_rate(checkpoint, self.config, self.recovery.factor)
+        set_learning_rate(checkpoint, self.config, self.recovery.factor)  # a resume may change what it follows from
 
     def on_fit_start(self) -> None:  # before callbacks begin to train: one of them may save a checkpoint then
         if self.random_state is None:

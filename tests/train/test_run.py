@@ -242,6 +242,19 @@ def test_a_resume_may_change_the_learning_rate(volume, tmp_path):
     assert rates[-3:] == pytest.approx([1e-3 * plain(step) for step in (4, 5, 6)])
 
 
+def test_a_resume_may_change_the_schedule(volume, tmp_path, monkeypatch):
+    """The first step after it already has the rate of the new schedule."""
+    train(TrainConfig(**{**TINY, "steps": 3}), [volume], tmp_path / "run")
+    used, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda adam, *a, **b: used.append(adam.param_groups[0]["lr"]) or step(adam, *a, **b)
+    )
+    values = {**TINY, "schedule": "cosine"}
+    train(TrainConfig(**values), [volume], tmp_path / "run", resume=True)
+    plain = learning_rate_factor(TrainConfig(**values))
+    assert used == [values["learning_rate"] * plain(step) for step in range(3, values["steps"])]
+
+
 def test_what_recoveries_made_of_the_learning_rate_ends_with_a_new_one(volume, tmp_path):
     result = train(TrainConfig(**TINY), [volume], tmp_path / "run")
     checkpoint = torch.load(result.checkpoint, weights_only=True)
