@@ -144,6 +144,7 @@ def test_a_real_disk_that_is_full_for_a_while(tmp_path):
 
 
 DRIVER = """
+import signal
 import sys
 from pathlib import Path
 from fault_tasks import Squares, check, stage
@@ -151,6 +152,8 @@ from segkit.blockwise.cluster import open_executor
 from segkit.blockwise.engine import run_stage
 
 if __name__ == "__main__":
+    # Not set where the tests run in the background: a shell has such processes ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     with open_executor(sys.argv[2]) as executor:
         report = run_stage(stage(Squares(folder, seconds=0.1), 40), executor, lambda p: print(p.message or p.done))
