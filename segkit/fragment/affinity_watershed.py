@@ -6,16 +6,14 @@ from segkit.data import Affinities, Labels, Volume
 from segkit.errors import InvalidParameter, sentence
 from segkit.fragment._kernels_affinity import steepest_edges
 from segkit.fragment._kernels_basins import (
-    contacts,
-    descending,
     drain_plateaus,
     find_exits,
-    merge_small,
     number_basins,
     sizes_of,
     write_ids,
 )
 from segkit.fragment._shared import Edges, check_at_least, check_unit, checked_mask
+from segkit.fragment._small import joined
 from segkit.protocols import Fragmenter
 from segkit.threads import share
 from segkit.timing import phase
@@ -80,24 +78,13 @@ class AffinityWatershed(Fragmenter):
             labels, count = basins(edges, np.float32(self.low), np.float32(self.high))
             sizes = sizes_of(labels.reshape(-1), count)
         with phase("merging"):
-            regions = self._merged(edges, labels, sizes)
+            least = max(np.float32(self.merge_threshold), np.nextafter(np.float32(self.low), np.float32(1)))
+            regions = joined(edges, labels, sizes, self.size_threshold, np.float32(least), np.float32(self.high))
         with phase("relabelling"):
             fragments = np.empty(affinities.shape, np.uint64)
             ids = self._numbered(regions, sizes)
             share(write_ids, labels.size, labels.reshape(-1), ids, fragments.reshape(-1))
         return Labels(fragments, affinities.grid)
-
-    def _merged(self, edges: Edges, labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """The region each basin belongs to, named by its first basin; `sizes` becomes those of the regions."""
-        if self.size_threshold <= 1:
-            return np.arange(len(sizes))
-        least = max(np.float32(self.merge_threshold), np.nextafter(np.float32(self.low), np.float32(1)))
-        limits = np.float32(least), np.float32(self.high)
-        small = min(self.size_threshold, labels.size + 1)  # any int, for the kernels
-        parts = share(contacts, len(labels), *edges.arguments(), *limits, labels, sizes, small)
-        saddles, pairs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        indices = np.arange(len(saddles), dtype=np.int32 if len(saddles) < 2**31 else np.int64)
-        return merge_small(descending(saddles, indices), pairs, sizes, small)
 
     def _numbered(self, regions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """New id of each basin, uint64: regions without gaps in order of their first basin, dust and 0 as 0."""

@@ -270,3 +270,42 @@ def test_a_window_of_any_size_costs_no_more_than_the_volume(random_affinities):
     expected = Watershed(seed_distance=20).fragment(affinities).array
     for distance in (10**9, 10**25):
         assert np.array_equal(Watershed(seed_distance=distance).fragment(affinities).array, expected)
+
+
+def merged_by_definition(affinities, labels, small, least):
+    """Across the edges of affinity >= least, the highest first, the two fragments become one while either is small."""
+    edges = []
+    for channel, offset in enumerate(affinities.neighborhood):
+        for there in np.argwhere(labels):
+            here = tuple(there + offset)
+            if min(here) >= 0 and labels[here] and affinities.array[channel][tuple(there)] >= least:
+                edges.append((affinities.array[channel][tuple(there)], labels[here], labels[tuple(there)]))
+    regions = {int(i): {int(i)} for i in np.unique(labels[labels != 0])}
+    size = np.bincount(labels.ravel().astype(int))
+    for _, a, b in sorted(edges, key=lambda edge: -edge[0]):
+        one, two = regions[a], regions[b]
+        if one is not two and min(sum(size[list(one)]), sum(size[list(two)])) < small:
+            one |= two
+            regions |= dict.fromkeys(two, one)
+    heads = sorted({min(region) for region in regions.values()})
+    return np.array([0, *(1 + heads.index(min(regions[i])) for i in sorted(regions))])[labels.astype(int)]
+
+
+@pytest.mark.parametrize("values", [{}, {"per_section": True}, {"fill": False}])
+@pytest.mark.parametrize(("small", "least"), [(2, 0.0), (12, 0.5), (60, 0.0), (2**70, 0.7)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_small_fragments_merge_as_by_the_definition(values, small, least, masked):
+    rng = np.random.default_rng(small % 1000)
+    shape = (4, 9, 11)
+    array = (rng.permutation(3 * 4 * 9 * 11).reshape(3, *shape) / (3 * 4 * 9 * 11)).astype(np.float32)
+    affinities = Affinities(np.where(edge_mask(shape, NEAREST), array, np.float32(0)), NEAREST, Grid())
+    mask = Volume(rng.random(shape) < 0.9, Grid()) if masked else None
+    settings = {"threshold": 0.4, "seed_distance": 3, **values}
+    before = Watershed(**settings).fragment(affinities, mask).array
+    within = affinities
+    if "per_section" in values:
+        within = Affinities(affinities.array[1:], NEAREST[1:], Grid())
+    expected = merged_by_definition(within, before, small, least)
+    after = Watershed(**settings, size_threshold=small, merge_threshold=least).fragment(affinities, mask).array
+    assert np.array_equal(after, expected)
+    assert small == 2 or after.max() < before.max()
