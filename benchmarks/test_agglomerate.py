@@ -5,9 +5,11 @@ import pytest
 from segkit.errors import UnknownComponent
 from segkit.registry import load
 
+COMPILED_WHEN_ASKED = pytest.param("waterz", "max", marks=pytest.mark.compiler)
+PAIRS = [(backend, score) for backend in ("reference", "python") for score in ("mean", "max")]
 
-@pytest.mark.parametrize("score", ["mean", "max"])
-@pytest.mark.parametrize("backend", ["reference", "python", "waterz"])
+
+@pytest.mark.parametrize(("backend", "score"), [*PAIRS, ("waterz", "mean"), COMPILED_WHEN_ASKED])
 @pytest.mark.benchmark(group="agglomerate")
 def test_agglomerate(benchmark, volume, backend, score):
     _, affinities, fragments = volume(64)

@@ -77,7 +77,6 @@ def test_other_losses(benchmark, made, limited, name, size):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("backend", ["gpu", "cpu"])
 def test_on_the_device(benchmark, made, backend, size):

@@ -6,7 +6,7 @@ import json
 import pytest
 from hypothesis import Phase, settings
 
-from segkit.testing.pytest_plugin import MARKERS
+from segkit.testing import pytest_plugin
 
 
 def pytest_addoption(parser) -> None:
@@ -15,9 +15,9 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_configure(config) -> None:
-    """Register the markers, and let hypothesis be: nobody will see how small an example it could have found."""
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
+    """Let hypothesis be: nobody will see how small an example it could have found."""
+    if not config.pluginmanager.is_registered(pytest_plugin):
+        config.pluginmanager.register(pytest_plugin)
     settings.register_profile("recorder", phases=[Phase.explicit, Phase.generate])
     settings.load_profile("recorder")
 

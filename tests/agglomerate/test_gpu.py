@@ -148,9 +148,6 @@ def test_bad_input_is_refused():
 @pytest.mark.gpu
 @pytest.mark.parametrize("score", ["mean", "max", "min"])
 def test_a_gpu_gives_the_same(score):
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA GPU")
     for levels in (0, 4):
         data = volume(9, (12, 14, 16), 1500, levels)
         tree, other = (Gpu(score=score, device=device).agglomerate(*data) for device in ("cuda", "cpu"))

@@ -85,16 +85,8 @@ def test_partitions_are_those_of_waterz_on_thousands_of_contacts(parameters, sco
         assert_identical(*volume(4, (16, 16, 16), 1500), parameters, scoring, 256)
 
 
+@pytest.mark.compiler
 def test_the_maximum_which_waterz_compiles_when_it_is_asked():
-    try:
-        with silence():
-            next(
-                waterz.agglomerate(
-                    np.zeros((3, 1, 1, 2), np.float32), [0.5], scoring_function=MAX, discretize_queue=256
-                )
-            )
-    except Exception as error:  # of the compiler, of Cython, of witty
-        pytest.skip(f"waterz cannot compile it here, which takes g++ and the boost headers: {type(error).__name__}")
     with silence():
         for seed in range(60):
             assert_identical(*volume(seed), {"score": "max"}, MAX, 256)

@@ -110,7 +110,6 @@ def test_a_metric_that_returns_no_scores_is_named():
 
 
 @pytest.mark.data
-@pytest.mark.skipif("SEGKIT_DATA" not in os.environ, reason="SEGKIT_DATA names no folder with the real volumes")
 def test_neuroproofs_fragments_of_fib25():
     import h5py
 

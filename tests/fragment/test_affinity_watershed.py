@@ -179,7 +179,6 @@ def test_equals_waterz_where_no_two_affinities_are_equal(seed):
 
 
 @pytest.mark.data
-@pytest.mark.skipif("SEGKIT_DATA" not in os.environ, reason="SEGKIT_DATA names no folder with the real volumes")
 def test_true_affinities_of_real_neurons_give_their_connected_pieces():
     import cc3d
     import h5py

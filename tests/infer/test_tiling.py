@@ -218,7 +218,6 @@ def test_a_network_that_gives_nan():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_agrees_with_cpu():
     model, raw = _unet3d(), _volume(14, 40, 50)
     cpu, gpu = (predict(model, raw, NEAREST, device=device).array for device in ("cpu", "cuda"))

@@ -278,7 +278,6 @@ def test_affinities_given_as_labels(tmp_path):
 
 
 @pytest.mark.data
-@pytest.mark.skipif("SEGKIT_DATA" not in os.environ, reason="SEGKIT_DATA does not name a folder with the real volumes")
 def test_real_data():
     path = os.path.join(os.environ["SEGKIT_DATA"], "fib25_train.h5")
     assert read_volume(f"{path}[110:112]").grid == Grid((10, 10, 10), (1100, 0, 0))

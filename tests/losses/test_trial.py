@@ -113,7 +113,6 @@ def test_bytes_copied_to_the_host(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(tmp_path):
     trial = Trial.of(load("losses", "constrained-malis", backend="gpu"), *case(), device="cuda")
     assert trial.step()[1].device.type == "cuda" and trial.device_peak() > 0

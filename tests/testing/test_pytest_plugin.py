@@ -12,15 +12,23 @@ import segkit
 TESTS = """
 import pytest
 
-@pytest.mark.gpu
 @pytest.mark.data
-def test_nothing():
+def test_on_real_volumes():
+    pass
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("number", range(2))
+def test_compiled(number):
+    pass
+
+def test_always():
     pass
 """
 
 
-def pytest_in(folder, *words):
+def pytest_in(folder, *words, **variables):
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment |= variables
     command = [sys.executable, "-m", "pytest", "--strict-markers", "-p", "no:cacheprovider", *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -32,7 +40,21 @@ def test_its_markers_are_known(tmp_path):
     done = pytest_in(tmp_path, "-p", "segkit.testing.pytest_plugin")
     assert done.returncode == 0, done.stdout
     marked = pytest_in(tmp_path, "-p", "segkit.testing.pytest_plugin", "--markers").stdout
-    assert "@pytest.mark.gpu: needs a GPU" in marked and "SEGKIT_DATA" in marked
+    assert "@pytest.mark.gpu: needs a CUDA GPU" in marked and "SEGKIT_DATA" in marked
+
+
+def test_what_a_machine_lacks_is_skipped_and_said_at_the_end(tmp_path):
+    (tmp_path / "test_it.py").write_text(TESTS)
+    (tmp_path / "c++").write_text("#!/bin/sh\nexit 1\n")  # a compiler that finds no header
+    (tmp_path / "c++").chmod(0o755)
+    plugin = ("-p", "segkit.testing.pytest_plugin")
+    text = pytest_in(tmp_path, *plugin, PATH=str(tmp_path), SEGKIT_DATA=str(tmp_path / "nowhere")).stdout
+    assert "1 passed, 3 skipped" in text
+    assert "    1 test: needs the real volumes in the folder that SEGKIT_DATA names" in text
+    assert "    2 tests: needs a C++ compiler and the boost headers" in text
+    (tmp_path / "c++").write_text("#!/bin/sh\nexit 0\n")
+    text = pytest_in(tmp_path, *plugin, PATH=str(tmp_path), SEGKIT_DATA=str(tmp_path)).stdout
+    assert "4 passed" in text and "this machine lacks" not in text
 
 
 def test_it_imports_nothing():

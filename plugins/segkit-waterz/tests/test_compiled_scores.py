@@ -1,22 +1,11 @@
 """The scorings that waterz compiles at first use."""
 
-import shutil
-import subprocess
-
 import numpy as np
 import pytest
 from segkit import Affinities, Grid, Labels, load
 from segkit.data import NEAREST
 
-
-def can_compile() -> bool:
-    """Whether there are a C++ compiler and the boost headers."""
-    command = ["c++", "-x", "c++", "-E", "-"]
-    source = b"#include <boost/version.hpp>"
-    return shutil.which("c++") is not None and not subprocess.run(command, input=source, capture_output=True).returncode
-
-
-pytestmark = pytest.mark.skipif(not can_compile(), reason="needs a C++ compiler and the boost headers")
+pytestmark = pytest.mark.compiler
 
 
 @pytest.mark.parametrize("score", ["max", "min"])

@@ -215,14 +215,6 @@ def same_or_refused(expected, call, *inputs, what: str, compare=assert_same) -> 
     compare(expected, found, what)
 
 
-def needs_gpu() -> None:
-    """Skip the test where there is no CUDA GPU."""
-    from segkit.models.device import resolve_device
-
-    if resolve_device("auto").type != "cuda":
-        pytest.skip("needs a GPU, and there is none")
-
-
 def _as_text(default) -> str:
     return json.dumps(default) if isinstance(default, str | bool | list | tuple) else str(default)
 

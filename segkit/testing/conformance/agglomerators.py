@@ -16,7 +16,7 @@ from segkit.errors import InvalidInput
 from segkit.parameters import parameters
 from segkit.protocols import RagAgglomerator
 from segkit.testing import strategies
-from segkit.testing.conformance._base import SETTINGS, needs_gpu, refused, same_or_refused
+from segkit.testing.conformance._base import SETTINGS, refused, same_or_refused
 from segkit.testing.conformance._compare import assert_apart, assert_same, snapshot
 from segkit.testing.conformance._graphs import OTHER_GRIDS, AffinityConformance, successors
 from segkit.testing.conformance._volumes import (
@@ -210,7 +210,6 @@ class AgglomeratorConformance(AffinityConformance):
         """A GPU gives the tree of the CPU."""
         if "device" not in parameters(type(component)):
             pytest.skip("it has no parameter 'device'")
-        needs_gpu()
         inputs = self.example(component)
         trees = [self.create(**{**values, "device": device}).agglomerate(*inputs) for device in ("cpu", "cuda")]
         assert_same_merges(*trees, "on the GPU")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from segkit.data import NEAREST
 from segkit.errors import SegkitError
-from segkit.testing.conformance._base import SETTINGS, Conformance, needs_gpu
+from segkit.testing.conformance._base import SETTINGS, Conformance
 from segkit.testing.conformance._compare import assert_same
 from segkit.testing.predictions import item_of, predictions, random_prediction
 
@@ -184,7 +184,6 @@ class LossConformance(Conformance):
     @pytest.mark.gpu
     def test_devices(self, component):
         """A GPU gives the loss and the gradient of the CPU."""
-        needs_gpu()
         (prediction,) = self.example(component)
         moved = replace(prediction, **{name: getattr(prediction, name).cuda() for name in TENSORS})
         found = self.call(component, moved)
