@@ -38,7 +38,7 @@ def tour() -> list[str]:
 def test_the_table_of_components_is_the_registry(option, kind):
     row = next(line for line in section("Components").splitlines() if line.startswith(f"| `{option}`"))
     names = set(re.findall(r"`([\w-]+)`", row.split("|")[2]))
-    assert names == {component.name for component in components(kind) if component.distribution == "segkit"}
+    assert names == {component.name for component in components(kind) if component.distribution == "segkit-em"}
 
 
 def test_the_table_of_recipes_is_the_folder():

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("segkit", "numpy", "numba", "torch", "scipy", "scikit-image", "waterz", "mahotas", "higra")
+from segkit import __version__
+
+LIBRARIES = ("numpy", "numba", "torch", "scipy", "scikit-image", "waterz", "mahotas", "higra")
 
 
 def machine() -> dict[str, object]:
@@ -18,7 +20,7 @@ def machine() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+        "versions": {"segkit": __version__} | {name: found for name in LIBRARIES if (found := _version(name))},
         "load": load,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

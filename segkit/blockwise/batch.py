@@ -157,7 +157,7 @@ def _job_class(file: Path, name: str) -> type:
         import dask_jobqueue
     except ImportError as error:
         rule = f"needs dask-jobqueue ({error})"
-        raise BrokenComponent(sentence(f"{file}", rule, next_step="pip install 'segkit[jobqueue]'")) from error
+        raise BrokenComponent(sentence(f"{file}", rule, next_step="pip install 'segkit-em[jobqueue]'")) from error
     known = sorted(each for each in vars(dask_jobqueue) if each.endswith("Cluster") and each != "JobQueueCluster")
     if name not in known:
         raise InvalidParameter(sentence(f"{file}: cluster", f"must be one of {', '.join(known)}", name))

@@ -75,7 +75,7 @@ def _check_dask(spec: str) -> None:
         import distributed  # noqa: F401
     except ImportError as error:
         rule = f"needs Dask ({error})"
-        raise BrokenComponent(sentence(f"cluster {spec}", rule, next_step="pip install 'segkit[dask]'")) from error
+        raise BrokenComponent(sentence(f"cluster {spec}", rule, next_step="pip install 'segkit-em[dask]'")) from error
 
 
 class Local(Cluster):

@@ -71,3 +71,8 @@ def main() -> None:
     sample_A.hdf:volumes/raw[0:50]. Without a dataset the usual name for the role is taken.
     """
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would read all distributions, damaged ones too
+    from segkit.registry.distributions import stranger
+
+    if (version := stranger()) is not None:
+        whose = "another project's (this one is segkit-em), and its extras bring nothing for this one"
+        click.echo(f"Warning: the distribution segkit {version} is {whose}; pip uninstall segkit", err=True)

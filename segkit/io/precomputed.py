@@ -1,4 +1,4 @@
-"""Neuroglancer precomputed volumes in a folder, through TensorStore (`pip install 'segkit[precomputed]'`).
+"""Neuroglancer precomputed volumes in a folder, through TensorStore (`pip install 'segkit-em[precomputed]'`).
 
 The format stores x, y, z, channel; here the arrays are [channel,] z, y, x. `resolution` is nm, and `voxel_offset`
 places the corner of the first voxel. Every encoding that TensorStore knows is read, sharded or not; other scales than
@@ -150,7 +150,7 @@ def _tensorstore():
         import tensorstore
     except ImportError as error:
         rule = "needs the package tensorstore"
-        next_step = "pip install 'segkit[precomputed]'"
+        next_step = "pip install 'segkit-em[precomputed]'"
         raise BrokenComponent(sentence("neuroglancer precomputed", rule, next_step=next_step)) from error
     return tensorstore
 

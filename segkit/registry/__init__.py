@@ -68,7 +68,7 @@ def declarations() -> tuple[list[Component], list[Misdeclared]]:
             wrong.add(Misdeclared("", "", distribution, version, problem))
             continue
         for group in groups.sections():
-            for name, target in groups.items(group, raw=True) if group.startswith(f"{OWN}.") else ():
+            for name, target in groups.items(group, raw=True) if group.startswith("segkit.") else ():
                 if group in kinds:
                     target = re.sub(r"\s*\[.*\]$", "", target).strip()  # extras: mymodule:Class [fast]
                     found.add(Component(kinds[group], name, distribution, version, re.sub(r"\s*:\s*", ":", target)))

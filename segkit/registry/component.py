@@ -14,8 +14,8 @@ from segkit.parameters import Parameter, construct, parameters
 from segkit.registry.contract import breach
 from segkit.registry.distributions import Environment
 
-OWN = "segkit"
-"""The distribution whose components are built in."""
+OWN = "segkit-em"
+"""The distribution whose components are built in; the name `segkit` is another project's on the package index."""
 SINGULAR = {
     "models": "model",
     "losses": "loss",
@@ -101,7 +101,7 @@ class Component:
 @contextmanager
 def _stdout_kept(module: str) -> Iterator[None]:
     """Send to stderr what is written to stdout, also below Python, while a module is imported for the first time."""
-    if module in sys.modules or module.startswith(f"{OWN}."):
+    if module in sys.modules or module.startswith("segkit."):
         yield
         return
     with _KEEPING:

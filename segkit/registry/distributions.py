@@ -1,5 +1,8 @@
 """What installed distributions say of themselves, read from their metadata; nothing of theirs is imported."""
 
+import os
+import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +11,7 @@ if TYPE_CHECKING:
 
 HOME_PAGES = ("homepage", "home", "repository", "source", "documentation")
 """Labels of project URLs, the best first."""
+STRANGER = re.compile(r"segkit-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,22 @@ def find(name: str) -> "Distribution | None":
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def stranger() -> str | None:
+    """The version of an installed distribution called `segkit`, which is not this one; None if there is none.
+
+    Names of folders are enough, so that every call of the command line can afford to look.
+    """
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:  # a zip file, or gone
+            continue
+        for name in names:
+            if match := STRANGER.fullmatch(name):
+                return match[1]
+    return None
 
 
 def summary(name: str) -> str:

@@ -14,7 +14,7 @@ def settings(kind: str, name: str, values: Mapping[str, object]) -> dict[str, ob
     Raises what creating it would raise for a wrong name or value.
 
     >>> found = settings("agglomerators", "python", {"score": "max"})
-    >>> found["name"], found["parameters"]["score"], found == settings("agglomerators", "segkit:python", {})
+    >>> found["name"], found["parameters"]["score"], found == settings("agglomerators", "segkit-em:python", {})
     ('python', 'max', False)
     """
     component = find(kind, name)

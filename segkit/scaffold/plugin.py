@@ -92,7 +92,7 @@ class Plugin:
     def values(self) -> dict[str, str]:
         """What the templates call ``@word@``."""
         plural = KINDS[self.kind]
-        segkit = f"segkit>={'.'.join(__version__.split('.')[:2])}"
+        segkit = f"segkit-em>={'.'.join(__version__.split('.')[:2])}"
         return {
             "name": self.name,
             "package": self.package,

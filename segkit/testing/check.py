@@ -80,7 +80,7 @@ def require_libraries() -> None:
     missing = [library for library in ("pytest", "hypothesis") if find_spec(library) is None]
     if missing:
         rule = f"need {' and '.join(missing)}, which this environment lacks"
-        raise SegkitError(sentence("the suites for components", rule, next_step="pip install 'segkit[test]'"))
+        raise SegkitError(sentence("the suites for components", rule, next_step="pip install 'segkit-em[test]'"))
 
 
 def run(source: str) -> tuple[list[dict], str | None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from segkit import __version__
 from segkit.errors import MissingFile, StorageError, sentence
 from segkit.losses.combined import parse_terms
 from segkit.models.device import resolve_device
@@ -21,8 +22,8 @@ from segkit.train.dataset import TrainingVolume
 from segkit.train.progress import RunFolder
 
 KIND, FORMAT_VERSION = "segkit-run", 1
-LIBRARIES = ("segkit", "torch", "lightning", "numba", "numpy", "scipy", "edt", "fastremap", "connected-components-3d")
-"""Distributions whose version may change a result."""
+LIBRARIES = ("torch", "lightning", "numba", "numpy", "scipy", "edt", "fastremap", "connected-components-3d")
+"""Distributions whose version, beside segkit's own, may change a result."""
 
 
 def make_card(
@@ -42,7 +43,8 @@ def make_card(
             "training": [fingerprint(volume) for volume in volumes],
             "validation": [fingerprint(volume) for volume in validation],
         },
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
+        "versions": {"python": platform.python_version(), "segkit": __version__}
+        | {name: _version(name) for name in LIBRARIES},
         "components": _components(config, bool(validation)),
         "hardware": _hardware(config),
     }

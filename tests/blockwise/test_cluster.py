@@ -54,13 +54,13 @@ def test_processes_share_the_cores(tmp_path):
 
 def test_without_dask_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(BrokenComponent, match=r"needs Dask.*pip install 'segkit\[dask\]'"):
+    with pytest.raises(BrokenComponent, match=r"needs Dask.*pip install 'segkit-em\[dask\]'"):
         open_executor("local:2")
 
 
 def test_without_dask_jobqueue_it_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(BrokenComponent, match=r"needs dask-jobqueue.*pip install 'segkit\[jobqueue\]'"):
+    with pytest.raises(BrokenComponent, match=r"needs dask-jobqueue.*pip install 'segkit-em\[jobqueue\]'"):
         open_executor(written(tmp_path, "cluster: SLURMCluster\njobs: 1"))
 
 

@@ -141,7 +141,7 @@ def test_train_and_infer(segkit, files, tmp_path, model):
 
 def test_plugins_list_and_show(segkit):
     rows = scores(segkit("plugins", "list", "--check", "--json"))
-    ours = [row for row in rows if row["distribution"] == "segkit"]
+    ours = [row for row in rows if row["distribution"] == "segkit-em"]
     assert {"unet3d", "constrained-malis", "watershed", "python", "cremi"} <= {row["name"] for row in ours}
     assert [row["problem"] for row in ours] == [""] * len(ours)
     shown = scores(segkit("plugins", "show", "models", "unet3d", "--json"))

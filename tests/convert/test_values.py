@@ -36,7 +36,7 @@ def same_place(grid, expected=GRID, offset=True):
 @pytest.mark.parametrize("name", ["b.h5", "b.zarr", "b.ome.zarr", "b.tif", "b.precomputed"])
 def test_ids_at_the_edge_of_uint64(tmp_path, name):
     if name.endswith("precomputed"):
-        pytest.importorskip("tensorstore", reason="tensorstore (the extra segkit[precomputed]) is not installed")
+        pytest.importorskip("tensorstore", reason="tensorstore (the extra segkit-em[precomputed]) is not installed")
     convert(stored(tmp_path / "a.h5", ids(), **PLACE), tmp_path / name, "labels")
     convert(tmp_path / name, tmp_path / "c.h5", "labels")
     found = io.read_labels(tmp_path / "c.h5")

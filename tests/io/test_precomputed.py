@@ -17,13 +17,13 @@ SIZE, CHUNK, START = (5, 4, 3), (3, 4, 2), (10, 20, 30)
 def test_without_tensorstore(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorstore", None)
     by_hand(tmp_path / "a", np.zeros(SIZE[::-1], "u1"))
-    with pytest.raises(BrokenComponent, match=r"needs the package tensorstore; pip install 'segkit\[precomputed\]'"):
+    with pytest.raises(BrokenComponent, match=r"needs the package tensorstore; pip install 'segkit-em\[precomputed\]'"):
         io.read_volume(tmp_path / "a")
 
 
 @pytest.fixture
 def tensorstore():
-    return pytest.importorskip("tensorstore", reason="tensorstore (the extra segkit[precomputed]) is not installed")
+    return pytest.importorskip("tensorstore", reason="tensorstore (the extra segkit-em[precomputed]) is not installed")
 
 
 def info(dtype, kind="image", channels=1, **scale):

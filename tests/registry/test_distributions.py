@@ -4,7 +4,7 @@ import importlib.metadata
 
 import pytest
 
-from segkit.registry.distributions import Environment, Unmet, home_page, summary
+from segkit.registry.distributions import Environment, Unmet, home_page, stranger, summary
 
 
 @pytest.fixture
@@ -51,6 +51,16 @@ def test_requirements(install, requirement, unmet):
 def test_an_unmet_requirement_reads_well():
     assert str(Unmet("lib>=3", "2.5")) == "needs lib>=3, and 2.5 is installed"
     assert str(Unmet("lib", None)) == "needs lib, and it is not installed"
+
+
+def test_another_projects_segkit_is_noticed_and_said(install, segkit):
+    install("segkit-em"), install("segkit-waterz"), install("segkit_metrics")
+    assert stranger() is None and "Warning" not in segkit("plugins", "list", "metrics").stderr
+    install("SegKit", version="0.0.1")
+    assert stranger() == "0.0.1"
+    shown = segkit("plugins", "list", "metrics").stderr
+    assert "the distribution segkit 0.0.1 is another project's (this one is segkit-em)" in shown
+    assert "pip uninstall segkit" in shown
 
 
 def test_what_pip_installed_is_met():

@@ -178,7 +178,7 @@ def test_the_first_on_the_path_hides_another_of_the_same_distribution(install, t
 
 def test_a_built_in_name_cannot_be_taken_away(install):
     install("greedy-lab", "reference")
-    assert registry.find("agglomerators", "reference").distribution == "segkit"
+    assert registry.find("agglomerators", "reference").distribution == "segkit-em"
     assert segkit.load("agglomerators", "greedy-lab:reference").size == 3
 
 
@@ -226,7 +226,7 @@ def test_an_unknown_kind():
 def test_every_kind_of_component_is_declared():
     for kind in registry.GROUPS:
         declared = registry.components(kind)
-        assert declared and {"segkit"} <= {component.distribution for component in declared}
+        assert declared and {"segkit-em"} <= {component.distribution for component in declared}
         assert all(re.fullmatch(r"[\w.]+:\w+", component.target) for component in declared)
 
 

@@ -15,7 +15,7 @@ def test_what_is_left_out_stands_at_its_default():
 
 
 def test_one_component_has_one_name():
-    assert settings("metrics", "segkit:voi", {}) == settings("metrics", "voi", {})
+    assert settings("metrics", "segkit-em:voi", {}) == settings("metrics", "voi", {})
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,13 @@ def test_good_names(name):
         ("match", "a word of the Python language"),
         ("Json", "a module of Python's standard library, not 'json'"),
         ("concurrent", "standard library"),
-        ("malis", "that of a loss that segkit 0.1.0 offers, not 'malis'"),
+        ("malis", "that of a loss that segkit-em 0.1.0 offers, not 'malis'"),
         ("MALIS", "that of a loss that segkit"),
         ("numpy", r"that of the distribution numpy [\d.]+, which is installed here"),
         ("Scikit_Image", "the distribution Scikit_Image"),
         ("skimage", "the package skimage, which is installed here"),
-        ("segkit", "segkit .*, which is installed here"),
+        ("segkit", "the package segkit, which is installed here"),
+        ("segkit-em", "segkit-em .*, which is installed here"),
     ],
 )
 def test_bad_names(name, message):

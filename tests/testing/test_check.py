@@ -56,7 +56,7 @@ def found(distribution, name):
 def test_what_a_distribution_offers(lab):
     assert [each.name for each in components_of("Some_Lab")] == ["fatal", "good", "loud", "wrong"]
     assert [each.name for each in components_of("some.lab", "metrics", "good")] == ["good"]
-    assert {each.kind for each in components_of("segkit", "losses")} == {"losses"}
+    assert {each.kind for each in components_of("segkit-em", "losses")} == {"losses"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_parameters_that_are_refused(lab):
 
 def test_without_pytest(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "pytest" else object())
-    with pytest.raises(SegkitError, match=r"need pytest, which this environment lacks; pip install 'segkit\[test\]'"):
+    with pytest.raises(SegkitError, match=r"need pytest, .*; pip install 'segkit-em\[test\]'"):
         module.require_libraries()
 
 

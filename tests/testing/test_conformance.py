@@ -181,5 +181,7 @@ def test_every_built_in_component_has_a_suite():
     suites = [value for value in globals().values() if isinstance(value, type) and issubclass(value, Conformance)]
     tried = {(suite.kind, suite.name) for suite in suites if suite.name}
     kinds = {suite.kind for suite in suites if suite.name}
-    declared = {(each.kind, each.name) for kind in kinds for each in components(kind) if each.distribution == "segkit"}
+    declared = {
+        (each.kind, each.name) for kind in kinds for each in components(kind) if each.distribution == "segkit-em"
+    }
     assert len(kinds) == 5 and tried == declared

@@ -74,7 +74,7 @@ def test_the_keys(listed, checked):
 
 def test_listing_shows_all_and_imports_none(listed):
     assert sum(row["name"] == "many" for row in listed) == 50
-    own = [row for row in listed if row["distribution"] == "segkit"]
+    own = [row for row in listed if row["distribution"] == "segkit-em"]
     assert {"unet3d", "mse", "watershed", "python", "cremi"} <= {row["name"] for row in own}
     assert all(row["usable"] is None and row["problem"] == "" for row in own)
 
@@ -101,8 +101,8 @@ def test_all_that_is_printed_is_blamed(checked):
 
 
 def test_the_built_in_ones_are_not_harmed(checked):
-    own = [row for row in checked if row["distribution"] == "segkit"]
-    assert {row["name"] for row in own} == {c.name for c in components("metrics") if c.distribution == "segkit"}
+    own = [row for row in checked if row["distribution"] == "segkit-em"]
+    assert {row["name"] for row in own} == {c.name for c in components("metrics") if c.distribution == "segkit-em"}
     assert all(row["usable"] is True and row["problem"] == "" for row in own)
 
 
