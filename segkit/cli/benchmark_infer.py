@@ -4,7 +4,17 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.common import Verb, component_parameters, device_option, echo_json, echo_table, json_option, note
+from segkit.cli.common import (
+    Verb,
+    chosen_precision,
+    component_parameters,
+    device_option,
+    echo_json,
+    echo_table,
+    json_option,
+    note,
+    precision_option,
+)
 from segkit.cli.completion import complete_component
 from segkit.cli.runs import model_file
 
@@ -16,7 +26,7 @@ from segkit.cli.runs import model_file
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of --model; repeatable.")
 @click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output tile in voxels; a fitting one if not given.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--precision", type=click.Choice(["32", "bf16", "fp16"]), default="32", show_default=True)
+@precision_option("32")
 @click.option("--augment", type=click.Choice(["none", "flips", "all"]), default="none", show_default=True)
 @click.option("--compile", "compiled", is_flag=True, help="Let torch.compile make code for it first.")
 @click.option("--format", "suffix", type=click.Choice(["h5", "zarr"]), default="h5", show_default=True)
@@ -40,6 +50,7 @@ def command(raw, run_folder, model, assignments, tile, suffix, repeat, out, as_j
     check_outputs(out)
     module, neighborhood = _network(run_folder, model, assignments)
     options |= {"tile_shape": tile or None, "suffix": f".{suffix}", "repeat": repeat}
+    options["precision"] = chosen_precision(options["precision"], options["device"])
     report = benchmark_inference(raw, module, neighborhood, **options)
     write_report(out, report)
     echo_json(report) if as_json else _echo(report)

@@ -108,6 +108,26 @@ def limit_threads(threads: int | None) -> None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+
+
+def precision_option(default: str | None):
+    """--precision; without a default here, that of the settings."""
+    text = "What the network computes in: bf16 is faster where the device has it, auto takes it there."
+    text += "" if default else "  [default: 32]"
+    choices = click.Choice(["auto", "32", "bf16", "fp16"])
+    return click.option("--precision", type=choices, default=default, show_default=bool(default), help=text)
+
+
+def chosen_precision(precision: str, device: str) -> str:
+    """What "auto" stands for on a device; bfloat16 that the device only emulates is noted."""
+    from segkit.models.device import computes_bf16, resolve_device, resolve_precision
+
+    found = resolve_device(device)
+    if precision == "bf16" and not computes_bf16(found):
+        note(f"this {found.type} has no instructions for bfloat16, so that bf16 may take many times as long as 32")
+    return resolve_precision(precision, found)
+
+
 seed_option = click.option("--seed", type=int, help="Seed of everything random.")
 set_option = click.option(
     "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the component; repeatable."

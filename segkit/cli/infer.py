@@ -7,7 +7,7 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
-from segkit.cli.common import Verb, device_option, note, out_option, progress
+from segkit.cli.common import Verb, chosen_precision, device_option, note, out_option, precision_option, progress
 from segkit.cli.runs import model_file
 from segkit.cli.voxels import VoxelSizeType, check_stated
 
@@ -23,7 +23,7 @@ from segkit.cli.voxels import VoxelSizeType, check_stated
 @out_option
 @click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output tile in voxels; a fitting one if not given.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--precision", type=click.Choice(["32", "bf16", "fp16"]), default="32", show_default=True)
+@precision_option("32")
 @click.option(
     "--augment",
     type=click.Choice(["none", "flips", "all"]),
@@ -68,8 +68,8 @@ def command(
     refuse_with_blocks(blocks, voxel_size=voxel_size, keep_grid=keep_grid)
     file = model_file(Path(run_folder), checkpoint)
     trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(device))
-    options = {"tile_shape": tile or None, "device": device, "batch_size": batch_size, "precision": precision}
-    options |= {"augment": augment, "compiled": compiled}
+    options = {"tile_shape": tile or None, "device": device, "batch_size": batch_size, "augment": augment}
+    options |= {"precision": chosen_precision(precision, device), "compiled": compiled}
     voxel_size = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
     if voxel_size:
         check_stated(raw, "raw", "resampling")

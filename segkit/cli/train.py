@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.common import Verb, note, progress, seed_option
+from segkit.cli.common import Verb, chosen_precision, note, precision_option, progress, seed_option
 from segkit.cli.completion import complete_component
 from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import merged_settings, read_settings, read_volumes
@@ -39,7 +39,7 @@ from segkit.cli.voxels import VoxelSizeType, check_all_stated
 @seed_option
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
 @click.option("--devices", type=click.IntRange(min=1), help="How many of them train together.  [default: 1]")
-@click.option("--precision", type=click.Choice(["32", "bf16", "fp16"]), help="[default: 32]")
+@precision_option(None)
 def command(
     data,
     validation,
@@ -81,6 +81,7 @@ def command(
         raise click.MissingParameter(param_type="argument", param_hint="'DATA...'")
     data, validation = source["data"], source["validation"]
     settings = TrainConfig(**merged_settings(base, config, options, assignments))
+    chosen_precision(settings.precision, settings.device)  # a slow one is noted
     datasets = (source["raw_dataset"], source["labels_dataset"])
     if why := needs_voxel_size(settings):
         check_all_stated([*data, *validation], *datasets, why)

@@ -140,9 +140,10 @@ class TrainConfig(BaseModel):
     """Average the weights over the steps; not unless one of the settings of it is given."""
     gradient_clip: Positive | None = None
     """Longest gradient (Euclidean norm over all weights); longer ones are scaled down."""
-    precision: Literal["32", "bf16", "fp16"] = "32"
-    """"bf16" multiplies in bfloat16 and keeps the weights in float32. "fp16" multiplies in float16, for GPUs without
-    bfloat16: gradients are scaled to fit, and a step in which they do not is passed over. Not on a CPU."""
+    precision: Literal["auto", "32", "bf16", "fp16"] = "32"
+    """"bf16" multiplies in bfloat16 and keeps the weights in float32; "auto" is "bf16" where the device has
+    instructions for it, and "32" elsewhere. "fp16" multiplies in float16, for GPUs without bfloat16: gradients are
+    scaled to fit, and a step in which they do not is passed over. Not on a CPU."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Decides the first weights, every patch and every augmentation."""
     device: str = "auto"

@@ -7,6 +7,7 @@ import torch
 
 from segkit.errors import BrokenComponent, sentence
 from segkit.losses.combined import parse_loss
+from segkit.models.device import resolve_device, resolve_precision
 from segkit.protocols import Loss, Model
 from segkit.registry import find
 from segkit.train.callbacks import Clock
@@ -67,6 +68,7 @@ def prepare(
     check_reach(patch, neighborhood)
     loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
     found = {"neighborhood": neighborhood.tolist(), "patch": patch.output[3 - network.ndim :]}
+    found["precision"] = resolve_precision(config.precision, resolve_device(config.device))
     config = TrainConfig(**{**config.model_dump(), **found})
     patches = PatchDataset(config, volumes, patch, neighborhood)
     patches[0]  # data without any usable patch are refused
