@@ -6,6 +6,7 @@ The containers and :func:`load` are the whole of the top level; each stage is a 
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -21,10 +22,15 @@ _HOMES = {
 __all__ = ["Affinities", "Grid", "Labels", "MergeTree", "RegionAdjacencyGraph", "Volume", "__version__", "load"]
 
 
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'segkit' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+if TYPE_CHECKING:
+    from segkit.data import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, Volume
+    from segkit.registry import load
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'segkit' has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,11 @@ puts them together, so that all messages read alike. The command line turns :cla
 and an exit code: 2 where the call is wrong, 1 where the work failed.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segkit.blockwise.report import BlockFailure
+
 
 class SegkitError(Exception):
     """Base of all errors that segkit raises on purpose."""
@@ -71,8 +76,8 @@ class TrainingFailed(SegkitError, RuntimeError):
 class BlocksFailed(SegkitError, RuntimeError):
     """Some blocks of a volume could not be computed; what was computed is kept."""
 
-    failures: tuple = ()
-    """The failed blocks: :class:`segkit.blockwise.report.BlockFailure`."""
+    failures: "tuple[BlockFailure, ...]" = ()
+    """The failed blocks."""
 
 
 class ClusterUnavailable(SegkitError, ConnectionError):

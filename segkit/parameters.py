@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from segkit.errors import BrokenComponent, InvalidParameter, sentence
 
@@ -46,7 +47,8 @@ class Parameter:
         values = [(None,) if part.annotation is type(None) else part.choices for part in parts]
         if not isinstance(self.annotation, types.UnionType) and typing.get_origin(self.annotation) is not typing.Union:
             return None
-        return None if None in values else tuple(value for part in values for value in part)
+        named = [part for part in values if part is not None]
+        return tuple(value for part in named for value in part) if len(named) == len(values) else None
 
     @property
     def checkable(self) -> bool:
@@ -60,7 +62,7 @@ class Parameter:
         return True
 
 
-def parameters(component: type) -> dict[str, Parameter]:
+def parameters(component: type[Any]) -> dict[str, Parameter]:
     """The parameters of a component class, by name, in order. Raises BrokenComponent if it breaks the contract."""
     if component.__init__ is object.__init__:
         return {}
@@ -68,7 +70,8 @@ def parameters(component: type) -> dict[str, Parameter]:
         hints = typing.get_type_hints(component.__init__)
     except Exception as error:
         raise BrokenComponent(f"{component.__qualname__} has an annotation that cannot be read: {error}") from error
-    found, described = {}, descriptions(component)
+    found: dict[str, Parameter] = {}
+    described = descriptions(component)
     for parameter in list(inspect.signature(component.__init__).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
             rule = "must take explicit keyword parameters only"
@@ -81,9 +84,9 @@ def parameters(component: type) -> dict[str, Parameter]:
     return found
 
 
-def descriptions(component: type) -> dict[str, str]:
+def descriptions(component: type[Any]) -> dict[str, str]:
     """What the docstrings of a class and of its bases say of each parameter, in numpydoc's section "Parameters"."""
-    found = {}
+    found: dict[str, str] = {}
     for base in component.__mro__:
         section = _SECTION.search(inspect.cleandoc(vars(base).get("__doc__") or ""))
         for names, text in _ENTRY.findall(section[1] + "\n" if section else ""):
@@ -97,7 +100,7 @@ def prose(docstring: str) -> str:
     return _SECTION.sub("", docstring).strip()
 
 
-def construct(component: type, values: Mapping[str, object], title: str):
+def construct(component: type[Any], values: Mapping[str, object], title: str) -> Any:
     """An instance of `component`, after every value was checked against the annotation of its parameter.
 
     `title` names the component in messages, such as ``agglomerator 'waterz'``.
@@ -171,9 +174,10 @@ def nest(values: Mapping[str, object]) -> dict[str, object]:
         *tables, last = name.split(".")
         table = nested
         for key in tables:
-            table = table.setdefault(key, {})
-            if not isinstance(table, dict):
+            below = table.setdefault(key, {})
+            if not isinstance(below, dict):
                 raise InvalidParameter(sentence(f"{name!r}", f"must not go below {key!r}, which has a value"))
+            table = below
         if isinstance(table.get(last), dict):
             rule = "must not have a value beside the values below it"
             raise InvalidParameter(sentence(f"{name!r}", rule, repr(value)))
@@ -190,8 +194,7 @@ def overlay(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[s
     result = dict(base)
     for name, value in changes.items():
         below = result.get(name)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[name] = overlay(below, value) if both else value
+        result[name] = overlay(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
 
 

@@ -24,12 +24,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph, Volume
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 API_VERSION = "1"
@@ -91,7 +92,7 @@ class Prediction:
     """bool (B, Z, Y, X): False outside the annotation. Such voxels are in no edge and in no pair."""
     edges: "Tensor"
     """bool (B, C, Z, Y, X): which edges exist: both ends inside the patch and inside the mask."""
-    neighborhood: "np.ndarray"
+    neighborhood: "NDArray[np.int64]"
     """Offset of each channel, int64 (C, 3), z, y, x."""
 
     @cached_property
@@ -139,8 +140,13 @@ class Agglomerator(ABC):
 class RagAgglomerator(Agglomerator):
     """An agglomerator that works on the region adjacency graph, which segkit builds for it."""
 
-    features: ClassVar[tuple[str, ...]] = ("count", "sum")
-    """The statistics it wants for each edge; see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The statistics it wants for each edge: see :func:`segkit.agglomerate.rag.region_adjacency_graph`.
+
+        A subclass may define it as a plain attribute of the class.
+        """
+        return ("count", "sum")
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """Build the graph with the statistics in `features`, and cluster it."""
@@ -159,7 +165,7 @@ class RagAgglomerator(Agglomerator):
         """
         return False
 
-    def scores(self, rag: RegionAdjacencyGraph) -> "np.ndarray":
+    def scores(self, rag: RegionAdjacencyGraph) -> "NDArray[np.float64]":
         """The score of each edge of `rag` as it is, float64 (E,). To be given by those that are `reducible`."""
         raise NotImplementedError(f"{type(self).__name__} gives no scores of contacts")
 

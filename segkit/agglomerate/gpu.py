@@ -75,7 +75,8 @@ class Gpu(RagAgglomerator):
                 next_step = "build it with region_adjacency_graph"
                 raise InvalidInput(sentence("rag", f"must have the feature {feature!r}", next_step=next_step))
         columns = {name: _tensor(rag.features[name], device) for name in self.features}
-        return self._merge(rag.node_ids.copy(), *_tensor(rag.edges, device).T, columns)
+        u, v = _tensor(rag.edges, device).T
+        return self._merge(rag.node_ids.copy(), u, v, columns)
 
     def _merge(self, node_ids: np.ndarray, u: "torch.Tensor", v: "torch.Tensor", columns: Columns) -> MergeTree:
         import torch
@@ -89,6 +90,7 @@ class Gpu(RagAgglomerator):
             if parents is None:  # a rounded mean: the order in which they were found is one of equal scores too
                 order = torch.argsort(scores, stable=True)
                 parents = _parents(len(node_ids), children, order)
+            assert parents is not None
             return MergeTree(node_ids, parents.cpu().numpy(), scores[order].cpu().numpy())
 
 

@@ -57,7 +57,7 @@ class Higra(RagAgglomerator):
         nodes = len(rag.node_ids)
         joints = _joints(nodes, rag.edges)
         if nodes == 0 or len(joints) == nodes - 1:
-            return MergeTree(rag.node_ids.copy(), np.arange(nodes), [])
+            return MergeTree(rag.node_ids.copy(), np.arange(nodes), np.empty(0))
         scores, counts = self._weights(rag)
         joint_weights = np.full(len(joints), APART)
         parents, altitudes = self._link(

@@ -87,8 +87,9 @@ def unite(pieces: Sequence[Piece], *, largest: bool = False) -> Piece:
     }
     features = {name: _reduced(name, np.concatenate(parts), order, begins) for name, parts in columns.items()}
     lists = None
-    if all(piece.lists is not None for piece in pieces):
-        joined = _joined([piece.lists for piece in pieces])
+    own = [piece.lists for piece in pieces if piece.lists is not None]
+    if len(own) == len(pieces):
+        joined = _joined(own)
         lists = AffinityLists(*kernels.unite_runs(order, begins, ends, *joined, largest))
     graph = RegionAdjacencyGraph(ids, edges[first], features, node_features)
     return Piece(graph, lists, ties[first] if merged else None)

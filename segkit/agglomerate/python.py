@@ -104,9 +104,9 @@ class Python(RagAgglomerator):
                 rag = region_adjacency_graph(affinities, fragments, self.features)
             return self.cluster(rag)
         with phase("region graph"):  # without the dense histograms of the graph: they take a kilobyte an edge
-            rag, *histograms = contact_bins(affinities, fragments, self.bins, sizes="size" in self.features)
+            rag, starts, numbers = contact_bins(affinities, fragments, self.bins, sizes="size" in self.features)
         with phase("merging"):
-            return self._merge_histograms(rag, AffinityLists(*histograms, np.empty(0, np.int64)))
+            return self._merge_histograms(rag, AffinityLists(starts, numbers, np.empty(0, np.int64)))
 
     @property
     def reducible(self) -> bool:

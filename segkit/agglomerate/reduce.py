@@ -24,7 +24,7 @@ from segkit.agglomerate.python import Python
 from segkit.agglomerate.rag import Box, contact_bins, region_adjacency_graph
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, InvalidParameter, sentence
-from segkit.protocols import Agglomerator, RagAgglomerator
+from segkit.protocols import RagAgglomerator
 
 MERGE = np.dtype([("score", "f8"), ("low", "u8"), ("high", "u8"), ("one", "u8"), ("other", "u8")])
 """Of a merge: its score; the edge that it goes by among equal scores; the lowest fragment on either side."""
@@ -36,7 +36,7 @@ WORTH_IT = 0.02
 class Linkage:
     """An agglomerator as what clusters pieces. Raises InvalidParameter unless it is one that works on graphs."""
 
-    agglomerator: Agglomerator
+    agglomerator: RagAgglomerator
 
     def __post_init__(self) -> None:
         backend = self.agglomerator
@@ -44,8 +44,9 @@ class Linkage:
         if not isinstance(backend, RagAgglomerator):
             rule = "must work on the region adjacency graph to be used by blocks"
             raise InvalidParameter(sentence("the agglomerator", rule, type(backend).__name__.lower(), next_step))
-        if getattr(backend, "queue", "exact") != "exact":
-            raise InvalidParameter(sentence("queue", "must be 'exact' to be used by blocks", backend.queue, next_step))
+        queue = getattr(backend, "queue", "exact")
+        if queue != "exact":
+            raise InvalidParameter(sentence("queue", "must be 'exact' to be used by blocks", queue, next_step))
 
     @property
     def reducible(self) -> bool:
@@ -55,25 +56,27 @@ class Linkage:
     @property
     def largest(self) -> bool:
         """Whether a contact of two fragments counts as one affinity, its largest."""
-        return self._has_lists and self.agglomerator.histogram_init == "max"
+        return self._with_lists is not None and self._with_lists.histogram_init == "max"
 
     @property
-    def _has_lists(self) -> bool:
-        """Dense histograms would take a kilobyte an edge."""
-        return isinstance(self.agglomerator, Python) and self.agglomerator.score in ("median", "quantile")
+    def _with_lists(self) -> Python | None:
+        """The agglomerator if it clusters by quantiles: dense histograms would take a kilobyte an edge."""
+        backend = self.agglomerator
+        return backend if isinstance(backend, Python) and backend.score in ("median", "quantile") else None
 
     def piece(self, affinities: Affinities, fragments: Labels, inner: Box | None = None) -> Piece:
         """The graph of a volume, or of its box `inner`: see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""
-        sizes = "size" in self.agglomerator.features
-        if not self._has_lists:
-            return Piece(region_adjacency_graph(affinities, fragments, self.agglomerator.features, inner=inner))
+        features, backend = self.agglomerator.features, self._with_lists
+        if backend is None:
+            return Piece(region_adjacency_graph(affinities, fragments, features, inner=inner))
         if self.largest:
-            graph = region_adjacency_graph(affinities, fragments, self.agglomerator.features, inner=inner)
-            lists = self.agglomerator.lists(graph)[:2]
+            graph = region_adjacency_graph(affinities, fragments, features, inner=inner)
+            starts, numbers, _ = backend.lists(graph)
         else:
-            graph, *lists = contact_bins(affinities, fragments, self.agglomerator.bins, sizes=sizes, inner=inner)
+            sizes = "size" in features
+            graph, starts, numbers = contact_bins(affinities, fragments, backend.bins, sizes=sizes, inner=inner)
         bare = RegionAdjacencyGraph(graph.node_ids, graph.edges, {}, graph.node_features)
-        return Piece(bare, AffinityLists.of_contacts(*lists))
+        return Piece(bare, AffinityLists.of_contacts(starts, numbers))
 
     def unite(self, pieces: Sequence[Piece]) -> Piece:
         """One piece of several; see :func:`segkit.agglomerate.pieces.unite`."""

@@ -105,12 +105,12 @@ class Reference(Agglomerator):
                 break
         return 1.0 - (number + 0.5) / self.bins if self.bins else 1.0 - number
 
-    def _merge(self, sizes: list[int], contacts: list) -> tuple[list[tuple[int, int]], list[float]]:
+    def _merge(self, leaf_sizes: list[int], contacts: list) -> tuple[list[tuple[int, int]], list[float]]:
         """Merges (nodes of the tree) and scores. A contact goes by the number of its lowest edge; they are sorted.
 
         The heap holds (score, number); an entry is out of date if the contact of that number has another score by now.
         """
-        statistic, leaves, sizes = self._statistic(), len(sizes), dict(enumerate(sizes))
+        statistic, leaves, sizes = self._statistic(), len(leaf_sizes), dict(enumerate(leaf_sizes))
         state = {number: statistic.start(values) for number, (_, values) in enumerate(contacts)}
         score = {number: statistic.score(kept) for number, kept in state.items()}
         apart = {number for number, value in score.items() if self._keeps_apart(value)}
@@ -121,7 +121,8 @@ class Reference(Agglomerator):
             ends[number] = (u, v)
         heap = [(value, number) for number, value in score.items()]
         heapq.heapify(heap)
-        merges, scores = [], []
+        merges: list[tuple[int, int]] = []
+        scores: list[float] = []
         while heap:
             value, number = heapq.heappop(heap)
             if score.get(number) != value:
@@ -176,8 +177,8 @@ def _contacts(affinities: Affinities, fragments: Labels, position: dict[int, int
             continue
         if not 0 <= value <= 1:
             raise InvalidInput(sentence("affinities", "must lie in 0..1", f"{value} between fragments {a} and {b}"))
-        pair = tuple(sorted((position[a], position[b])))
-        contacts.setdefault(pair, []).append(value)
+        low, high = sorted((position[a], position[b]))
+        contacts.setdefault((low, high), []).append(value)
     return contacts
 
 

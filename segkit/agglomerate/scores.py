@@ -1,6 +1,6 @@
 """What the scores mean, and the rules for their parameters."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from segkit.errors import InvalidParameter, sentence
 
@@ -14,8 +14,8 @@ MAX_BINS = 65536
 
 def check_parameters(score: str, quantile: float, bins: int, histogram_init: str) -> None:
     """Raise InvalidParameter for values out of range."""
-    if score not in Score.__args__:
-        raise InvalidParameter(sentence("score", f"must be one of {', '.join(Score.__args__)}", repr(score)))
+    if score not in get_args(Score):
+        raise InvalidParameter(sentence("score", f"must be one of {', '.join(get_args(Score))}", repr(score)))
     if not 0 <= quantile <= 1:
         next_step = "give it as a fraction, 0.5 for the median"
         raise InvalidParameter(sentence("quantile", "must lie in 0..1", quantile, next_step))

@@ -107,7 +107,8 @@ def _contacts(affinities: Affinities, fragments: Labels, score: str, bins: int, 
         return _Contacts(rag, rag.features[score].copy(), np.empty(0, np.int64), none)
     if score == "mean":
         rag = region_adjacency_graph(affinities, fragments, ())
-        return _Contacts(rag, *_running_means(affinities, fragments, rag), none)
+        means, counts = _running_means(affinities, fragments, rag)
+        return _Contacts(rag, means, counts, none)
     if histogram_init == "all":
         rag, starts, numbers = contact_bins(affinities, fragments, bins)
         return _Contacts(rag, np.empty(0, np.float32), np.diff(starts), kernels.lists_of_bins(starts, numbers))

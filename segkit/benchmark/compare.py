@@ -20,8 +20,8 @@ def compare_trees(
     of segments and the scores) and `best`, the scores at the threshold, of all, of the lowest CREMI score. The trees
     have equal leaves.
     """
-    first = next(iter(trees), None)
-    sizes = None
+    first = next(iter(trees), "")
+    sizes: np.ndarray | None = None
     columns = {}
     for label, tree in trees.items():
         rows = []
@@ -30,7 +30,7 @@ def compare_trees(
             same = bool(np.array_equal(ours, theirs))  # a segment is called by its smallest fragment
             if not same and sizes is None:
                 sizes = contingency(fragments, fragments).segment_sizes
-            distance = 0.0 if same else partition_distance(ours, theirs, sizes)
+            distance = 0.0 if same or sizes is None else partition_distance(ours, theirs, sizes)
             row = {"threshold": threshold, "segments": len(np.unique(ours))}
             rows.append(row | {"identical_to": {first: same}, "voi_to": {first: distance}})
         if truth is not None:
@@ -67,7 +67,7 @@ def _entropy(sizes: np.ndarray) -> float:
 
 def compare_labels(results: Mapping[str, Labels], truth: Labels | None) -> dict[str, dict]:
     """For each label: whether its fragments are those of the first up to their numbers, else VOI; and the scores."""
-    first = next(iter(results), None)
+    first = next(iter(results), "")
     columns = {}
     for label, fragments in results.items():
         same, distance = (True, 0.0) if label == first else _difference(fragments, results[first])
@@ -88,7 +88,7 @@ def _difference(ours: Labels, theirs: Labels) -> tuple[bool, float]:
 
 def compare_scores(results: Mapping[str, Mapping[str, float]]) -> dict[str, dict]:
     """For each label: whether the scores in common with the first are the same numbers; None if there are none."""
-    first = next(iter(results), None)
+    first = next(iter(results), "")
     columns = {}
     for label, scores in results.items():
         shared = [name for name in scores if name in results[first]]

@@ -95,8 +95,8 @@ def _check_places(inputs: Mapping[str, str], neighborhood: list | None) -> None:
     first = {}
     for role, text in inputs.items():
         address = io.parse_address(text)
-        corner = [along.start or 0 for along in address.crop or (slice(0, 1),) * 3]
-        voxel = replace(address, crop=tuple(slice(start, start + 1) for start in corner))
+        z, y, x = (slice(along.start or 0, (along.start or 0) + 1) for along in address.crop or (slice(0, 1),) * 3)
+        voxel = replace(address, crop=(z, y, x))
         labels = role != "affinities"
         first[role] = io.read_labels(voxel, role) if labels else io.read_affinities(voxel, neighborhood)
     check_aligned(**first)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segkit.errors import InvalidParameter, sentence
 from segkit.parameters import nearest, parse_assignments
@@ -32,7 +33,7 @@ class Job:
     thresholds: tuple[float, ...] = ()
     repeat: int = 3
     neighborhood: list | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     """What else the verb wants to know."""
 
     def save(self, folder: Path) -> None:
@@ -74,7 +75,8 @@ def contenders(names: Iterable[str], assignments: Iterable[str] = ()) -> list[Co
 
 def _split(values: Mapping[str, object], labels: list[str]) -> tuple[dict, dict[str, dict]]:
     """Values for all, and values for each label."""
-    shared, own = {}, {label: {} for label in labels}
+    shared: dict[str, object] = {}
+    own: dict[str, dict[str, object]] = {label: {} for label in labels}
     for name, value in values.items():
         label, dot, parameter = name.rpartition(".")
         if dot and label not in own:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -69,11 +70,13 @@ def benchmark_losses(
     _check(entries, inputs, sizes, batch, repeat, device, trace)
     options = {"batch": batch, "device": device, "trace": trace and str(Path(trace).absolute())}
     job = Job("loss", entries[0].contender, inputs, (), repeat, neighborhood, options)
-    rows, yardsticks = [], []
+    rows: list[dict[str, Any]] = []
+    yardsticks: list[dict[str, Any]] = []
     for size in sizes:
         cropped = {role: centred(address, role, size) for role, address in inputs.items()}
         yardsticks.append({"size": size} | _yardstick(cropped, neighborhood))
-        unit, firsts = batch * yardsticks[-1]["argsort_seconds"], {}
+        unit = batch * yardsticks[-1]["argsort_seconds"]
+        firsts: dict[str | None, tuple[str, float, Results]] = {}
         for entry in entries:
             name = title(entry.contender.label, entry.backend)
             progress(len(rows), len(entries) * len(sizes), f"{name}, {size}")
@@ -155,11 +158,12 @@ def compare(ours: Results, first: Results) -> dict[str, object]:
     apart = {f"{name}_apart": _apart(ours[name], first[name]) for name in ("loss", "gradient")}
     shared = [name for name in ("positive", "negative") if name in ours and name in first]
     identical = all(np.array_equal(ours[name], first[name]) for name in shared) if shared else None
-    return {"identical": identical, "agrees": identical is not False and max(apart.values()) <= TOLERANCE} | apart
+    agrees = identical is not False and max(apart.values()) <= TOLERANCE
+    return {"identical": identical, "agrees": agrees, **apart}
 
 
 def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
-    scale = max(float(np.abs(theirs).max(initial=0)), np.finfo(np.float32).tiny)
+    scale = max(float(np.abs(theirs).max(initial=0)), float(np.finfo(np.float32).tiny))
     return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0)) / scale
 
 

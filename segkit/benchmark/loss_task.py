@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from segkit.errors import BrokenComponent, sentence
 from segkit.registry import find
 
 
-def loss_calls(job: Job) -> tuple[Callable[[], object], Callable[[object, Path], dict]]:
+def loss_calls(job: Job) -> tuple[Callable[[], object], Callable[[Any, Path], dict]]:
     """Forward and backward, to be timed, and what writes its result for :func:`segkit.benchmark.loss.compare`.
 
     `job.options` holds `batch`, `device` and `trace`, the file for a profiler trace or None.
@@ -33,7 +34,7 @@ def loss_calls(job: Job) -> tuple[Callable[[], object], Callable[[object, Path],
         if job.options["trace"]:
             columns["bytes_to_host"] = trial.trace(Path(job.options["trace"]))
         counts = trial.pair_counts()
-        named = {} if counts is None else {"positive": counts[0], "negative": counts[1]}
+        named: dict[str, Any] = {} if counts is None else {"positive": counts[0], "negative": counts[1]}
         np.savez(folder / "result.npz", loss=value, gradient=gradient, **named)
         return columns
 

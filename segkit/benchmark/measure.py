@@ -3,11 +3,12 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from segkit.memory import forget_peak, peak, resident
 from segkit.timing import listening
 
-Steps = Mapping[str, Callable[[object], object]]
+Steps = Mapping[str, Callable[[Any], object]]
 
 
 def measure(

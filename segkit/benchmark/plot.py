@@ -125,7 +125,7 @@ def _draw_thresholds(draw, axes: Axes, rows: Sequence[Mapping[str, float]]) -> N
 
 def _draw_line(draw, points: Sequence[Point], colour: str, dashes: Sequence[int]) -> None:
     """A line through all points, in dashes that run on from one piece to the next."""
-    lengths = [FINER * length for length in dashes] or [math.inf]
+    lengths = [float(FINER * length) for length in dashes] or [math.inf]
     k, left = 0, lengths[0]
     for (x0, y0), (x1, y1) in pairwise(points):
         whole, done = math.hypot(x1 - x0, y1 - y0), 0.0

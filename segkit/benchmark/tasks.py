@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from segkit.registry import find
 class Task:
     """A call to be timed."""
 
-    call: Callable[[], object]
-    finish: Callable[[object, Path], dict]
+    call: Callable[[], Any]
+    finish: Callable[[Any, Path], dict]
     """Writes the result to a folder for the comparison, and returns the columns that the result fills."""
     then: Steps = field(default_factory=dict)
 
@@ -77,7 +78,7 @@ def _evaluate(job: Job) -> Task:
     segmentation = io.read_labels(job.inputs["segmentation"], role="segmentation")
     truth = io.read_labels(job.inputs["truth"], role="truth")
 
-    def finish(scores: object, folder: Path) -> dict:
+    def finish(scores: Any, folder: Path) -> dict:
         _check(isinstance(scores, Mapping), job, "a mapping of scores", type(scores).__name__)
         plain = {name: float(value) for name, value in scores.items()}
         (folder / "result.json").write_text(json.dumps(plain))

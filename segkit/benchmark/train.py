@@ -1,6 +1,7 @@
 """Does the feed keep up? A step of training from the bare network to the whole loop."""
 
 from collections.abc import Callable
+from typing import Any
 
 from segkit.benchmark.machine import machine
 
@@ -27,7 +28,7 @@ def benchmark_training(config, volumes, *, repeat: int = 10, progress: Callable[
 
     costs = measure_training(config, volumes, repeat=repeat, report=progress)
     bare = costs.seconds("network")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"part": name, "title": title, "seconds": costs.seconds(name), "cpu_seconds": costs.cpu_seconds(name)}
         for name, title in TITLES.items()
     ]

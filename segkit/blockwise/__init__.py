@@ -6,6 +6,7 @@ Every stage has a function that takes addresses instead of containers: :func:`in
 """
 
 from importlib import import_module
+from typing import Any
 
 _PLACES = {
     "ComponentSpec": "component",
@@ -23,7 +24,7 @@ _PLACES = {
 __all__ = list(_PLACES)
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Import the module of a name when it is asked for: torch is not needed to count voxels."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

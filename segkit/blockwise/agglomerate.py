@@ -55,8 +55,8 @@ class ReduceTask(BlockTask):
         del piece
         save_array(self._merges(number), reduction.merges)
         save_piece(piece_path(graphs(self.folder, self.level + 1), number), reduction.piece)
-        left = reduction.piece.graph
-        left = {"nodes_left": len(left.node_ids), "edges_left": len(left.edges)}
+        graph = reduction.piece.graph
+        left = {"nodes_left": len(graph.node_ids), "edges_left": len(graph.edges)}
         return found | left | {"merges": len(reduction.merges)}
 
     def digest(self, number: int) -> str | None:

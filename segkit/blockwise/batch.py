@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segkit.blockwise.on_dask import SETTINGS, THREADS, Cluster, client_of
 from segkit.errors import BrokenComponent, ClusterUnavailable, InvalidParameter, MissingFile, sentence
@@ -117,7 +117,7 @@ def _quiet(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def read_settings(file: Path) -> dict[str, object]:
+def read_settings(file: Path) -> dict[str, Any]:
     """The content of a file of a batch system, checked, with what it leaves out. Raises MissingFile, InvalidParameter.
 
     Keys: `cluster`, the name of a class of dask_jobqueue; `jobs`, how many; `arguments`, of that class; `wait`, how
@@ -134,7 +134,7 @@ def read_settings(file: Path) -> dict[str, object]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         message = " ".join(str(error).split())
         raise InvalidParameter(sentence(f"cluster file {file}", f"must be YAML ({message})")) from error
-    kinds = {"cluster": str, "jobs": int, "arguments": dict, "wait": (int, float)}
+    kinds: dict[str, type | tuple[type, ...]] = {"cluster": str, "jobs": int, "arguments": dict, "wait": (int, float)}
     if not isinstance(settings, dict):
         raise InvalidParameter(sentence(f"cluster file {file}", f"must hold the keys {', '.join(kinds)}", settings))
     for key in settings.keys() - kinds.keys():
@@ -142,7 +142,8 @@ def read_settings(file: Path) -> dict[str, object]:
     for key in ("cluster", "jobs"):
         if key not in settings:
             raise InvalidParameter(sentence(f"{file}: {key}", "must be given", next_step="see segkit/docs/cluster.md"))
-    settings = {"arguments": {}, "wait": 86400.0} | settings
+    defaults: dict[str, Any] = {"arguments": {}, "wait": 86400.0}
+    settings = defaults | settings
     rules = {"cluster": "a name", "arguments": "a mapping", "jobs": "a number from 1 on", "wait": "seconds"}
     for key, kind in kinds.items():
         value = settings[key]
@@ -152,7 +153,7 @@ def read_settings(file: Path) -> dict[str, object]:
     return settings
 
 
-def _job_class(file: Path, name: str) -> type:
+def _job_class(file: Path, name: str) -> type[Any]:
     try:
         import dask_jobqueue
     except ImportError as error:

@@ -38,8 +38,6 @@ class Executor(ABC):
     It is driven by one caller: :meth:`submit` up to :attr:`room` blocks, :meth:`next`, and so on.
     """
 
-    dashboard: str | None = None
-    """Address of a web page that shows the work, if there is one."""
     threads: int | None = None
     """How many threads each block may use; None: as this process may."""
 
@@ -47,6 +45,11 @@ class Executor(ABC):
         self.patience = patience or Patience()
         self.say: Callable[[str], None] = lambda message: None
         """Called with what a person should know, such as that the scheduler has gone."""
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of a web page that shows the work, if there is one."""
+        return None
 
     @property
     @abstractmethod

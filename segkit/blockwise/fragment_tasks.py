@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,9 +67,14 @@ class FragmentTask(BlockTask):
         if mask is not None and not mask.array.any():
             return Pieces.none(self.lattice, number)
         array, neighborhood = self.affinities.read(block.outer), self.affinities.neighborhood
+        assert neighborhood is not None  # only volumes of one channel have none
         cut_leaving(array, neighborhood)
         labels = self.fragmenter.load().fragment(Affinities(array, neighborhood, grid), mask)
         return Pieces.of(labels.array, self.lattice, number)
+
+
+def _seam(file: PiecesFile, name: str) -> tuple[np.ndarray, int]:
+    return file.seam(name), file.count
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,8 @@ class FaceTask(BlockTask):
             if other is None or seam(self.lattice, number, axis) is None:
                 continue
             here, there = seam_name(axis, AFTER), seam_name(axis, BEFORE)
-            first, count = self.fragments.read(number, lambda file, name=here: (file.seam(name), file.count))
-            second, others = self.fragments.read(other, lambda file, name=there: (file.seam(name), file.count))
+            first, count = self.fragments.read(number, partial(_seam, name=here))
+            second, others = self.fragments.read(other, partial(_seam, name=there))
             same = same_fragments(first, second, (count, others)).astype(np.int64)
             blocks = np.broadcast_to([number, other], same.shape)
             yield np.stack([blocks[:, 0], same[:, 0], blocks[:, 1], same[:, 1]], axis=1)

@@ -6,6 +6,7 @@ United (:func:`segkit.agglomerate.pieces.unite`), the files are the graph of the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def piece_path(folder: Path, number: int) -> Path:
 def save_piece(path: Path, piece: Piece) -> None:
     """Write a piece as .npz, not compressed, in one step, durably; its folder is made if need be."""
     graph = piece.graph
-    arrays = {"node_ids": graph.node_ids, "edges": _small(graph.edges, len(graph.node_ids))}
+    arrays: dict[str, Any] = {"node_ids": graph.node_ids, "edges": _small(graph.edges, len(graph.node_ids))}
     arrays |= {FEATURE + name: values for name, values in graph.features.items()}
     arrays |= {NODE_FEATURE + name: values for name, values in graph.node_features.items()}
     if piece.lists is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,8 +80,8 @@ class InferTask(BlockTask):
                 tile_shape=self.settings.tile_shape,
                 device=self.settings.device,
                 batch_size=self.settings.batch_size,
-                precision=self.settings.precision,  # type: ignore[arg-type]
-                augment=self.settings.augment,  # type: ignore[arg-type]
+                precision=self.settings.precision,
+                augment=self.settings.augment,
                 compiled=self.settings.compiled,
             )
         ) as parts:
@@ -98,7 +98,7 @@ class Window:
 
     def __init__(self, source, box: Slices) -> None:
         self._source, self._start = source, [along.start for along in box]
-        self.shape: Triple = tuple(along.stop - along.start for along in box)  # type: ignore[assignment]
+        self.shape: Triple = tuple(along.stop - along.start for along in box)
         """Size in voxels, (Z, Y, X)."""
         self.grid: Grid = source.grid.crop(self._start)
         """Where it lies."""
@@ -229,7 +229,7 @@ def _check(trained: "TrainedModel", source: RegionSource, block: Block, settings
         next_step = "resample RAW first, or infer without blocks"
         raise InvalidInput(sentence("the network", rule, "resampled ones", next_step))
     window = Window(source, seen(block, trained.module, source.shape))
-    options = {"tile": settings.tile_shape, "batch_size": 1, "augment": settings.augment}
+    options: dict[str, Any] = {"tile": settings.tile_shape, "batch_size": 1, "augment": settings.augment}
     make_plan(trained.module, window.shape, window.grid, trained.neighborhood, part=window.part(block.inner), **options)
 
 

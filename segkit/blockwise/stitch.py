@@ -97,7 +97,7 @@ class Renaming:
     """Place of the first fragment that each of these is part of, int64 (G,)."""
 
     @classmethod
-    def joining(cls, counts: Sequence[int], pairs: np.ndarray) -> "Renaming":
+    def joining(cls, counts: Sequence[int] | np.ndarray, pairs: np.ndarray) -> "Renaming":
         """From the number of fragments of each block, and pairs of places in the row that are one, int64 (P, 2)."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components

@@ -135,7 +135,8 @@ class Job:
 
 def no_space(error: BaseException) -> OSError | None:
     """What the system said, if a lack of space is at the bottom of an error."""
-    seen, todo = set(), [error]
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
     while todo:
         each = todo.pop()
         if each is None or id(each) in seen:

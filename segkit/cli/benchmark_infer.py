@@ -60,6 +60,7 @@ def command(raw, run_folder, model, assignments, tile, suffix, repeat, out, as_j
 def _network(run_folder: str | None, model: str | None, assignments):
     """The network of a run, or a new one, and its neighborhood."""
     if model is None:
+        assert run_folder is not None  # one of both is given
         from segkit.models.checkpoint import load_model
 
         trained = load_model(model_file(Path(run_folder)))

@@ -7,6 +7,7 @@ it on to the merge tree, where fragments and agglomerator are those that it was 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isclose
+from typing import Any
 
 import click
 
@@ -30,7 +31,7 @@ class ThresholdType(click.ParamType):
 class Choice:
     """The threshold of a run, if there is one for what is at hand, or why there is none."""
 
-    def __init__(self, chosen: Mapping[str, object] | None, problem: str | None = None) -> None:
+    def __init__(self, chosen: Mapping[str, Any] | None, problem: str | None = None) -> None:
         self.chosen = chosen if problem is None else None
         self.known, self.problem = chosen, problem
         """`known` may have been chosen for other components, as `problem` says."""
@@ -54,10 +55,10 @@ class Choice:
             raise InvalidParameter(sentence("--threshold", f"must be given: {self.problem}"))
         elif self.known and not given:
             note(f"threshold {self.known['threshold']:g} of {_where(self.known)} is not taken: {self.problem}")
-        return parse_thresholds(given)
+        return parse_thresholds(tuple(each for each in given if not isinstance(each, str)))
 
 
-def chosen_by(run: str, extra: Mapping[str, object], unlike: str = "") -> dict[str, object]:
+def chosen_by(run: str, extra: Mapping[str, Any], unlike: str = "") -> dict[str, object]:
     """Notes for affinities, from what was saved with the network; nothing if that is not the best of its run.
 
     `unlike` says how the affinities were made otherwise than those of the validation volumes.
@@ -70,14 +71,14 @@ def chosen_by(run: str, extra: Mapping[str, object], unlike: str = "") -> dict[s
     return {"chosen": {"run": run, **found} | ({"unlike": unlike} if unlike else {})}
 
 
-def unlike(extra: Mapping[str, object], augment: str, seen: Sequence[float], made: Sequence[float]) -> str:
+def unlike(extra: Mapping[str, Any], augment: str, seen: Sequence[float], made: Sequence[float]) -> str:
     """How validation differed from an inference, in which the network saw voxels of size `seen` and gave `made`.
 
     >>> unlike({"voxel_size": [8, 8, 8]}, "flips", (8, 8, 8), (4, 4, 4))
     'without --augment flips, on voxels of 8,8,8 nm instead of 4,4,4'
     """
     found = [f"without --augment {augment}"] if augment != "none" else []
-    size = extra.get("voxel_size")
+    size: Any = extra.get("voxel_size")
     for other in (seen, made) if size else ():
         if not all(isclose(a, b, rel_tol=1e-5) for a, b in zip(size, other, strict=True)):
             found.append(f"on voxels of {_lengths(size)} nm instead of {_lengths(other)}")
@@ -103,7 +104,7 @@ def choice_for(affinities: Mapping, fragments: Mapping, agglomerator: Mapping[st
     return Choice(chosen)
 
 
-def choice_of(tree: Mapping[str, object]) -> Choice:
+def choice_of(tree: Mapping[str, Any]) -> Choice:
     """What the notes of a merge tree say."""
     if tree.get("chosen"):
         return Choice(tree["chosen"])

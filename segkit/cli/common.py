@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import click
@@ -18,7 +18,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click says that it belongs to the class
 
 
 class Verb(click.Command):
@@ -169,7 +169,7 @@ def echo_json(result: object) -> None:
     click.echo(json.dumps(result, indent=2, default=str))
 
 
-def echo_table(title: str, rows: list[Mapping[str, object]]) -> None:
+def echo_table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Print a table on stdout, one row a mapping, the keys of the first as head."""
     from rich.console import Console
     from rich.markup import escape

@@ -23,7 +23,7 @@ def complete_component(kind: str, separators: str = "") -> Complete:
 
 def complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Completes kinds of components."""
-    from segkit.registry import SINGULAR
+    from segkit.registry.component import SINGULAR
 
     kinds = [kind for kind in SINGULAR if kind.startswith(incomplete)]
     return [CompletionItem(kind) for kind in kinds or SINGULAR.values() if kind.startswith(incomplete)]
@@ -42,7 +42,8 @@ def complete_component_of_kind(ctx: click.Context, param: click.Parameter, incom
 
 def _names(kind: str, prefix: str, incomplete: str) -> list[CompletionItem]:
     """One item a name; where two distributions offer a name, each with its distribution, unless one is built in."""
-    from segkit.registry import OWN, components
+    from segkit.registry import components
+    from segkit.registry.component import OWN
 
     found = components(kind)
     names = [component.name for component in found]

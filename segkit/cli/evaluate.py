@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -193,7 +194,7 @@ def _known(parameters: dict) -> dict[str, object]:
     return {name: value for name, value in parameters.items() if name in known}
 
 
-def _counting(parameters: dict) -> dict[str, object]:
+def _counting(parameters: dict) -> dict[str, Any]:
     """What counts, checked as the parameters of the metric `cremi`."""
     from segkit.registry import load
 

@@ -14,7 +14,7 @@ from segkit.cli.common import Verb, component_parameters, echo_json, echo_table,
 @set_option
 @json_option
 @click.pass_context
-def check(ctx, distribution, name, kind, assignments, as_json) -> list[dict]:
+def check(ctx: click.Context, distribution, name, kind, assignments, as_json) -> list[dict]:
     """Try whether the components of DISTRIBUTION, or the one called NAME, keep what their plug point promises.
 
     Each runs in a process of its own, with --set where given: large networks may want fewer features. The exit code

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from segkit.cli.common import note
 from segkit.errors import InvalidInput, sentence
 
 
-def source_of(data, validation, raw_dataset, labels_dataset) -> dict[str, object]:
+def source_of(data, validation, raw_dataset, labels_dataset) -> dict[str, Any]:
     """Where the volumes of a call are read, in a form that holds in any working directory."""
     return {
         "data": [_absolute(text) for text in data],
@@ -18,7 +19,7 @@ def source_of(data, validation, raw_dataset, labels_dataset) -> dict[str, object
     }
 
 
-def take_over(card: Mapping, source: dict[str, object]) -> dict[str, object]:
+def take_over(card: Mapping, source: dict[str, Any]) -> dict[str, Any]:
     """`source`, where it names no data that of the run with this card. Raises InvalidInput if that says none."""
     if source["data"]:
         return source

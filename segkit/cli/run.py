@@ -18,7 +18,7 @@ from segkit.cli.common import Verb, echo_json, echo_table, json_option, note
 from segkit.errors import InvalidInput, sentence
 from segkit.parameters import nest, parse_assignments
 
-INPUTS = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
+INPUTS: tuple[str, ...] = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
 INPUTS += ("validation", "run_folder", "fragments", "mask", "from_labels", "config")
 """Parameters of verbs that are addresses of what they read."""
 STAGES = ("train", "infer", "fragment", "agglomerate", "segment", "evaluate")
@@ -66,7 +66,7 @@ def execute(calls: list, folder: Path) -> dict[str, dict]:
 
     folder.mkdir(parents=True, exist_ok=True)
     record = Record(folder)
-    results = {}
+    results: dict[str, dict] = {}
     for stage, verb, template in calls:
         words = fill(template, results)
         inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
@@ -158,7 +158,8 @@ def call(stage) -> tuple[click.Command, list[str]]:
         raise InvalidInput(sentence(f"verb of stage {stage.name!r}", rule, repr(stage.verb)))
     verb = import_module(f"segkit.cli.{stage.verb}").command
     options = dict(stage.options)
-    positional, named = [], []
+    positional: list[str] = []
+    named: list[str] = []
     for parameter in verb.params:
         key = next((key for key in options if _matches(parameter, key)), None)
         if key is None:

@@ -45,8 +45,8 @@ class Conversion:
             if inside is None:
                 continue
             here = tuple(slice(part.start - b, part.stop - b) for part, b in zip(inside, begin, strict=True))
-            there = zip(inside, move, wide, strict=True)
-            there = tuple(slice(part.start + m - w.start, part.stop + m - w.start) for part, m, w in there)
+            moved = zip(inside, move, wide, strict=True)
+            there = tuple(slice(part.start + m - w.start, part.stop + m - w.start) for part, m, w in moved)
             channel[here] = values[origin][there]
         return result
 

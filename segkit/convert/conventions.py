@@ -102,8 +102,8 @@ class Convention:
         low, high = float(values.min()), float(values.max())  # both are NaN if any value is
         if low != low:
             raise InvalidInput(sentence("affinities", "must not be NaN"))
-        top = np.iinfo(values.dtype).max if self.scale == "plain" and values.dtype.kind == "u" else 1
-        bottom, top = {"signed": (-1, 1), "logits": (-np.inf, np.inf)}.get(self.scale, (0, top))
+        full = np.iinfo(values.dtype).max if self.scale == "plain" and values.dtype.kind == "u" else 1
+        bottom, top = {"signed": (-1, 1), "logits": (-np.inf, np.inf)}.get(self.scale, (0, full))
         if low < bottom or high > top:
             rule = f"of scale {self.scale!r} must lie in {bottom}..{top}"
             raise InvalidInput(sentence("affinities", rule, f"{low:g}..{high:g}", "state another scale"))

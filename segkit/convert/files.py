@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def convert(
     overwrite: bool = False,
     checks: bool = True,
     progress: Progress | None = None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Convert one array, block by block; what was written where, as a dict.
 
     Parameters
@@ -191,7 +192,7 @@ def _boxes(shape: tuple[int, int, int], channels: int, sections: bool) -> list[B
     ranges = [
         [slice(a, min(a + side, size)) for a in range(0, size, side)] for side, size in zip(sides, shape, strict=True)
     ]
-    return list(product(*ranges))  # type: ignore[arg-type]
+    return list(product(*ranges))
 
 
 def _counted(boxes: list[Box], progress: Progress | None) -> Iterator[Box]:

@@ -7,6 +7,7 @@ transposed, so that all are of one shape: no score depends on it.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ NOBODY = np.uint64(2**64 - 1)
 
 def convert_pictures(
     source: str | Path | Address, target: str | Path | Address, *, overwrite: bool = False
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Write the pictures at `source` (see :mod:`segkit.io.bsds`; a crop [first:last] counts them) as one volume.
 
     Writes volumes/raw, volumes/labels/annotator_1, annotator_2, ... and, as the usual truth, the first of them again.

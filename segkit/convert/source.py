@@ -32,7 +32,7 @@ class Source:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Size of the part, (Z, Y, X)."""
-        return tuple(part.stop - part.start for part in self.bounds)  # type: ignore[return-value]
+        return tuple(part.stop - part.start for part in self.bounds)
 
     @property
     def channels(self) -> int | None:
@@ -107,11 +107,11 @@ def _grid(stored: Stored, voxel_size, offset) -> Grid:
     if stated is None and voxel_size is None:
         next_step = "give --voxel-size Z Y X in nm"
         raise InvalidInput(sentence("the voxel size", "is not stated by the file", next_step=next_step))
-    known = None if stated is None else Grid([factor * length for length in stated])  # type: ignore[union-attr]
+    known = None if stated is None else Grid(tuple(factor * length for length in stated))
     if known and voxel_size is not None and not known.same_voxel_size(Grid(voxel_size)):
         rule = f"must be the one that the file states, {known.voxel_size} nm"
         raise InvalidInput(sentence("the voxel size", rule, tuple(voxel_size), "leave out --voxel-size"))
     position = offset
     if position is None:
-        position = [factor * length for length in attributes.get("offset", (0, 0, 0))]  # type: ignore[union-attr]
+        position = [factor * length for length in attributes.get("offset", (0, 0, 0))]
     return Grid(known.voxel_size if known else voxel_size, position)

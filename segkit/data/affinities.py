@@ -1,9 +1,10 @@
 """Affinities: does this voxel belong with its neighbour?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from segkit.data.grid import Grid
 from segkit.data.labels import Labels
@@ -24,9 +25,9 @@ class Affinities:
     side, polarity, scale and axis order: convert them first, for no stage knows any other convention.
     """
 
-    array: np.ndarray
+    array: NDArray[np.float32]
     """float32 in 0..1, shape (C, Z, Y, X), as a read-only view."""
-    neighborhood: np.ndarray
+    neighborhood: NDArray[np.int64]
     """Offsets in voxels, int64, shape (C, 3), z, y, x; distinct, none zero, none the negative of another."""
     grid: Grid
     """Where the voxels lie."""
@@ -47,24 +48,24 @@ class Affinities:
             raise InvalidInput(sentence("affinities", "must be float32", self.array.dtype, "use Affinities.convert"))
 
     @classmethod
-    def convert(cls, array, neighborhood=NEAREST, grid: Grid | None = None) -> "Affinities":
+    def convert(cls, array: ArrayLike, neighborhood: ArrayLike = NEAREST, grid: Grid | None = None) -> "Affinities":
         """Affinities from float16, float32, float64 (0..1), uint8 (divided by 255) or uint16 (by 65535).
 
         Checks every value, and writes 0 (to a copy) where an edge leaves the volume.
         """
-        array = np.asarray(array)
-        if array.dtype in (np.uint8, np.uint16) and array.size and array.max() == 1:
-            rule = f"of {array.dtype} must span 0..{np.iinfo(array.dtype).max}"
+        values = np.asarray(array)
+        if values.dtype in (np.uint8, np.uint16) and values.size and values.max() == 1:
+            rule = f"of {values.dtype} must span 0..{np.iinfo(values.dtype).max}"
             raise InvalidInput(sentence("affinities", rule, "0..1", "store them as floats if 1 = same object"))
-        affinities = cls(as_fractions(array), neighborhood, grid or Grid())
+        affinities = cls(as_fractions(values), as_neighborhood(neighborhood), grid or Grid())
         check_fractions(affinities.array)
         if affinities._first_leaving() is None:
             return affinities
         cleaned = np.where(edge_mask(affinities.shape, affinities.neighborhood), affinities.array, np.float32(0))
-        return cls(cleaned, neighborhood, affinities.grid)
+        return cls(cleaned, affinities.neighborhood, affinities.grid)
 
     @classmethod
-    def from_labels(cls, labels: Labels, neighborhood=NEAREST) -> "Affinities":
+    def from_labels(cls, labels: Labels, neighborhood: ArrayLike = NEAREST) -> "Affinities":
         """The affinities of a perfect network: 1 where both ends carry the same object, else 0.
 
         Background and voxels outside the annotation belong with nothing.
@@ -73,13 +74,13 @@ class Affinities:
         >>> Affinities.from_labels(labels, [(0, 0, -1)]).array.ravel().tolist()
         [0.0, 1.0, 0.0]
         """
-        neighborhood = as_neighborhood(neighborhood)
+        offsets = as_neighborhood(neighborhood)
         objects = np.where(labels.inside, labels.array, np.uint64(0))
-        array = np.zeros((len(neighborhood), *labels.shape), np.float32)
-        for channel, offset in zip(array, neighborhood, strict=True):
+        array = np.zeros((len(offsets), *labels.shape), np.float32)
+        for channel, offset in zip(array, offsets, strict=True):
             source, target = edge_slices(labels.shape, offset)
             channel[source] = (objects[source] == objects[target]) & (objects[source] != 0)
-        return cls(array, neighborhood, labels.grid)
+        return cls(array, offsets, labels.grid)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,14 +103,14 @@ class Affinities:
                     continue
                 band = [slice(None)] * 3
                 band[axis] = slice(0, -step) if step < 0 else slice(max(self.shape[axis] - step, 0), None)
-                found = np.argwhere(self.array[(c, *band)])
+                found = np.argwhere(self.array[c][tuple(band)])
                 if len(found):
                     found[0, axis] += band[axis].start
                     return (c, *(int(i) for i in found[0]))
         return None
 
 
-def as_fractions(array: np.ndarray) -> np.ndarray:
+def as_fractions(array: np.ndarray) -> NDArray[np.float32]:
     """Affinities of a dtype that files have, as float32: 8 and 16 bits are divided by their largest value.
 
     >>> as_fractions(np.array([0, 51, 255], np.uint8)).tolist()
@@ -133,7 +134,7 @@ def check_fractions(array: np.ndarray) -> None:
         raise InvalidInput(sentence("affinities", "must lie in 0..1", f"{low:g}..{high:g}", next_step))
 
 
-def as_neighborhood(offsets) -> np.ndarray:
+def as_neighborhood(offsets: ArrayLike) -> NDArray[np.int64]:
     """Checked offsets as a read-only int64 array (C, 3): distinct edges, so that none is counted twice."""
     try:
         array = np.array(offsets)
@@ -150,12 +151,12 @@ def as_neighborhood(offsets) -> np.ndarray:
         if offset in seen or opposite in seen:
             raise InvalidInput(sentence("neighborhood", f"must name the edge {list(offset)} once", array.tolist()))
         seen.add(offset)
-    array = array.astype(np.int64)
-    array.flags.writeable = False
-    return array
+    checked = array.astype(np.int64)
+    checked.flags.writeable = False
+    return checked
 
 
-def edge_slices(shape: Sequence[int], offset: Sequence[int]) -> tuple[Slices, Slices]:
+def edge_slices(shape: Iterable[int], offset: Iterable[int]) -> tuple[Slices, Slices]:
     """Slices (source, target) of the last axes: source selects the voxels v whose v + offset lies inside `shape`.
 
     Both select the same number of voxels, in the same order; none if the offset is longer than the volume.
@@ -171,11 +172,13 @@ def edge_slices(shape: Sequence[int], offset: Sequence[int]) -> tuple[Slices, Sl
     return tuple(source), tuple(target)
 
 
-def edge_mask(shape: Sequence[int], neighborhood, mask: np.ndarray | None = None) -> np.ndarray:
+def edge_mask(
+    shape: Sequence[int], neighborhood: ArrayLike, mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """bool (C, Z, Y, X): True where an edge exists: both ends inside the volume and, if given, inside `mask`."""
-    neighborhood = as_neighborhood(neighborhood)
-    edges = np.zeros((len(neighborhood), *shape), bool)
-    for channel, offset in zip(edges, neighborhood, strict=True):
+    offsets = as_neighborhood(neighborhood)
+    edges = np.zeros((len(offsets), *shape), bool)
+    for channel, offset in zip(edges, offsets, strict=True):
         source, target = edge_slices(shape, offset)
         channel[source] = True if mask is None else mask[source] & mask[target]
     return edges

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from segkit.errors import InvalidInput, InvalidShape, sentence
 
@@ -38,8 +39,8 @@ class Grid:
 
     def crop(self, start: Sequence[int]) -> "Grid":
         """The grid of a crop that begins at voxel `start` (z, y, x) of this one."""
-        moved = zip(self.offset, start, self.voxel_size, strict=True)
-        return replace(self, offset=tuple(o + s * v for o, s, v in moved))
+        z, y, x = (o + s * v for o, s, v in zip(self.offset, start, self.voxel_size, strict=True))
+        return replace(self, offset=(z, y, x))
 
     def same_voxel_size(self, other: "Grid") -> bool:
         """Whether voxels of both have the same size in the same unit, up to rounding."""
@@ -75,15 +76,27 @@ class Grid:
                 )
             )
         exact = [(b - a) / v for a, b, v in zip(self.offset, other.offset, self.voxel_size, strict=True)]
-        whole = tuple(round(e) for e in exact)
-        if any(abs(e - w) > 1e-2 for e, w in zip(exact, whole, strict=True)):
+        z, y, x = (round(e) for e in exact)
+        if any(abs(e - w) > 1e-2 for e, w in zip(exact, (z, y, x), strict=True)):
             raise InvalidInput(
                 sentence("offsets", "must differ by whole voxels", f"{exact} voxels", "correct the attribute `offset`")
             )
-        return whole
+        return z, y, x
 
 
-def check_aligned(**named) -> None:
+class Placed(Protocol):
+    """Voxels that lie somewhere: a container, or what is read piece by piece from a file."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size in voxels, (Z, Y, X)."""
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+
+
+def check_aligned(**named: Placed | None) -> None:
     """Raise unless all containers (given by name) have the same shape, voxel size and position.
 
     >>> import numpy as np

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from segkit.data.grid import Grid
 from segkit.data.volume import hold
@@ -21,7 +22,7 @@ class Labels:
     ([[[True, True, False]]], [3])
     """
 
-    array: np.ndarray
+    array: NDArray[np.uint64]
     """Ids, uint64, shape (Z, Y, X), as a read-only view."""
     grid: Grid
     """Where the voxels lie."""
@@ -32,7 +33,7 @@ class Labels:
             raise InvalidInput(sentence("labels", "must be uint64", self.array.dtype, "use Labels.convert"))
 
     @classmethod
-    def convert(cls, array, grid: Grid) -> "Labels":
+    def convert(cls, array: ArrayLike, grid: Grid) -> "Labels":
         """Labels from an array of any integer dtype; floats and negative ids are refused, nothing is rounded."""
         return cls(as_ids(np.asarray(array)), grid)
 
@@ -42,11 +43,11 @@ class Labels:
         return self.array.shape
 
     @property
-    def inside(self) -> np.ndarray:
+    def inside(self) -> NDArray[np.bool_]:
         """bool (Z, Y, X): True where somebody annotated. O(n)."""
         return self.array < FIRST_OUTSIDE
 
-    def ids(self) -> np.ndarray:
+    def ids(self) -> NDArray[np.uint64]:
         """The ids of the objects, sorted; neither background nor outside is among them. O(n)."""
         flat = self.array.reshape(-1)
         first_of_run = np.append(True, flat[1:] != flat[:-1])  # few: what is left to sort is a fraction of the voxels
@@ -57,7 +58,7 @@ class Labels:
         """Any uint64 is a label: there is nothing to refuse."""
 
 
-def as_ids(array: np.ndarray) -> np.ndarray:
+def as_ids(array: np.ndarray) -> NDArray[np.uint64]:
     """Ids of any integer dtype as uint64; floats and negative ids are refused, nothing is rounded."""
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from segkit.data.rag import frozen
 from segkit.errors import InvalidInput, sentence
@@ -22,11 +23,11 @@ class MergeTree:
     [2, 2, 9]
     """
 
-    leaf_ids: np.ndarray
+    leaf_ids: NDArray[np.uint64]
     """Ids of the fragments, uint64 (L,), strictly increasing, without 0."""
-    parents: np.ndarray
+    parents: NDArray[np.int64]
     """Parent of every node, int64 (L + M,): leaves first, then merges in order; a root is its own parent."""
-    altitudes: np.ndarray
+    altitudes: NDArray[np.float64]
     """Altitude of every merge, float64 (M,), never decreasing; 0 = merged first, no doubt; 1 = merged last."""
 
     def __post_init__(self) -> None:
@@ -42,23 +43,23 @@ class MergeTree:
             raise InvalidInput(sentence("parents", rule, self.parents.shape))
 
     @classmethod
-    def from_merges(cls, leaf_ids, merges, scores) -> "MergeTree":
+    def from_merges(cls, leaf_ids: ArrayLike, merges: ArrayLike, scores: ArrayLike) -> "MergeTree":
         """A tree from merges in order: `merges` int64 (M, 2) holds node numbers, `scores` (M,) may decrease."""
-        leaf_ids = frozen(leaf_ids, np.uint64)
-        merges = frozen(merges, np.int64).reshape(-1, 2)
-        parents = np.arange(len(leaf_ids) + len(merges))
-        parents[merges] = (len(leaf_ids) + np.arange(len(merges)))[:, None]
-        scores = np.asarray(scores, np.float64)
-        return cls(leaf_ids, parents, np.maximum.accumulate(scores) if len(scores) else scores)
+        leaves = frozen(leaf_ids, np.uint64)
+        joined = frozen(merges, np.int64).reshape(-1, 2)
+        parents = np.arange(len(leaves) + len(joined))
+        parents[joined] = (len(leaves) + np.arange(len(joined)))[:, None]
+        altitudes = np.asarray(scores, np.float64)
+        return cls(leaves, parents, np.maximum.accumulate(altitudes) if len(altitudes) else altitudes)
 
     @property
-    def merges(self) -> np.ndarray:
+    def merges(self) -> NDArray[np.int64]:
         """The two nodes that each merge joined, int64 (M, 2), the smaller first."""
         children = np.argsort(self.parents, kind="stable")
-        joined = self.parents[children] != children
+        joined: NDArray[np.bool_] = self.parents[children] != children
         return children[joined].reshape(-1, 2)
 
-    def roots(self, threshold: float) -> np.ndarray:
+    def roots(self, threshold: float) -> NDArray[np.int64]:
         """The node that each leaf belongs to once all merges of altitude < `threshold` are done, int64 (L,)."""
         if np.isnan(threshold):
             raise InvalidInput(sentence("threshold", "must be a number", threshold))
@@ -72,10 +73,10 @@ class MergeTree:
                 return above[: len(self.leaf_ids)]
             above = further
 
-    def cut(self, threshold: float) -> np.ndarray:
+    def cut(self, threshold: float) -> NDArray[np.uint64]:
         """The id of the segment of each leaf, uint64 (L,): the smallest fragment id in it."""
         roots = self.roots(threshold)
-        first = np.full(len(self.parents), len(self.leaf_ids))
+        first = np.full(len(self.parents), len(self.leaf_ids), np.int64)
         np.minimum.at(first, roots, np.arange(len(roots)))
         return self.leaf_ids[first[roots]]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segkit.data.affinities import as_neighborhood
 
@@ -10,7 +11,7 @@ LENGTHS = (1, 3, 9, 27)
 """Lengths of the edges of :func:`long_range`, in voxels of the shortest edge."""
 
 
-def long_range(voxel_size: Sequence[float], ndim: int = 3) -> np.ndarray:
+def long_range(voxel_size: Sequence[float], ndim: int = 3) -> NDArray[np.int64]:
     """Nearest neighbours and edges of 3, 9 and 27 voxels along each axis, z, y, x: int64 (12, 3), 2-D ones (8, 3).
 
     Those are voxels of the shortest edge. Along longer ones an edge has as many voxels as come nearest to the same

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from segkit.errors import InvalidInput, sentence
 
@@ -18,9 +19,9 @@ class RegionAdjacencyGraph:
     [[3, 8], [3, 9223372036854775808]]
     """
 
-    node_ids: np.ndarray
+    node_ids: NDArray[np.uint64]
     """Ids of the fragments, uint64 (N,), strictly increasing; 0 (background) is no node."""
-    edges: np.ndarray
+    edges: NDArray[np.int64]
     """Positions in `node_ids`, int64 (E, 2), u < v, unique, in lexicographic order."""
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Statistics of the contacts, by name, each of length E along its first axis."""
@@ -43,7 +44,7 @@ class RegionAdjacencyGraph:
         object.__setattr__(self, "features", MappingProxyType(features))
         object.__setattr__(self, "node_features", MappingProxyType(node_features))
 
-    def edge_ids(self) -> np.ndarray:
+    def edge_ids(self) -> NDArray[np.uint64]:
         """The fragment ids at both ends of each edge, uint64 (E, 2)."""
         return self.node_ids[self.edges]
 
@@ -71,7 +72,7 @@ def _columns(features: Mapping[str, np.ndarray], rows: int, what: str) -> dict[s
     return columns
 
 
-def frozen(values, dtype=None) -> np.ndarray:
+def frozen(values: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     """A read-only view of `values`, converted where need be; values that do not fit the dtype are refused."""
     given = np.asarray(values)
     if given.dtype.kind == "f" and given is not values and np.dtype(dtype).kind in "ui":

@@ -4,12 +4,14 @@ Voxel i of a grid covers i to i + 1 times the voxel size from the grid's offset 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from segkit.data.grid import Grid
+from segkit.data.grid import Grid, Placed
 from segkit.data.labels import Labels
 from segkit.data.volume import Volume
 from segkit.errors import InvalidInput, sentence
@@ -24,7 +26,9 @@ BLOCK = 2**24
 """Voxels that are computed at once."""
 
 
-def resampled_grid(grid: Grid, shape: Sequence[int], voxel_size: Sequence[float], anchor: Grid | None = None):
+def resampled_grid(
+    grid: Grid, shape: Sequence[int], voxel_size: Sequence[float], anchor: Grid | None = None
+) -> tuple[Grid, Shape]:
     """The grid of voxels of `voxel_size` that covers `shape` voxels of `grid`, and its shape: (Grid, (Z, Y, X)).
 
     It consists of the voxels whose centres lie inside the volume, at least one an axis. The first begins where the
@@ -35,15 +39,15 @@ def resampled_grid(grid: Grid, shape: Sequence[int], voxel_size: Sequence[float]
     >>> fine.voxel_size, fine.offset, shape
     ((20.0, 8.0, 8.0), (0.0, 80.0, 80.0), (10, 50, 50))
     """
-    new = Grid(voxel_size, unit=grid.unit)  # type: ignore[arg-type]
+    new = Grid(tuple(voxel_size), unit=grid.unit)  # type: ignore[arg-type]  # Grid refuses other than three numbers
     origin = (anchor or grid).offset
     starts, sizes = [], []
     for start, size, old, edge, zero in zip(grid.offset, shape, grid.voxel_size, new.voxel_size, origin, strict=True):
         first = math.ceil((start - zero) / edge - 0.5 - SNAP)
         sizes.append(max(math.ceil((start + size * old - zero) / edge - 0.5 - SNAP) - first, 1))
         starts.append(first)
-    offset = tuple(zero + first * edge for zero, first, edge in zip(origin, starts, new.voxel_size, strict=True))
-    return replace(new, offset=offset), tuple(sizes)
+    z, y, x = (zero + first * edge for zero, first, edge in zip(origin, starts, new.voxel_size, strict=True))
+    return replace(new, offset=(z, y, x)), (sizes[0], sizes[1], sizes[2])
 
 
 def resample_volume(volume: Volume, grid: Grid, shape: Sequence[int]) -> Volume:
@@ -71,13 +75,20 @@ def resample_volume(volume: Volume, grid: Grid, shape: Sequence[int]) -> Volume:
     return Volume(result, grid)
 
 
+class Source(Placed, Protocol):
+    """Intensities that are read box by box."""
+
+    def read(self, box: tuple[slice, ...], /) -> np.ndarray:
+        """The values in a box, (Z, Y, X)."""
+
+
 class ResampledSource:
     """Intensities that are read box by box, on voxels of `voxel_size`: what :func:`resample_volume` gives of the whole.
 
-    `source` has a shape, a grid, and a function `read` of a box of slices; so has this.
+    It is itself a source.
     """
 
-    def __init__(self, source, voxel_size: Sequence[float]) -> None:
+    def __init__(self, source: Source, voxel_size: Sequence[float]) -> None:
         self.grid, self.shape = resampled_grid(source.grid, source.shape, voxel_size)
         along = _axes(source.grid, source.shape, self.grid, self.shape)
         self._axes = [overlapping(*each) if each[2] >= 1 else _between(*each) for each in along]
@@ -107,9 +118,9 @@ def resample_labels(labels: Labels, grid: Grid, shape: Sequence[int]) -> Labels:
 class Taps:
     """Along one axis, which old voxels make up each new one."""
 
-    first: np.ndarray
+    first: NDArray[np.int64]
     """The first of them, int64 (new,)."""
-    weights: np.ndarray
+    weights: NDArray[np.float64]
     """The share of this one and of those that follow, float64 (new, K); rows sum to 1; 0 where there is no voxel."""
     size: int
     """How many old voxels there are."""
@@ -119,12 +130,12 @@ class Taps:
         used = (self.weights[part] > 0).cumsum(1).argmax(1)  # the last tap with a weight
         return int(self.first[part].min()), int((self.first[part] + used).max()) + 1
 
-    def indices(self, tap: int) -> np.ndarray:
+    def indices(self, tap: int) -> NDArray[np.int64]:
         """The old voxel of one column of weights; where the weight is 0, any."""
         return np.clip(self.first + tap, 0, self.size - 1)
 
 
-def overlapping(low: np.ndarray, size: int, ratio: float) -> Taps:
+def overlapping(low: NDArray[np.float64], size: int, ratio: float) -> Taps:
     """Each old voxel by the part of the new one that it covers.
 
     `low` holds where the new voxels begin, in old voxels, `ratio` how many old ones long they are.
@@ -139,7 +150,7 @@ def overlapping(low: np.ndarray, size: int, ratio: float) -> Taps:
     return Taps(first, weights / weights.sum(1, keepdims=True), size)
 
 
-def cells(grid: Grid, shape: Sequence[int], other: Grid, other_shape: Sequence[int]) -> list[np.ndarray]:
+def cells(grid: Grid, shape: Sequence[int], other: Grid, other_shape: Sequence[int]) -> list[NDArray[np.int64]]:
     """For each axis, the voxel of `grid` in which the centre of every voxel of `other` lies, int64.
 
     A centre on a border belongs to the later voxel, one outside the volume to the nearest.
@@ -150,22 +161,24 @@ def cells(grid: Grid, shape: Sequence[int], other: Grid, other_shape: Sequence[i
     return found
 
 
-def _axes(old: Grid, old_shape: Sequence[int], new: Grid, new_shape: Sequence[int]):
+def _axes(
+    old: Grid, old_shape: Sequence[int], new: Grid, new_shape: Sequence[int]
+) -> Iterator[tuple[NDArray[np.float64], int, float]]:
     """(where new voxels begin in old ones, number of old ones, length of a new one in old ones) for z, y, x."""
     if old.unit != new.unit:
         raise InvalidInput(sentence("the units of two grids", "must agree", f"{old.unit} and {new.unit}"))
     for axis in range(3):
         edge, ratio = old.voxel_size[axis], new.voxel_size[axis] / old.voxel_size[axis]
         begin = (new.offset[axis] - old.offset[axis]) / edge
-        yield begin + ratio * np.arange(int(new_shape[axis])), int(old_shape[axis]), ratio
+        yield begin + ratio * np.arange(int(new_shape[axis]), dtype=np.float64), int(old_shape[axis]), ratio
 
 
-def _snapped(positions: np.ndarray) -> np.ndarray:
+def _snapped(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     whole = np.round(positions)
     return np.where(np.abs(positions - whole) < SNAP, whole, positions)
 
 
-def _between(low: np.ndarray, size: int, ratio: float) -> Taps:
+def _between(low: NDArray[np.float64], size: int, ratio: float) -> Taps:
     """The two old voxels whose centres lie around that of each new one."""
     centre = np.clip(_snapped(low + ratio / 2 - 0.5), 0, size - 1)
     first = np.minimum(np.floor(centre), max(size - 2, 0)).astype(np.int64)
@@ -180,11 +193,12 @@ def _box(read: Callable[[tuple[slice, ...]], np.ndarray], axes: Sequence[Taps], 
     floats = array.dtype.kind == "f"
     values = array.astype(np.float64 if floats or array.dtype.itemsize > 2 else np.float32)
     for axis, (taps, part, start) in enumerate(zip(axes, box, starts, strict=True)):
-        source, values = values, 0
+        summed: Any = 0  # the first summand gives it its shape
         for tap in range(taps.weights.shape[1]):
-            taken = np.take(source, np.clip(taps.indices(tap)[part] - start, 0, source.shape[axis] - 1), axis)
+            taken = np.take(values, np.clip(taps.indices(tap)[part] - start, 0, values.shape[axis] - 1), axis)
             weights = (taps.weights[part, tap] * (WITHIN if floats else 1)).astype(taken.dtype)
-            values = values + taken * weights.reshape([-1 if each == axis else 1 for each in range(3)])
+            summed = summed + taken * weights.reshape([-1 if each == axis else 1 for each in range(3)])
+        values = summed
     return _rounded(values, array.dtype)
 
 

@@ -1,11 +1,12 @@
 """Affinities that were predicted on resampled voxels, brought back to the voxels that the data came with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segkit.data.affinities import Affinities, edge_slices
-from segkit.data.grid import Grid
+from segkit.data.grid import Grid, Placed
 from segkit.data.resample import cells
 from segkit.errors import InvalidInput, sentence
 
@@ -33,7 +34,7 @@ class Restoration:
     `old` is what has the shape and the grid of the affinities; `neighborhood` is theirs.
     """
 
-    def __init__(self, neighborhood: np.ndarray, old, grid: Grid, shape: Sequence[int]) -> None:
+    def __init__(self, neighborhood: NDArray[np.int64], old: Placed, grid: Grid, shape: Sequence[int]) -> None:
         self.before = np.asarray(neighborhood)
         self.shape: Shape = tuple(int(size) for size in shape)  # type: ignore[assignment]
         self.offsets = restored_offsets(self.before, old.grid, grid)
@@ -92,7 +93,7 @@ def restored_offsets(neighborhood: np.ndarray, old_grid: Grid, grid: Grid) -> di
     return dict(sorted(found.items()))
 
 
-def is_nearest(offset: Sequence[int]) -> bool:
+def is_nearest(offset: Iterable[int]) -> bool:
     """Whether an offset leads to a neighbour along one axis.
 
     >>> is_nearest((0, 0, -1)), is_nearest((0, -1, -1)), is_nearest((0, 0, 3))

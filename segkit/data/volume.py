@@ -1,6 +1,7 @@
 """A volume of intensities, or a mask."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -34,7 +35,15 @@ class Volume:
             raise InvalidInput(sentence("volume", "must be finite", f"{self.array[where]} at voxel {where}"))
 
 
-def hold(container, name: str, ndim: int, axes: str) -> None:
+class _Container(Protocol):
+    @property
+    def array(self) -> np.ndarray: ...
+
+    @property
+    def grid(self) -> Grid: ...
+
+
+def hold(container: _Container, name: str, ndim: int, axes: str) -> None:
     """Keep a read-only view of `container.array`; refuse a wrong number of dimensions and empty arrays."""
     array = np.asarray(container.array).view()
     if array.ndim != ndim:

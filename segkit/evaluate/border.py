@@ -20,8 +20,8 @@ def near_boundary(truth: Labels, distance: float) -> np.ndarray:
     from edt import edtsq
 
     plane = truth.grid.voxel_size[1:]
-    limit = distance * distance * (1 + 1e-6)  # edtsq rounds to float32
-    limit = np.float32(min(limit, float(np.finfo(np.float32).max)))  # sections without a boundary are at infinity
+    square = distance * distance * (1 + 1e-6)  # edtsq rounds to float32
+    limit = np.float32(min(square, float(np.finfo(np.float32).max)))  # sections without a boundary are at infinity
     near = np.empty(truth.shape, bool)
     for section, result in zip(truth.array, near, strict=True):
         inner = np.ascontiguousarray(~_boundary(section))

@@ -77,7 +77,7 @@ def _rows(
     return {z: _section_scores(segmentation, truth, metrics, z) for z in sections}
 
 
-def _outside_border(truth: Labels, metrics: Mapping[str, Metric], sections: list[int]) -> list[int]:
+def _outside_border(truth: Labels, metrics: Mapping[str, Metric], sections: list[int]) -> Sequence[int]:
     """The sections in which every metric finds a voxel that counts; all of them if there is none."""
     rules = {(m.ignore_background, m.border) for m in metrics.values() if isinstance(m, CountingMetric) and m.border}
     left = [z for z in sections if all(_counts(_section(truth, z), *rule) for rule in rules)]

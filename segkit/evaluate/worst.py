@@ -77,7 +77,8 @@ def worst(
     voxels = _voxels(segmentation, truth, np.array(pieces, np.uint64).reshape(-1, 2, 2))
     described = [_mistake(table.objects, table.segments, table.rows, table, found) for found in splits]
     described += [_mistake(table.segments, table.objects, table.cols, table, found) for found in merges]
-    placed = [Mistake(*what, *_place(truth, voxel)) for what, voxel in zip(described, voxels, strict=True)]
+    fields = ((*what, *_place(truth, voxel)) for what, voxel in zip(described, voxels, strict=True))
+    placed = [Mistake(*each) for each in fields]
     return placed[: len(splits)], placed[len(splits) :]
 
 

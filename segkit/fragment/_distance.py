@@ -18,7 +18,7 @@ EXACT = 2**24
 """Up to here float32 holds every integer."""
 
 
-def squared_distance(inside: np.ndarray, sampling: Sequence[float], per_section: bool) -> np.ndarray:
+def squared_distance(inside: np.ndarray, sampling: Sequence[float] | np.ndarray, per_section: bool) -> np.ndarray:
     """Squared distance from each inside voxel to the nearest that is not, float32 (Z, Y, X); 0 there.
 
     `sampling` holds the lengths of a voxel. A volume (with `per_section`, a section) that is inside throughout is 1
@@ -38,7 +38,7 @@ def squared_distance(inside: np.ndarray, sampling: Sequence[float], per_section:
     return squares
 
 
-def depths_of(squares: np.ndarray, sampling: Sequence[float]) -> np.ndarray:
+def depths_of(squares: np.ndarray, sampling: Sequence[float] | np.ndarray) -> np.ndarray:
     """Integers, as float32, in the order of `squares`: these where voxels have whole lengths, else ranks."""
     if np.array_equal(sampling, np.round(sampling)) and squares.max() < EXACT:
         return squares

@@ -53,12 +53,12 @@ def _figures(affinities: Affinities, first: int, second: int) -> Agreement | Non
     shares = [float(np.mean(np.concatenate([a.ravel(), b.ravel()]) < CUT)) for a, b in (edges[:2], edges[2:])]
     several, any_cut = np.count_nonzero(cuts > 1), np.count_nonzero(cuts)
     single = any_cut - several
-    opposed = [_correlation(*edges[:2]), _correlation(*edges[2:])]
+    own, other = _correlation(*edges[:2]), _correlation(*edges[2:])
     return Agreement(
         channel_name(p),
         channel_name(q),
         _correlation(edges[0], edges[2]),
-        None if None in opposed else float(np.mean(opposed)),
+        None if own is None or other is None else float(np.mean([own, other])),
         any_cut / cuts.size,
         single / any_cut if any_cut else 0.0,
         _chance(*shares) if any_cut else None,

@@ -84,7 +84,7 @@ def _contradicts(pair: Agreement, spoiled: set[str]) -> bool:
 
 def _contradictory(pair: Agreement) -> Finding:
     figures = f"at {100 * pair.contradictions:.0f} % of the squares with an edge below {CUT}"
-    chance = f"unrelated channels would at {100 * pair.chance:.0f} %"
+    chance = f"unrelated channels would at {100 * (pair.chance or 0):.0f} %"
     return Finding(
         "contradictory", f"channels {pair.first} and {pair.second} contradict each other {figures}; {chance}"
     )

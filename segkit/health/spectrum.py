@@ -72,7 +72,7 @@ class Spectrum:
         self.length = lines.shape[-1]
         mean = np.mean(lines, dtype=np.float64)
         variance = max(np.var(lines, dtype=np.float64), np.finfo(np.float64).tiny)
-        self.profile = _power(np.mean(lines, axis=(0, 1), dtype=np.float64) - mean) / variance
+        self.profile = _power(np.asarray(np.mean(lines, axis=(0, 1), dtype=np.float64)) - mean) / variance
         step = -(-lines.shape[0] * lines.shape[1] // most)
         chosen = lines.reshape(-1, self.length)[::step] if step > 1 else lines
         self.lines = _power(chosen - np.float32(mean)) / variance

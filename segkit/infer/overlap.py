@@ -1,11 +1,11 @@
 """Work that goes on in a thread of its own while earlier results are used."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, Full, Queue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 DEPTH = 2
@@ -14,7 +14,7 @@ PATIENCE = 0.05
 _END = object()
 
 
-def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[T]:
+def ahead(items: Iterable[T], depth: int = DEPTH) -> Generator[T, None, None]:
     """`items` in order, made in a thread of their own, at most `depth` of them ahead of who takes them.
 
     What making one raises is raised here, after the items before it. Closing this iterator ends the thread once the
@@ -43,7 +43,8 @@ class _Maker:
     """What both threads share."""
 
     def __init__(self, items: Iterable, depth: int) -> None:
-        self.items, self.ready, self.stopped = items, Queue(depth), threading.Event()
+        self.items, self.stopped = items, threading.Event()
+        self.ready: Queue[Any] = Queue(depth)
         self.error: BaseException | None = None
 
     def run(self) -> None:

@@ -59,7 +59,7 @@ class Slabs:
             target[self.axis] = slice(low - begin, high - begin)
             source = [slice(None)] * 3
             source[self.axis] = slice(low - first, high - first)
-            self._slab(number)[(channel, *target)] += values[tuple(source)]
+            self._slab(number)[channel][tuple(target)] += values[tuple(source)]
 
     def complete(self, below: int) -> Iterator[Part]:
         """Give away the slabs all of whose voxels lie before `below` along the axis."""

@@ -40,7 +40,7 @@ class Symmetry:
     def undo(self, array: np.ndarray) -> np.ndarray:
         """The original of a changed `array` (C, Z, Y, X), as a view; channels stay where they are."""
         back = [1 + self.order.index(axis) for axis in range(3)]
-        return np.flip(array.transpose(0, *back), [1 + axis for axis in self.mirrored])
+        return np.flip(array.transpose(0, *back), tuple(1 + axis for axis in self.mirrored))
 
     def shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of the changed volume of an original of `shape`."""
@@ -85,7 +85,7 @@ class Symmetry:
         [(0, (0, 0, 0)), (1, (0, 0, 1))]
         """
         channels = {tuple(map(int, offset)): channel for channel, offset in enumerate(neighborhood)}
-        found = []
+        found: list[tuple[int, tuple[int, ...]]] = []
         for offset in channels:
             changed = self.offset(offset)
             opposite = tuple(-step for step in changed)
@@ -122,8 +122,8 @@ def symmetries(augment: str, model: Model, neighborhood: np.ndarray, grid: Grid)
 
 def _orders(model: Model, grid: Grid) -> list[tuple[int, ...]]:
     """The permutations of axes that are alike; the identity first."""
-    network = list(zip(model.stride, model.context, strict=True))
-    network = network if model.ndim == 3 else [None, *network]  # sections are no axis of a 2-D network
+    network: list[tuple[int, int] | None] = [] if model.ndim == 3 else [None]  # sections are no axis of a 2-D network
+    network += zip(model.stride, model.context, strict=True)
 
     def alike(a: int, b: int) -> bool:
         return network[a] == network[b] and grid.alike(a, b)

@@ -1,6 +1,6 @@
 """Networks on volumes of any size."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -26,10 +26,15 @@ Progress = Callable[[int, int], None]
 class Source(Protocol):
     """Raw data that are read part by part: what :func:`segkit.io.open_volume` gives."""
 
-    shape: tuple[int, int, int]
-    grid: Grid
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size in voxels, (Z, Y, X)."""
 
-    def read(self, part: Slices) -> np.ndarray:
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+
+    def read(self, part: Slices, /) -> np.ndarray:
         """The intensities of a box."""
 
 
@@ -87,10 +92,21 @@ def predict(
         Where `raw` has other values, or the network another number of channels, or gives NaN, or where an augmentation
         makes edges that the neighborhood has not.
     """
-    options = {"tile_shape": tile_shape, "device": device, "batch_size": batch_size, "precision": precision}
-    options |= {"augment": augment, "compiled": compiled, "progress": progress}
     check_intensity(raw.array)
-    with closing(predict_parts(module, Held(raw), neighborhood, thickness=max(raw.shape), **options)) as parts:
+    parts = predict_parts(
+        module,
+        Held(raw),
+        neighborhood,
+        thickness=max(raw.shape),
+        tile_shape=tile_shape,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        augment=augment,
+        compiled=compiled,
+        progress=progress,
+    )
+    with closing(parts):
         ((_, array),) = parts
     return Affinities(array, as_neighborhood(neighborhood), raw.grid)
 
@@ -109,7 +125,7 @@ def predict_parts(
     augment: Augment = "none",
     compiled: bool = False,
     progress: Progress | None = None,
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     """As :func:`predict`, the same values, but part by part: the slices of the affinities, and float32 (C, Z, Y, X).
 
     Parts are slabs of `thickness` voxels across the longest axis, in order. Memory holds those that tiles under way
@@ -126,8 +142,9 @@ def predict_parts(
     for name, value in (("batch_size", batch_size), ("thickness", thickness)):
         if value < 1:
             raise InvalidInput(sentence(name, "must be at least 1", value))
-    tiling = {"tile": tile_shape, "batch_size": batch_size, "augment": augment, "part": part}
-    plan = make_plan(module, raw.shape, raw.grid, neighborhood, **tiling)
+    plan = make_plan(
+        module, raw.shape, raw.grid, neighborhood, tile=tile_shape, batch_size=batch_size, augment=augment, part=part
+    )
     slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants, part)
     return _parts(module, raw.read, plan, slabs, device, precision, compiled, progress)
 
@@ -148,7 +165,7 @@ def _parts(
     precision: str,
     compiled: bool,
     progress: Progress | None,
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     done = 0
     inputs = ahead(_inputs(plan, read, module.ndim))
     with (

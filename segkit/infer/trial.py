@@ -57,11 +57,11 @@ def measure_inference(
     The options are those of :func:`segkit.infer.predict`; `runs` are to use the same.
     """
     device = resolve_device(device)
-    options = {"tile": tile_shape, "batch_size": batch_size, "augment": augment}
-    plan = make_plan(module, raw.shape, raw.grid, as_neighborhood(neighborhood), **options)
+    offsets = as_neighborhood(neighborhood)
+    plan = make_plan(module, raw.shape, raw.grid, offsets, tile=tile_shape, batch_size=batch_size, augment=augment)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     costs = InferenceCosts(tuple(plan.batches[0].variant.lengths), plan.tiles, name)
-    bare = Bare(module, raw, plan.batches, device, precision, compiled)
+    bare: Callable[[], object] = Bare(module, raw, plan.batches, device, precision, compiled)
     for number in range(repeat + 1):
         for part, run in {"network": bare, **runs}.items():
             begin = time.perf_counter()
@@ -80,7 +80,7 @@ class Bare:
         self.module, self.device, self.precision = module, device, precision
         self.call = torch.compile(module, dynamic=False) if compiled else module
         self.shapes = [(len(batch.tiles), *batch.variant.lengths) for batch in batches]
-        self.inputs = {}
+        self.inputs: dict[tuple[int, ...], torch.Tensor] = {}
         for shape, batch in zip(self.shapes, batches, strict=True):
             if shape not in self.inputs:
                 cuts = np.stack([batch.variant.cut(raw.read, tile) for tile in batch.tiles])

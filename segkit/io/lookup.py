@@ -79,7 +79,7 @@ def read_notes(address: AnyAddress, role: str) -> dict[str, object]:
     """What was written about an object by `notes` of :func:`write`; empty where nothing was, or in foreign formats."""
     address = as_address(address)
     with find_object(address, role) as (store, name):
-        stated = getattr(store, "attributes", lambda _: {})(name).get(NOTES)
+        stated = store.attributes(name).get(NOTES) if hasattr(store, "attributes") else None
     try:
         found = json.loads(stated) if isinstance(stated, str) else {}
     except ValueError:
@@ -93,7 +93,7 @@ def part_of(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[
         return (slice(None),) * len(stored.shape), stored.shape  # type: ignore[return-value]
     bounds = address.bounds(stored.shape[-3:])
     part = (slice(None),) * (len(stored.shape) - 3) + bounds
-    return part, tuple(along.stop - along.start for along in bounds)  # type: ignore[return-value]
+    return part, tuple(along.stop - along.start for along in bounds)
 
 
 @contextmanager

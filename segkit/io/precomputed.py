@@ -100,6 +100,7 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
     """Write one volume."""
     (record,) = records.values()
     data, kind = record.data, record.attributes.get("kind")
+    assert not isinstance(data, Mapping)  # merge trees are refused by the name of the file
     if np.dtype(data.dtype).name not in DTYPES:
         rule = f"must be of dtype {', '.join(DTYPES)}"
         raise InvalidInput(sentence("what is written as precomputed", rule, data.dtype, "choose one by --dtype"))

@@ -7,6 +7,7 @@ and `offset` (z, y, x) and their `unit`; of affinities `neighborhood` (C, 3) and
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from warnings import warn
 
 import numpy as np
@@ -69,7 +70,7 @@ class Stored:
 
     shape: tuple[int, ...]
     read: Callable[[tuple[slice, ...]], np.ndarray]
-    attributes: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     dtype: np.dtype | None = None
     axes: str | None = None
     """The names of the axes in order, such as "czyx", where the file states them."""
@@ -153,7 +154,7 @@ def nanometers(unit: object) -> float:
     """The length of a unit. Raises InvalidInput for what is no unit of length."""
     if unit not in NANOMETERS:
         raise InvalidInput(sentence("unit", "must be a unit of length such as nm or um", repr(unit)))
-    return NANOMETERS[unit]  # type: ignore[index]
+    return NANOMETERS[unit]
 
 
 def neighborhood_of(attributes: Mapping[str, object], given):

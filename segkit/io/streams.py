@@ -25,7 +25,7 @@ class OpenVolume:
     """Size in voxels, (Z, Y, X), of the crop where there is one."""
     grid: Grid
     """Where these voxels lie."""
-    read: Callable[[Slices], np.ndarray]
+    read: Callable[[tuple[slice, ...]], np.ndarray]
     """The values of a box; any thread may call it."""
 
 
@@ -57,8 +57,8 @@ def _volume(address: Address, stored: Stored, place: str) -> OpenVolume:
     return OpenVolume((z, y, x), grid, _reader(stored, bounds, address.path))
 
 
-def _reader(stored: Stored, bounds: Slices, path) -> Callable[[Slices], np.ndarray]:
-    def read(part: Slices) -> np.ndarray:
+def _reader(stored: Stored, bounds: Slices, path) -> Callable[[tuple[slice, ...]], np.ndarray]:
+    def read(part: tuple[slice, ...]) -> np.ndarray:
         moved = [slice(whole.start + a.start, whole.start + a.stop) for a, whole in zip(part, bounds, strict=True)]
         with storage_errors("read", path):
             array = stored.read(tuple(moved))

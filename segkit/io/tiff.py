@@ -61,6 +61,7 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
     """Write one volume, section by section; its blocks must be whole sections in order."""
     (record,) = records.values()
     data = record.data
+    assert not isinstance(data, Mapping)  # merge trees are refused by the name of the file
     if data.ndim != 3:
         next_step = "write several channels to .h5, .zarr or .precomputed"
         raise InvalidInput(sentence("what is written to TIFF", "must have the axes z, y, x", f"{data.ndim}", next_step))

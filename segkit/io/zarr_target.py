@@ -116,7 +116,7 @@ class Target:
         with storage_errors("written", self.path):
             for index, box in self._blocks(part):
                 moved = [slice(b.start - p.start, b.stop - p.start) for b, p in zip(box, part, strict=True)]
-                self._put(index, box, array[(..., *moved)])
+                self._put(index, box, array[(..., *moved)])  # type: ignore[arg-type]  # a tuple of slices after "..."
 
     def read(self, part: Slices) -> np.ndarray:
         """The values of a box, as far as they are written; 0 elsewhere."""

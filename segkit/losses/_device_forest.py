@@ -17,10 +17,13 @@ joined the lowest that it then meets.
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from segkit.data.affinities import edge_slices
+
+Offsets = np.ndarray | Sequence[Sequence[int]]
 
 FEW = 32
 """Components of a batch that need no more rounds. More would spare rounds, but lengthen the ways up the trees."""
@@ -28,7 +31,7 @@ SPARE = 1024
 """Places at the front of every array of components, for what takes no part: one place would be contended for."""
 
 
-def spanning_forest(ranks: Tensor, order: Tensor, neighborhood: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def spanning_forest(ranks: Tensor, order: Tensor, neighborhood: Offsets) -> tuple[Tensor, Tensor]:
     """For each voxel, all items in a row, the edge that it owns, and the voxel that it joined, itself if it owns none.
 
     `ranks`, int32 (C, B, Z, Y, X), is overwritten: the rank of each edge, C * B * Z * Y * X where there is none.
@@ -137,7 +140,7 @@ class _Forest:
 class _Grid:
     """The graph of all voxels."""
 
-    def __init__(self, ranks: Tensor, order: Tensor, neighborhood: Sequence[Sequence[int]]) -> None:
+    def __init__(self, ranks: Tensor, order: Tensor, neighborhood: Offsets) -> None:
         self.ranks = ranks
         self.none, self.nodes = ranks.numel(), ranks[0].numel()
         self.slices = [edge_slices(ranks.shape[2:], offset) for offset in neighborhood]
@@ -208,5 +211,6 @@ def _matrix(edges: Iterable[tuple[Tensor, ...]], components: int, none: int) -> 
         place = torch.add(target, source, alpha=components).sub_(SPARE * (components + 1))
         place = torch.where(ranks < none, place, spare + places)
         matrix.scatter_reduce_(0, place.reshape(-1), ranks.reshape(-1), "amin")
+    assert matrix is not None
     matrix = matrix[:places].view(components, components)
     return torch.minimum(matrix, matrix.T)

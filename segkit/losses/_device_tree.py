@@ -14,13 +14,12 @@ Number the nodes so that each comes before those below it, and its children by d
 joins the intervals [parent, v) and [v, v + size).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from segkit.losses._device_forest import SPARE, doublings, spanning_forest, take
+from segkit.losses._device_forest import SPARE, Offsets, doublings, spanning_forest, take
 
 
 class Preorder(NamedTuple):
@@ -36,7 +35,7 @@ class Preorder(NamedTuple):
     """How many nodes its subtree has, itself included, int32."""
 
 
-def preorder(ranks: Tensor, order: Tensor, neighborhood: Sequence[Sequence[int]]) -> Preorder:
+def preorder(ranks: Tensor, order: Tensor, neighborhood: Offsets) -> Preorder:
     """The maximum spanning forest of a batch, as the order in which its edges join clusters.
 
     The arguments are those of :func:`~segkit.losses._device_forest.spanning_forest`.

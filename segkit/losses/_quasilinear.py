@@ -40,15 +40,15 @@ def counted_terms(affinities: Tensor, labels: Tensor, edges: Tensor, count: Call
 class _PairTerms(torch.autograd.Function):
     @staticmethod
     def forward(ctx, affinities: Tensor, labels: Tensor, edges: Tensor, count: Callable, balanced: bool) -> Tensor:
-        arrays = [tensor.detach().cpu().numpy() for tensor in (affinities, labels, edges)]
+        values, objects, exist = (tensor.detach().cpu().numpy() for tensor in (affinities, labels, edges))
 
         def work(start: int, stop: int) -> list:
-            return [_counted(*(array[item] for array in arrays), count, balanced) for item in range(start, stop)]
+            return [_counted(values[item], objects[item], exist[item], count, balanced) for item in range(start, stop)]
 
         items = [item for items in share(work, len(labels)) for item in items]
         ctx.shape = affinities.shape
         ctx.items = [(pairs, weights) for pairs, weights, _ in items]
-        return affinities.new_tensor([values for *_, values in items])
+        return affinities.new_tensor([terms for *_, terms in items])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -58,7 +58,8 @@ class _PairTerms(torch.autograd.Function):
 
         def work(start: int, stop: int) -> None:
             for item in range(start, stop):
-                _slopes(*ctx.items[item], factors[item], gradient[item].reshape(-1))
+                pairs, weights = ctx.items[item]
+                _slopes(pairs, weights, factors[item], gradient[item].reshape(-1))
 
         share(work, len(gradient))
         return torch.from_numpy(gradient).to(upstream.device), None, None, None, None

@@ -90,9 +90,9 @@ def parse_terms(spec: str) -> dict[str, float]:
 
 
 def _parameters_by_term(names: tuple[str, ...], parameters: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    by_term = all(name in names and isinstance(value, Mapping) for name, value in parameters.items())
-    if by_term:
-        return {name: parameters.get(name, {}) for name in names}
+    by_term = {name: value for name, value in parameters.items() if name in names and isinstance(value, Mapping)}
+    if len(by_term) == len(parameters):
+        return {name: by_term.get(name, {}) for name in names}
     if len(names) == 1:
         return {names[0]: parameters}
     stray = next(name for name, value in parameters.items() if name not in names or not isinstance(value, Mapping))

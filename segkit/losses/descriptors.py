@@ -62,7 +62,7 @@ class ShapeDescriptors:
 
     def _fill(self, found: Tensor, mask: Tensor, tables: Sequence[Tensor]) -> None:
         """Write the descriptors of the object `mask` into the channels `found` (channels, Z, Y, X) of its box."""
-        moment = {(0, 0, 0): mask.float()}
+        moment: dict[tuple[int, ...], Tensor] = {(0, 0, 0): mask.float()}
         for axis in range(3 - self.ndim, 3):
             table = tables[axis][:, : mask.shape[axis], : mask.shape[axis]]
             moment = {

@@ -120,7 +120,7 @@ class Trial:
             backend = "cpu" if self.logits.device.type == "cpu" else "gpu"
         affinities = self._prediction().affinities.detach()
         count = _counted_on_device if backend == "gpu" else _counted_on_host
-        return count(self, affinities, backend)
+        return count(self, affinities, backend, self.loss.constrained)
 
 
 def copied_to_host(path: Path) -> int:
@@ -134,21 +134,21 @@ def _batch(item: Tensor, batch: int, device: torch.device | str) -> Tensor:
     return torch.stack([item] * batch).to(device)
 
 
-def _counted_on_device(trial: Trial, affinities: Tensor, _: str) -> Counts:
+def _counted_on_device(trial: Trial, affinities: Tensor, _: str, constrained: bool) -> Counts:
     from segkit.losses.malis_device import pair_counts
 
     arrays = (affinities, trial.labels, trial.edges, trial.neighborhood)
-    positive, negative = pair_counts(*arrays, constrained=trial.loss.constrained)
+    positive, negative = pair_counts(*arrays, constrained=constrained)
     return positive.cpu().numpy(), negative.cpu().numpy()
 
 
-def _counted_on_host(trial: Trial, affinities: Tensor, backend: str) -> Counts:
+def _counted_on_host(trial: Trial, affinities: Tensor, backend: str, constrained: bool) -> Counts:
     from segkit.losses import malis_higra
 
     count = (malis_higra if backend == "higra" else malis).decided_pairs
     items = [
         (tensor.cpu().numpy() for tensor in item) for item in zip(affinities, trial.labels, trial.edges, strict=True)
     ]
-    pairs = [count(*item, trial.neighborhood, constrained=trial.loss.constrained) for item in items]
+    pairs = [count(*item, trial.neighborhood, constrained=constrained) for item in items]
     positive, negative = zip(*(malis.dense(found, affinities.shape[1:]) for found in pairs), strict=True)
     return np.stack(positive), np.stack(negative)

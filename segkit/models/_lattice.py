@@ -48,8 +48,9 @@ def valid_axis(pooling: Sequence[int], cropped: int = 0) -> Axis:
     Each pooling must divide what reaches it, which fixes the input modulo the product of all: hence one first size
     and one step.
     """
-    first = next(size for size in count(1) if _valid_output(size, pooling, cropped) is not None)
-    return Axis(first, first - _valid_output(first, pooling, cropped), prod(pooling))
+    outputs = ((size, _valid_output(size, pooling, cropped)) for size in count(1))
+    first, output = next((size, output) for size, output in outputs if output is not None)
+    return Axis(first, first - output, prod(pooling))
 
 
 def _valid_output(size: int, pooling: Sequence[int], cropped: int) -> int | None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from segkit.errors import InvalidInput, sentence
 
-FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+FULL_SCALE: dict[np.dtype, int] = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
 def scale_intensity(array: np.ndarray) -> np.ndarray:

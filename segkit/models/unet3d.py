@@ -59,11 +59,11 @@ class UNet3D(UNet):
         padding: Padding = "valid",
         normalisation: Normalisation = "none",
     ) -> None:
-        pooling = automatic_pooling(pooling, voxel_size, levels)
+        poolings = automatic_pooling(pooling, voxel_size, levels)
         super().__init__(
             channels=channels,
-            widths=widths(features, growth, len(pooling) + 1),
-            pooling=pooling,
+            widths=widths(features, growth, len(poolings) + 1),
+            pooling=poolings,
             padding=padding,
             normalisation=normalisation,
             upsampling=upsampling,

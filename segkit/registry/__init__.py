@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segkit.errors import AmbiguousComponent, UnknownComponent, sentence
 from segkit.parameters import nearest
@@ -105,7 +106,7 @@ def find(kind: str, name: str) -> Component:
     return matches[0]
 
 
-def load(kind: str, name: str, **values):
+def load(kind: str, name: str, **values: object) -> Any:
     """A component, ready to use.
 
     >>> import segkit
@@ -144,7 +145,7 @@ def _entry_points() -> Iterator[tuple[str, str, configparser.ConfigParser | str]
             seen.add(name)
 
 
-def _in_folder(folder: str) -> list[tuple]:
+def _in_folder(folder: str) -> list[tuple[Any, configparser.ConfigParser | str]]:
     """All distributions in one entry of sys.path. The package stops at the first damaged file; we go on."""
     import entrypoints
 

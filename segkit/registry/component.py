@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from segkit.errors import BrokenComponent
 from segkit.parameters import Parameter, construct, parameters
@@ -49,7 +50,7 @@ class Component:
         """The module that loading it imports."""
         return self.target.partition(":")[0].strip()
 
-    def load(self) -> type:
+    def load(self) -> type[Any]:
         """Import the class. Raises BrokenComponent, with the reason and how to mend it, whatever the import does.
 
         What the import prints goes to stderr, since stdout belongs to results.
@@ -58,19 +59,20 @@ class Component:
             raise BrokenComponent(self.broken(f"its entry point {self.target!r} does not look like 'module:Class'"))
         try:
             with _stdout_kept(self.module):
-                component = import_module(self.module)
+                component: object = import_module(self.module)
             for part in self.target.partition(":")[2].split("."):
                 component = getattr(component, part)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() in a plugin must not end the program
             raise BrokenComponent(self._not_imported(error)) from error
-        reason = breach(self.kind, component) if isinstance(component, type) else f"{self.target} is no class"
-        if reason:
+        if not isinstance(component, type):
+            raise BrokenComponent(self.broken(f"{self.target} is no class"))
+        if reason := breach(self.kind, component):
             raise BrokenComponent(self.broken(reason))
         return component
 
-    def create(self, **values):
+    def create(self, **values: object) -> Any:
         """An instance, its parameters checked and converted."""
         return construct(self.load(), values, self.title)
 

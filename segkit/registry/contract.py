@@ -1,6 +1,8 @@
 """Whether a class keeps the contract of its plug point, as far as can be seen without using it."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from segkit.errors import BrokenComponent
 from segkit.parameters import parameters
@@ -57,7 +59,7 @@ def _lookup(component: type, name: str) -> object:
     return next((vars(base)[name] for base in component.__mro__ if name in vars(base)), None)
 
 
-def _takes(method: object, expected: object, *, by_name: bool) -> bool:
+def _takes(method: object, expected: Callable[..., object], *, by_name: bool) -> bool:
     """Whether a method can be called as that of the plug point, with and without its optional arguments."""
     signature = _signature(method)
     if signature is None:
@@ -73,7 +75,7 @@ def _takes(method: object, expected: object, *, by_name: bool) -> bool:
     return True
 
 
-def _signature(method: object) -> inspect.Signature | None:
+def _signature(method: Any) -> inspect.Signature | None:
     """None for what cannot be inspected, such as functions in C."""
     try:
         return inspect.signature(getattr(method, "__func__", method))
@@ -85,8 +87,8 @@ def _plain(kind: str, name: str) -> str:
     return _written(name, getattr(POINTS[kind], name))
 
 
-def _written(name: str, method: object) -> str:
+def _written(name: str, method: Any) -> str:
     """``fragment(self, affinities, mask=None)``"""
-    signature = _signature(method)
+    signature = inspect.signature(getattr(method, "__func__", method))
     bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
     return f"{name}{signature.replace(parameters=bare, return_annotation=signature.empty)}"

@@ -4,10 +4,12 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
+
+    from packaging.specifiers import SpecifierSet
 
 HOME_PAGES = ("homepage", "home", "repository", "source", "documentation")
 """Labels of project URLs, the best first."""
@@ -108,7 +110,7 @@ def _field(name: str, field: str) -> str:
     return "" if value in (None, "UNKNOWN") else value
 
 
-def _read(found: "Distribution | None", attribute: str):
+def _read(found: "Distribution | None", attribute: str) -> Any:
     """An attribute of a distribution; None if it is not installed, or its metadata are damaged."""
     try:
         return getattr(found, attribute, None)
@@ -116,7 +118,7 @@ def _read(found: "Distribution | None", attribute: str):
         return None
 
 
-def _fits(specifier, installed: str) -> bool:
+def _fits(specifier: "SpecifierSet", installed: str) -> bool:
     from packaging.version import InvalidVersion
 
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from segkit.errors import BrokenComponent
 from segkit.registry import declarations, distributions, quarantine
@@ -44,7 +45,7 @@ def inventory(
     return rows + [Row(each.group, each.name, each.distribution, each.version, False, each.problem) for each in wrong]
 
 
-def describe(component: Component, timeout: float = quarantine.TIMEOUT) -> dict:
+def describe(component: Component, timeout: float = quarantine.TIMEOUT) -> dict[str, Any]:
     """All there is to say of a component, for programs; it is imported in another process.
 
     Raises BrokenComponent if it cannot be used.

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO, Any
 
 from segkit.errors import BrokenComponent
 from segkit.protocols import API_VERSION
@@ -40,7 +41,7 @@ class Finding:
     usable: bool
     problems: tuple[str, ...] = ()
     """Why it cannot be used or, if it can, what is wrong nevertheless; each says how to mend it."""
-    description: dict = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
     """What `describe` says of it, if it can be used."""
 
 
@@ -63,7 +64,7 @@ def examine(
     return [found[index] for index in range(len(components))]
 
 
-def describe(component: Component) -> dict:
+def describe(component: Component) -> dict[str, Any]:
     """What a class says of itself, for programs: where it is, its parameters, its docstring and what that cites."""
     loaded = component.load()
     text = inspect.getdoc(loaded) or ""
@@ -127,13 +128,19 @@ def _process(components: Sequence[Component], timeout: float) -> tuple[list[Find
     return findings, f"{end}: {_shortened(said)}" if said.strip() else end
 
 
-def _run(arguments: list[str], stream, timeout: float) -> str:
+def _run(arguments: list[str], stream: IO[bytes], timeout: float) -> str:
     command = [sys.executable, "-P", "-m", "segkit.registry.quarantine", *arguments]
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     environment = os.environ | {"PYTHONPATH": path, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
-    options = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": subprocess.STDOUT}
     try:
-        code = subprocess.run(command, env=environment, timeout=timeout, **options).returncode
+        code = subprocess.run(
+            command,
+            env=environment,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        ).returncode
     except subprocess.TimeoutExpired:
         return f"its import does not end within {timeout:g} s"
     if code < 0:

@@ -77,12 +77,12 @@ def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = Non
     content = overlay(content, changes or {})
     values = content | {"out": str(out)}
     stages = []
-    for key, table in content.items():
+    for key, value in content.items():
         if key in HEAD:
             continue
-        if not isinstance(table, Mapping):
-            raise InvalidInput(sentence(f"{key!r} in recipe {path}", "must be a table of options", repr(table)))
-        options = _resolve(dict(table), values, path)
+        if not isinstance(value, Mapping):
+            raise InvalidInput(sentence(f"{key!r} in recipe {path}", "must be a table of options", repr(value)))
+        options = _resolve(dict(value), values, path)
         verb = options.pop("verb", key)
         stages.append(Stage(key, str(verb), options))
     if not stages:

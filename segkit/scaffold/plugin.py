@@ -11,7 +11,7 @@ from segkit import __version__
 from segkit.errors import InvalidParameter, sentence
 from segkit.parameters import nearest
 from segkit.protocols import GROUPS
-from segkit.registry import SINGULAR
+from segkit.registry.component import SINGULAR
 from segkit.scaffold.names import check_name, class_of, package_of
 
 KINDS = {singular: plural for plural, singular in SINGULAR.items()}

@@ -1,6 +1,7 @@
 """Memory that is used again once nobody else holds it."""
 
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,8 +14,8 @@ class Storage:
     def __init__(self, size: int) -> None:
         room = np.empty(8 * size + LINE, np.uint8)
         skip = -room.ctypes.data % LINE
-        self._bytes = memoryview(room)[skip : skip + 8 * size]
-        self._lent = _nothing
+        self._bytes = room.data[skip : skip + 8 * size]
+        self._lent: Callable[[], np.ndarray | None] = _nothing
 
     @property
     def free(self) -> bool:

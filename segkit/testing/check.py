@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from segkit.errors import InvalidInput, SegkitError, UnknownComponent, sentence
 from segkit.parameters import nearest
 from segkit.protocols import GROUPS
-from segkit.registry import SINGULAR, Component, components
+from segkit.registry import components
+from segkit.registry.component import SINGULAR, Component
 
 SUITES = {kind: f"{name.capitalize()}Conformance" for kind, name in SINGULAR.items()}
 MADE = "It can be loaded, and made with these parameters."
@@ -99,7 +100,7 @@ def run(source: str) -> tuple[list[dict], str | None]:
 
 def summed_up(records: Sequence[Mapping]) -> list[Finding]:
     """One finding a test: it fails if any of its cases does, and is skipped if all are."""
-    findings = {}
+    findings: dict[str, list[Mapping]] = {}
     for record in _ended(records):
         findings.setdefault(record["test"], []).append(record)
     return [_finding(test, cases) for test, cases in findings.items()]

@@ -52,7 +52,7 @@ def neurites(
     >>> phantom.raw.shape, phantom.raw.array.dtype.name, phantom.truth.ids().tolist()
     ((16, 32, 32), 'uint8', [1, 2, 3, 4, 5])
     """
-    grid = Grid(tuple(voxel_size))
+    grid = Grid(tuple(voxel_size))  # type: ignore[arg-type]  # Grid refuses other than three numbers
     shape = _checked_shape(shape)
     if count < 1:
         raise InvalidInput(sentence("count", "must be at least 1", count))

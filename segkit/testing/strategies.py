@@ -95,7 +95,7 @@ def region_graphs(draw, nodes: int = 8) -> RegionAdjacencyGraph:
     edges = sorted(draw(st.lists(st.sampled_from(possible), unique=True))) if possible else []
     values = [draw(st.lists(st.integers(0, 255), min_size=1, max_size=4)) for _ in edges]
     steps = [np.array(each, np.int64) for each in values]
-    features = {
+    features: dict[str, np.ndarray] = {
         "count": np.array([len(each) for each in steps], np.int64),
         "sum": np.array([(each * UNIT // 255).sum() for each in steps], np.int64),
         "min": np.array([each.min() / 255 for each in steps], np.float32),
@@ -109,7 +109,8 @@ def region_graphs(draw, nodes: int = 8) -> RegionAdjacencyGraph:
 def merge_trees(draw, leaves: int = 8) -> MergeTree:
     """Forests of any shape over up to `leaves` fragments."""
     ids = _ids(draw, leaves)
-    roots, merges = list(range(len(ids))), []
+    roots = list(range(len(ids)))
+    merges: list[list[int]] = []
     for _ in range(draw(st.integers(0, max(len(ids) - 1, 0)))):
         pair = [roots.pop(draw(st.integers(0, len(roots) - 1))) for _ in range(2)]
         roots.append(len(ids) + len(merges))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from segkit.train.module import TrainingModule
 from segkit.train.progress import RunFolder
@@ -48,7 +49,7 @@ class Patience:
 
     def __init__(self, patience: int, least: float) -> None:
         self.patience, self.least = patience, least
-        self.state: dict[str, object] = {"score": None, "waited": 0, "digest": None}
+        self.state: dict[str, Any] = {"score": None, "waited": 0, "digest": None}
 
     def see(self, score: float | None, digest: str) -> bool:
         """Take note of a score, None for a validation without; whether patience is at its end."""
@@ -60,7 +61,7 @@ class Patience:
         return self.over(self.state, self.patience)
 
     @staticmethod
-    def over(state: Mapping[str, object], patience: int) -> bool:
+    def over(state: Mapping[str, Any], patience: int) -> bool:
         """Whether a run in this state has ended early."""
         return bool(patience) and state["waited"] >= patience
 

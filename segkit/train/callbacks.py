@@ -72,7 +72,7 @@ class Journal(L.Callback):
         self.write(trainer, trainer.global_step, values)
         self.sums, self.batches, self.steps, self.since = {}, 0, 0, time.perf_counter()
 
-    def write(self, trainer: L.Trainer, step: int, values: Mapping[str, float]) -> None:
+    def write(self, trainer: L.Trainer, step: int, values: Mapping[str, float | str]) -> None:
         """Add a line of named values; texts go into the file alone."""
         if distributed.rank():
             return
@@ -108,7 +108,8 @@ class Clock(L.Callback):
     """Asks the trainer to stop once `minutes` have passed since training began; going back does not set it back."""
 
     def __init__(self, minutes: float) -> None:
-        self.seconds, self.begin = 60 * minutes, None
+        self.seconds = 60 * minutes
+        self.begin: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.begin = time.monotonic() if self.begin is None else self.begin
@@ -118,7 +119,7 @@ class Clock(L.Callback):
             trainer.should_stop = True
 
     def _is_over(self) -> bool:
-        return time.monotonic() - self.begin >= self.seconds
+        return self.begin is not None and time.monotonic() - self.begin >= self.seconds
 
 
 def _learning_rate(trainer: L.Trainer) -> float:

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from segkit import __version__
+from segkit.data import Labels, Volume
 from segkit.errors import MissingFile, StorageError, sentence
 from segkit.losses.combined import parse_terms
 from segkit.models.device import resolve_device
@@ -52,7 +54,7 @@ def make_card(
 
 def fingerprint(volume: TrainingVolume) -> dict[str, dict[str, object]]:
     """Shape, dtype, place and SHA-256 of the arrays of a volume; equal for equal values, however they are stored."""
-    parts = {"raw": volume.raw, "labels": volume.labels, "mask": volume.mask}
+    parts: dict[str, Volume | Labels | None] = {"raw": volume.raw, "labels": volume.labels, "mask": volume.mask}
     return {
         name: {
             "shape": list(part.array.shape),
@@ -66,7 +68,7 @@ def fingerprint(volume: TrainingVolume) -> dict[str, dict[str, object]]:
     }
 
 
-def read_card(run: Path) -> dict[str, object]:
+def read_card(run: Path) -> dict[str, Any]:
     """The card of a run. Raises MissingFile if there is none, StorageError if it is damaged or of another kind."""
     path = RunFolder(run).card
     try:
@@ -112,7 +114,7 @@ def _other_data(purpose: str, before: Sequence[Mapping], now: Sequence[Mapping])
 def _digest(array: np.ndarray) -> str:
     found = hashlib.sha256()
     for section in array:
-        found.update(np.ascontiguousarray(section, dtype=section.dtype.newbyteorder("<")))
+        found.update(np.ascontiguousarray(section, dtype=section.dtype.newbyteorder("<")).data)
     return found.hexdigest()
 
 

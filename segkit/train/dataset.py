@@ -120,8 +120,8 @@ def cut(volume: TrainingVolume, origin: np.ndarray, plan: Plan) -> Cut:
     known = np.maximum(0, raw_extent[0]), np.minimum(volume.labels.shape, raw_extent[1])
     low, high = _within(plan.needs(plan.label_box), origin, *known)
     labels, mask = _crop_annotation(volume, low, high)
-    tensors = (torch.from_numpy(array) for array in (raw, compact(labels), np.array(mask)))
-    return Cut(next(tensors), _triple(raw_low - origin), *tensors, _triple(low - origin), plan)
+    tensors = [torch.from_numpy(array) for array in (raw, compact(labels), np.array(mask))]
+    return Cut(tensors[0], _triple(raw_low - origin), tensors[1], tensors[2], _triple(low - origin), plan)
 
 
 def _within(needed: tuple[np.ndarray, np.ndarray], origin: np.ndarray, first, end) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ class FiniteWatch:
         self.forget()
         for what, bad in flags.items():
             if bad:
-                raise Collapse(f"{what} {_range(since, step)}", "is not finite", step)
+                raise Collapse(f"{what} {_range(since or step, step)}", "is not finite", step)
 
 
 def _range(first: int, last: int) -> str:

@@ -1,6 +1,7 @@
 """Watches training: a fixed crop is predicted and examined now and then, and a collapsed network is reported."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -45,6 +46,9 @@ class Health(L.Callback):
     the network in training that is examined, for an average of weights shows a collapse late.
     """
 
+    norms: float | Tensor
+    norm: float | Tensor
+
     def __init__(self, crop: Mapping[str, Tensor], config: TrainConfig, journal: Journal, save: Save) -> None:
         self.crop, self.config, self.journal, self.save = crop, config, journal, save
         self.alive: list[str] | None = None
@@ -55,7 +59,7 @@ class Health(L.Callback):
         """What a resume needs."""
         return {"alive": self.alive, "failed": self.failed, "passed": self.passed}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as if never interrupted."""
         self.alive, self.failed, self.passed = state["alive"], state["failed"], state["passed"]
 
@@ -102,8 +106,9 @@ class Health(L.Callback):
 
     def _judge(self, channels: tuple[Channel, ...], step: int, last: bool = False) -> None:
         uniform = [channel for channel in channels if is_uniform(channel, UNIFORM)]
-        lost = [channel for channel in uniform if channel.name in self.alive]
-        self.alive += [c.name for c in channels if c.name not in self.alive and c not in uniform]
+        alive = self.alive or []
+        lost = [channel for channel in uniform if channel.name in alive]
+        self.alive = alive + [c.name for c in channels if c.name not in alive and c not in uniform]
         self.failed = self.failed + 1 if lost else 0
         enough = self.passed or self.failed >= PATIENCE or last or step == self.config.steps
         if not lost:
@@ -127,9 +132,14 @@ class Health(L.Callback):
         health = self.config.health
         stride = (1,) * (3 - module.network.ndim) + tuple(module.network.stride)
         affinities, labels = self._predict(trainer, module)
-        options = {"fragmenter": health.fragmenter, "parameters": health.fragmenter_parameters}
         with kept_threads():
-            report = examine(affinities, labels, stride=stride, **options)
+            report = examine(
+                affinities,
+                labels,
+                stride=stride,
+                fragmenter=health.fragmenter,
+                parameters=health.fragmenter_parameters,
+            )
         figures = {f"health/{name}": value for name, value in {**report.flat(), **self._collected()}.items()}
         self.journal.write(trainer, step, figures)
         return report
@@ -167,8 +177,8 @@ class Health(L.Callback):
 
     def _forget(self) -> None:
         self.parts: dict[str, float | Tensor] = {}
-        self.norms: float | Tensor = 0.0
-        self.norm: float | Tensor = 0.0
+        self.norms = 0.0
+        self.norm = 0.0
         self.steps = self.batches = 0
 
 

@@ -100,7 +100,8 @@ def _await(folder: Path, others: Sequence[subprocess.Popen]) -> None:
     """Wait until the others can meet. Raises the reason why one of them cannot: nobody would wait for it in vain."""
     while not all((folder / f"ready-{number}").exists() for number in range(1, len(others) + 1)):
         if any(other.poll() is not None for other in others):
-            raise _reason(folder, others)
+            ended = TrainingFailed("a process of training has ended before it was ready; start training again")
+            raise _reason(folder, others) or ended
         time.sleep(0.02)
 
 
@@ -125,8 +126,8 @@ def _start(folder: Path, number: int, devices: int, device: str) -> subprocess.P
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     words = [sys.executable, "-m", "segkit.train.launch", str(folder), str(number), str(devices), device]
     with (folder / f"said-{number}").open("wb") as said:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
-        return subprocess.Popen(words, env=os.environ | {"PYTHONPATH": path}, **streams)
+        environment = os.environ | {"PYTHONPATH": path}
+        return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
 
 
 def _reason(folder: Path, others: Sequence[subprocess.Popen]) -> SegkitError | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segkit.errors import BrokenComponent, InvalidInput, sentence
-from segkit.losses.descriptors import descriptor_error
+from segkit.losses.descriptors import ShapeDescriptors, descriptor_error
 from segkit.protocols import Loss
 from segkit.train import distributed
 from segkit.train.augment.finish import RawBatch, finish
@@ -45,7 +46,7 @@ class TrainingModule(L.LightningModule):
         averaging = config.averaging
         self.average = Average(self.network, averaging.decay, averaging.start) if averaging else None
         self.loss, self.neighborhood, self.config = loss, neighborhood, config
-        self.random_state: dict[str, object] | None = None
+        self.random_state: dict[str, Any] | None = None
         self.patches = 0
         self.watch = FiniteWatch()
         self.recovery = Recovery()
@@ -82,8 +83,8 @@ class TrainingModule(L.LightningModule):
                 return loss, {}
             self.watch.look(step)
             raise
-        if self.descriptors is not None:
-            error = self._descriptor_error(batch, logits)
+        if self.descriptors is not None and self.config.descriptors is not None:
+            error = _descriptor_error(self.descriptors, batch, logits)
             loss, parts = loss + self.config.descriptors.weight * error, parts | {"descriptors": error.detach()}
         self.watch.see("the loss", loss, step)
         return loss, parts
@@ -94,12 +95,6 @@ class TrainingModule(L.LightningModule):
         if list(logits.shape) != expected:
             rule = f"must give the output it promised, of shape {tuple(expected)}"
             raise BrokenComponent(sentence(f"model {self.config.model!r}", rule, tuple(logits.shape)))
-
-    def _descriptor_error(self, batch: dict[str, Tensor], logits: Tensor) -> Tensor:
-        target = self.descriptors(batch["labels"])
-        return descriptor_error(
-            with_sections(logits)[:, -self.descriptors.channels :], target, batch["labels"], batch["mask"]
-        )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, object]:
         loss, parts = self.evaluate(batch)
@@ -119,13 +114,13 @@ class TrainingModule(L.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(adam, learning_rate_factor(config, self.recovery.factor))
         return {"optimizer": adam, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "cuda": cuda}
         checkpoint["patches"] = self.patches
         checkpoint["recovery"] = asdict(self.recovery)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.random_state, self.patches = checkpoint["random_state"], checkpoint["patches"]
         adapt(checkpoint["state_dict"], self.average is not None)
         set_learning_rate(checkpoint, self.config, self.recovery.factor)  # a resume may change what it follows from
@@ -158,3 +153,8 @@ def learning_rate_factor(config: TrainConfig, lowered: float = 1.0) -> Callable[
         return warm * (1 + math.cos(math.pi * min(max(done, 0), 1))) / 2
 
     return factor
+
+
+def _descriptor_error(descriptors: ShapeDescriptors, batch: dict[str, Tensor], logits: Tensor) -> Tensor:
+    predicted = with_sections(logits)[:, -descriptors.channels :]
+    return descriptor_error(predicted, descriptors(batch["labels"]), batch["labels"], batch["mask"])

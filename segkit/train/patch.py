@@ -28,7 +28,8 @@ class Patch:
     @property
     def before(self) -> Shape:
         """How many voxels earlier than the output the input begins."""
-        return tuple((i - o) // 2 for i, o in zip(self.input, self.output, strict=True))
+        z, y, x = ((i - o) // 2 for i, o in zip(self.input, self.output, strict=True))
+        return z, y, x
 
 
 def fit_patch(model: Model, wanted: Sequence[int] | None) -> Patch:
@@ -40,10 +41,12 @@ def fit_patch(model: Model, wanted: Sequence[int] | None) -> Patch:
         nearest = f"{list(smaller)} or {list(reached)}" if smaller else f"{list(reached)}"
         rule = "must be an output that the model can give"
         raise InvalidShape(sentence("patch", rule, list(output), f"the nearest it can give is {nearest}"))
-    needed = tuple(model.input_shape(reached))
+    needed = model.input_shape(reached)
     if model.ndim == 3:
-        return Patch(reached, needed, 3)
-    return Patch((1, *reached), (model.sections, *needed), 2)
+        (z, y, x), (depth, height, width) = reached, needed
+        return Patch((z, y, x), (depth, height, width), 3)
+    (y, x), (height, width) = reached, needed
+    return Patch((1, y, x), (model.sections, height, width), 2)
 
 
 def check_reach(patch: Patch, neighborhood) -> None:

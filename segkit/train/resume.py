@@ -5,6 +5,7 @@ import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -112,7 +113,7 @@ def _ended_early(progress: Progress, validation: ValidationConfig) -> bool:
     return validation.segmentation and 0 < validation.patience <= progress.waited
 
 
-def read_checkpoint(path: Path) -> dict[str, object]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint holds, without executing anything from it. Raises StorageError if it is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from segkit.train.module import TrainingModule
 
 
-def replace_whole(path: Path, write: Callable[[Path], None]) -> None:
+def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a new file, then move it to `path`, so that no half file ever has that name."""
     with storage_errors("written", path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -197,8 +197,8 @@ def _measure_loop(
         train(TrainConfig(**settings), volumes, Path(folder) / "run", on_step=on_step)
     gaps = [later - earlier for earlier, later in pairwise(stamps)]
     checked = gaps[middle - 1]  # from the end of step `middle`, before its checks, to that of the next
-    plain = [gap for number, gap in enumerate(gaps) if number >= block - 1 and number != middle - 1]
-    plain = np.array(plain) if device.type == "cpu" else np.mean(plain, axis=0, keepdims=True)
+    others = [gap for number, gap in enumerate(gaps) if number >= block - 1 and number != middle - 1]
+    plain = np.array(others) if device.type == "cpu" else np.mean(others, axis=0, keepdims=True)
     costs.parts["loop"], costs.cpu["loop"] = plain.T.tolist()
     costs.check, costs.check_cpu = np.maximum(checked - np.median(plain, axis=0), 0.0).tolist()
     intervals = [every for every in (config.health.every, config.checkpoint_every) if every]

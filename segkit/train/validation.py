@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import lightning as L
 import torch
@@ -67,13 +68,15 @@ class Validation(L.Callback):
             return
         self.validated = step
         with kept_random_state(module.device):
-            values: dict[str, float | str] = {"validation_loss": self._loss(trainer, module)}
-            scores = distributed.by_the_first(lambda: self._score(module)) if self.segmenter else {}
+            values: dict[str, Any] = {"validation_loss": self._loss(trainer, module)}
+            segmenter = self.segmenter
+            scores = distributed.by_the_first(lambda: self._score(module)) if segmenter else {}
         values |= {f"validation/{name}": value for name, value in scores.items()}
         self.journal.write(trainer, step, values)
-        if "cremi_score" in scores:
-            distributed.by_the_first(lambda: self.best.offer(module, step, scores))
-        if self.segmenter and self.patience.see(scores.get("cremi_score"), self.segmenter.digest):
+        best = self.best
+        if best and "cremi_score" in scores:
+            distributed.by_the_first(lambda: best.offer(module, step, scores))
+        if segmenter and self.patience and self.patience.see(scores.get("cremi_score"), segmenter.digest):
             trainer.should_stop = True
         if self.on_validation is not None:
             self.on_validation(step, {"loss": values["validation_loss"], **scores})
@@ -86,7 +89,8 @@ class Validation(L.Callback):
         module.train()
         return sum(losses) / len(losses)
 
-    def _score(self, module: TrainingModule) -> dict[str, float | str]:
+    def _score(self, module: TrainingModule) -> dict[str, Any]:
+        assert self.segmenter is not None
         try:
             with kept_threads():
                 return self.segmenter.score(module.kept_network, module.device)

@@ -80,7 +80,7 @@ class Segmenter:
             for array in (scene.raw.array, scene.truth.array):
                 found.update(repr((array.dtype.str, array.shape)).encode())
                 for section in array:
-                    found.update(np.ascontiguousarray(section))
+                    found.update(np.ascontiguousarray(section).data)
         return found.hexdigest()
 
     def _sweep(self, scene: Scene, network: torch.nn.Module, device: torch.device) -> tuple[int, Sweep]:

@@ -220,7 +220,7 @@ def _as_text(default) -> str:
 
 
 def _random_states() -> dict[str, object]:
-    states = {"random": random.getstate(), "numpy.random": pickle.dumps(np.random.get_state())}  # noqa: NPY002
+    states: dict[str, object] = {"random": random.getstate(), "numpy.random": pickle.dumps(np.random.get_state())}  # noqa: NPY002
     torch = sys.modules.get("torch")
     return states if torch is None else states | {"torch": torch.get_rng_state().tolist()}
 

@@ -61,8 +61,8 @@ def laid_out(value, layout: str):
     """The same values in another memory layout: containers and arrays, the latter read-only."""
     if isinstance(value, tuple):
         return tuple(laid_out(inner, layout) for inner in value)
-    if is_dataclass(value):
-        return replace(value, array=laid_out(value.array, layout))
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, array=laid_out(value.array, layout))  # type: ignore[attr-defined]  # a container
     return value if value is None else _laid_out(value, layout)
 
 

@@ -82,7 +82,8 @@ def groups(affinities: Affinities, fragments: Labels) -> set[frozenset[int]]:
 
 def reoriented(container, axes: Sequence[int], flips: Sequence[int]):
     """The same volume seen otherwise. Affinities keep their neighborhood where the turned one has the same edges."""
-    grid = Grid(*(tuple(getattr(container.grid, name)[a] for a in axes) for name in ("voxel_size", "offset")))
+    size, offset = (np.take(values, axes) for values in (container.grid.voxel_size, container.grid.offset))
+    grid = Grid(tuple(size), tuple(offset))
     if not isinstance(container, Affinities):
         return type(container)(_turned(container.array, axes, flips), grid)
     offsets = container.neighborhood[:, list(axes)].copy()
@@ -92,7 +93,7 @@ def reoriented(container, axes: Sequence[int], flips: Sequence[int]):
 
 
 def _turned(array: np.ndarray, axes: Sequence[int], flips: Sequence[int]) -> np.ndarray:
-    return np.ascontiguousarray(np.flip(np.transpose(array, axes), flips))
+    return np.ascontiguousarray(np.flip(np.transpose(array, axes), tuple(flips)))
 
 
 def restored(affinities: Affinities, neighborhood) -> Affinities:

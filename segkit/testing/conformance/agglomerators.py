@@ -174,8 +174,8 @@ class AgglomeratorConformance(AffinityConformance):
         """The region adjacency graph, handed in directly, gives the same tree and is left alone."""
         if not isinstance(component, RagAgglomerator):
             pytest.skip("it does not work on the region adjacency graph")
-        pair = self.example(component)
-        rag = region_adjacency_graph(*pair, features=component.features)
+        affinities, fragments = self.example(component)
+        rag = region_adjacency_graph(affinities, fragments, features=component.features)
         before = snapshot((rag.node_ids, rag.edges, dict(rag.features)))
         try:
             tree = component.cluster(rag)
@@ -183,7 +183,7 @@ class AgglomeratorConformance(AffinityConformance):
             pytest.skip(f"it takes no graph with these parameters: {error}")
         assert_same(before, snapshot((rag.node_ids, rag.edges, dict(rag.features))), "the graph changed")
         assert_apart(tree, (rag.node_ids, rag.edges, *rag.features.values()), "the graph")
-        assert_same(self.call(component, *pair), tree, "from the graph")
+        assert_same(self.call(component, affinities, fragments), tree, "from the graph")
 
     def test_parts_of_a_graph(self, component):
         """Where it says that it is reducible: merging inside two halves first gives the tree of the whole."""
@@ -211,8 +211,8 @@ class AgglomeratorConformance(AffinityConformance):
         if "device" not in parameters(type(component)):
             pytest.skip("it has no parameter 'device'")
         inputs = self.example(component)
-        trees = [self.create(**{**values, "device": device}).agglomerate(*inputs) for device in ("cpu", "cuda")]
-        assert_same_merges(*trees, "on the GPU")
+        cpu, gpu = (self.create(**{**values, "device": device}).agglomerate(*inputs) for device in ("cpu", "cuda"))
+        assert_same_merges(cpu, gpu, "on the GPU")
 
     def _needs_no_ties(self) -> None:
         if self.ties_by_id:

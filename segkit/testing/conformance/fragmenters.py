@@ -65,9 +65,9 @@ class FragmenterConformance(AffinityConformance):
 
     def test_objects_apart(self, component):
         """Objects with clean boundaries between them, three voxels thick, get fragments, and share none."""
-        truth = np.zeros((7, 25, 25), np.uint64)
-        truth[:, :11, :11], truth[:, :11, 14:], truth[:, 14:, :11], truth[:, 14:, 14:] = 1, 2, 3, 4
-        truth = Labels(truth, GRID)
+        ids = np.zeros((7, 25, 25), np.uint64)
+        ids[:, :11, :11], ids[:, :11, 14:], ids[:, 14:, :11], ids[:, 14:, 14:] = 1, 2, 3, 4
+        truth = Labels(ids, GRID)
         fragments = self.call(component, Affinities.from_labels(truth, self.neighborhood(component))).array
         owners = [set(np.unique(fragments[truth.array == id_]).tolist()) - {0} for id_ in truth.ids()]
         for number, own in enumerate(owners):

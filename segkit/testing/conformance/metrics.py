@@ -41,7 +41,7 @@ CROSSED: Scores = {
     "cremi_score": 1.0,
 }
 """Two objects of two voxels, two segments that hold half of each."""
-WHOLE: Scores = HALVED | {"voi_split": 0.0, "voi_merge": 1.0}
+WHOLE: Scores = {**HALVED, "voi_split": 0.0, "voi_merge": 1.0}
 KNOWN: Sequence[tuple[list[int], list[int], Scores]] = (
     ([9, 9, 4, 4], [5, 5, 5, 5], HALVED),
     ([3, 3, 3, 3], [8, 8, 2, 2], WHOLE),

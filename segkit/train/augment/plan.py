@@ -56,12 +56,15 @@ class Plan:
     @property
     def raw_box(self) -> tuple[Shape, Shape]:
         """First voxel and shape of the raw data of the undeformed patch; (0, 0, 0) is the first of the output."""
-        return tuple(-b for b in self.patch.before), self.patch.input
+        z, y, x = self.patch.before
+        return (-z, -y, -x), self.patch.input
 
     @property
     def label_box(self) -> tuple[Shape, Shape]:
         """The same of the labels."""
-        return tuple(-r for r in self.rim), tuple(n + 2 * r for n, r in zip(self.patch.output, self.rim, strict=True))
+        z, y, x = self.rim
+        depth, height, width = self.patch.output
+        return (-z, -y, -x), (depth + 2 * z, height + 2 * y, width + 2 * x)
 
     def needs(self, box: tuple[Shape, Shape]) -> tuple[np.ndarray, np.ndarray]:
         """First and one past the last voxel to be cut for a box, int64 (3,) each."""
@@ -101,7 +104,7 @@ def draw_plan(
         rim,
         warp=warp,
         symmetry=symmetry,
-        blur=tuple(map(float, blur * blurred)),
+        blur=tuple((blur * blurred).tolist()),
         defects=_draw_defects(rng, settings.sections, patch),
         gamma=float(np.exp(power * settings.intensity.gamma)),
         scale=float(1 + scale * settings.intensity.scale),
@@ -121,7 +124,7 @@ def _hull(plan: Plan) -> tuple[Shape, Shape]:
 def _draw_defects(rng: np.random.Generator, settings: SectionSettings, patch: Patch) -> tuple[Defect, ...]:
     sections, *plane = patch.input
     missing = settings.missing if sections > 1 else 0.0  # a network that sees one section learns nothing from none
-    kinds = {
+    kinds: dict[Kind, tuple[float, float | None]] = {
         "blur": (settings.blur, settings.blur_sigma),
         "contrast": (settings.contrast, settings.contrast_loss),
         "dark": (settings.dark, settings.darkness),

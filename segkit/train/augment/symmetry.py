@@ -26,7 +26,7 @@ def exchangeable(patch: Patch, grid: Grid) -> tuple[int, ...]:
     return (0, 1, 2) if sizes[0] == sizes[1] and grid.isotropic else (1, 2)
 
 
-def draw_symmetry(rng: np.random.Generator, flips: Sequence[float], axes: Sequence[int]) -> Symmetry:
+def draw_symmetry(rng: np.random.Generator, flips: Sequence[float] | np.ndarray, axes: Sequence[int]) -> Symmetry:
     """A random one: `axes` permuted, and z, y, x mirrored with the probabilities `flips`."""
     order = np.arange(3)
     order[list(axes)] = rng.permutation(np.array(axes, int))

@@ -34,7 +34,7 @@ def divided(affinities: Affinities, attractive: Sequence[int] | None) -> tuple[l
         next_step = "predict long-range affinities too, or say by attractive=[...] which channels attract"
         raise InvalidInput(sentence("neighborhood", rule, offsets, next_step))
     rank = {channel: tuple(offset) for channel, offset in enumerate(predecessors(affinities.neighborhood).tolist())}
-    return sorted(pulling, key=rank.get), sorted(pushing, key=rank.get)
+    return sorted(pulling, key=rank.__getitem__), sorted(pushing, key=rank.__getitem__)
 
 
 def predecessors(offsets: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from segkit.data import Affinities, edge_slices
@@ -50,8 +51,10 @@ def _channel_of_axis(affinities: Affinities) -> list[int | None]:
     return found
 
 
-def call(affinities: np.ndarray, threshold: float, **options) -> tuple:
+def call(affinities: np.ndarray, threshold: float, **options) -> Any:
     """The one result of ``waterz.agglomerate`` for one threshold, without what it prints.
+
+    It is the segmentation, or a tuple that begins with it where `options` ask for more.
 
     The lock is there because stdout, which is redirected meanwhile, belongs to the process. Raises SegkitError where
     a scoring that waterz does not ship compiled cannot be compiled.
