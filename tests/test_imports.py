@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,13 @@ PLACES = {
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
+@cache
 def imports(path):
     """Absolute names of all modules that a file imports, nested imports included, those for type checkers not."""
+    return list(names_imported(path))
+
+
+def names_imported(path):
     tree = ast.parse(path.read_text())
     skipped = set()
     for node in ast.walk(tree):
