@@ -65,7 +65,7 @@ def test_equals_the_reference(seed, shape, fragments, levels, neighborhood, para
 
 
 @pytest.mark.parametrize("parameters", [*PARAMETERS, *MORE], ids=str)
-@pytest.mark.parametrize("levels", [0, 2])
+@pytest.mark.parametrize("levels", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_equals_the_reference_on_thousands_of_edges(parameters, levels):
     data = volume(5, (12, 14, 16), 1500, levels)
     assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
