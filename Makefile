@@ -1,9 +1,11 @@
-# `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make benchmark` measures segkit
+# `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make test-slow` runs the tests
+# that take long, which `make test` leaves out; both use WORKERS processes. `make benchmark` measures segkit
 # beside other packages, for half an hour, and rewrites the table in README.md; `make benchmark-losses` does so with the
 # losses, in minutes (LOSS_BACKENDS="cpu gpu" where there is a GPU; LOSS_INPUT=FILE, with affinities and truth). `make
 # benchmark-feed` times what surrounds the network in training and inference.
 
 VENV ?= .venv
+WORKERS ?= logical
 BENCHMARK_SIZES ?= 128 256
 LOSS_BACKENDS ?= cpu higra
 LOSS_SIZES ?= 56 84 128
@@ -12,8 +14,9 @@ MINUTES ?= 30
 ONLY ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test lint benchmark benchmark-losses benchmark-feed experiments pictures clean
+.PHONY: demo test test-slow lint benchmark benchmark-losses benchmark-feed experiments pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -21,7 +24,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: $(VENV)/.installed
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

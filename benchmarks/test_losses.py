@@ -6,9 +6,9 @@ the smallest size runs once, as a test.
 
 import pytest
 
+from segkit import threads
 from segkit.infer.oracle import oracle_affinities
 from segkit.registry import load
-from segkit.threads import set_thread_limit, thread_count
 
 torch = pytest.importorskip("torch")
 trial = pytest.importorskip("segkit.losses.trial")
@@ -33,16 +33,16 @@ def made(volume, benchmark):
 
 
 @pytest.fixture
-def limited():
+def limited(monkeypatch):
     """A callable(threads) that holds for this test."""
-    before, of_torch = thread_count(), torch.get_num_threads()
+    monkeypatch.setattr(threads, "_limit", [])
+    of_torch = torch.get_num_threads()
 
-    def limit(threads: int) -> None:
-        set_thread_limit(threads)
-        torch.set_num_threads(threads)
+    def limit(count: int) -> None:
+        threads.set_thread_limit(count)
+        torch.set_num_threads(count)
 
     yield limit
-    set_thread_limit(before)
     torch.set_num_threads(of_torch)
 
 

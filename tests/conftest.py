@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
@@ -13,11 +16,16 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def segkit():
-    """A callable(*words) that runs the command line in this process; the result has exit_code, stdout, stderr."""
+def segkit(monkeypatch):
+    """A callable(*words) that runs the command line in this process; the result has exit_code, stdout, stderr.
+
+    A number of threads that the words set holds in this test alone.
+    """
     from click.testing import CliRunner
 
     from segkit.cli.main import main
+
+    monkeypatch.setattr("segkit.threads._limit", [])
 
     def call(*words):
         return CliRunner().invoke(main, [str(word) for word in words], prog_name="segkit")

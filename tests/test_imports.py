@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,13 @@ PLACES = {
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
+@cache
 def imports(path):
     """Absolute names of all modules that a file imports, nested imports included, those for type checkers not."""
+    return list(names_imported(path))
+
+
+def names_imported(path):
     tree = ast.parse(path.read_text())
     skipped = set()
     for node in ast.walk(tree):
@@ -79,28 +85,38 @@ def package_of(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_left(path):
+def test_imports_point_left():
+    places = {package_of(path) for path in MODULES} - {"__init__"}
+    assert places <= LAYER.keys(), f"the places of {', '.join(sorted(places - LAYER.keys()))} are not stated"
+    offences = [offence for path in MODULES for offence in imports_to_the_right(path)]
+    assert not offences, "\n".join(offences)
+
+
+def imports_to_the_right(path):
+    """A sentence for each import of a package that lies beside or to the right of the file's own."""
     package = package_of(path)
-    if package == "__init__":
-        return
-    assert package in LAYER, f"the place of segkit.{package} is not stated"
-    for name in imports(path):
+    for name in imports(path) if package in LAYER else ():
         head, _, rest = name.partition(".")
         other = rest.partition(".")[0]
         if head != "segkit" or other == package or other not in LAYER or (package, name) in EXCEPTIONS:
             continue
-        assert LAYER[other] < LAYER[package], f"segkit.{package} imports {name}, which lies beside it or to its right"
+        if LAYER[other] >= LAYER[package]:
+            yield f"{path.relative_to(ROOT)} imports {name}, which lies beside segkit.{package} or to its right"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_libraries_stay_in_their_places(path):
-    for name in imports(path):
-        library = name.partition(".")[0]
-        if library == "numba":
-            assert path.name.startswith("_kernels"), f"numba belongs into files named _kernels*.py, not {path.name}"
-        places = {package_of(path), str(path.relative_to(ROOT))}
-        assert places & PLACES.get(library, places), f"{library} is imported by {path}"
+def test_libraries_stay_in_their_places():
+    offences = [offence for path in MODULES for offence in misplaced_libraries(path)]
+    assert not offences, "\n".join(offences)
+
+
+def misplaced_libraries(path):
+    """A sentence for each import of a library that belongs elsewhere."""
+    places = {package_of(path), str(path.relative_to(ROOT))}
+    for library in {name.partition(".")[0] for name in imports(path)}:
+        if library == "numba" and not path.name.startswith("_kernels"):
+            yield f"numba belongs into files named _kernels*.py, not {path.relative_to(ROOT)}"
+        if not places & PLACES.get(library, places):
+            yield f"{library} is imported by {path.relative_to(ROOT)}"
 
 
 def loaded(code):

@@ -1,7 +1,8 @@
-"""A pytest plugin: markers for tests that need what not every machine has.
+"""A pytest plugin: markers for tests that need what not every machine has, and for those that take long.
 
-A marked test is skipped where that is missing, and the run says at its end what was missing, so that a part that was
-not tested is seen. It imports nothing until a marked test is to run.
+A test that needs something is skipped where that is missing, and the run says at its end what was missing, so that a
+part that was not tested is seen. A test marked `slow` runs like any other, unless ``-m "not slow"`` leaves it out. The
+plugin imports nothing until a test is to run that needs something.
 """
 
 import os
@@ -20,6 +21,7 @@ MARKERS = {
 
 def pytest_configure(config) -> None:
     """Register the markers."""
+    config.addinivalue_line("markers", "slow: takes long, or seldom finds what other tests do not")
     for marker, need in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: needs {need}; skipped where there is none")
 

@@ -1,3 +1,5 @@
+"""Graphs that several threads share: what one of them merges does not depend on what the others do."""
+
 from unittest import mock
 
 import numpy as np
@@ -5,13 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
-from segkit.agglomerate import _kernels_local, local, python
+from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, threads
+from segkit.agglomerate import local
 from segkit.agglomerate.python import Python
 from segkit.agglomerate.rag import region_adjacency_graph
 from segkit.agglomerate.reference import Reference
 
 UNIT = 2**30
+NODES = 5 * 2**14
+"""So many that each of up to five threads gets some."""
 
 
 def graph(seed, nodes, edges, levels, near=None):
@@ -27,20 +31,22 @@ def graph(seed, nodes, edges, levels, near=None):
     return RegionAdjacencyGraph(np.arange(1, nodes + 1, dtype=np.uint64), pairs, features)
 
 
-def tree_in_pieces(rag, pieces, score="mean", room=local.ROOM):
-    """The tree by this many pieces, each by its thread, and no queue that would hide a mistake."""
-    with (
-        mock.patch.object(local, "NODES_OF_PIECE", 1),
-        mock.patch.object(local, "ROOM", room),
-        mock.patch.object(local, "thread_count", lambda: pieces),
-        mock.patch.object(python.kernels, "merge_all", None),
-    ):
-        return Python(score=score).cluster(rag)
+def tree_in_pieces(rag, pieces, score="mean"):
+    """The tree made by so many threads, each with its part of the nodes, that lie among others without any contact."""
+    count = len(rag.node_ids)
+    places = np.linspace(0, NODES - 1, count).astype(np.int64)
+    spread = RegionAdjacencyGraph(np.arange(1, NODES + 1, dtype=np.uint64), places[rag.edges], rag.features)
+    with mock.patch.object(threads, "_limit", [pieces]):
+        tree = Python(score=score).cluster(spread)
+    number = np.full(NODES + len(tree.merges), -1)
+    number[places] = np.arange(count)
+    number[NODES:] = count + np.arange(len(tree.merges))
+    return MergeTree.from_merges(rag.node_ids, number[tree.merges], tree.altitudes)
 
 
 def tree_by_the_queue(rag, score):
-    with mock.patch.object(Python, "_by_best_pairs", False):
-        return Python(score=score).cluster(rag)
+    """The tree under a constraint that forbids nothing, for which pairs are merged one after the other."""
+    return Python(score=score, mutex_above=1.0).cluster(rag)
 
 
 def assert_same_tree(one, other):
@@ -99,59 +105,20 @@ def test_hubs_of_several_pieces(score):
         assert_same_tree(tree_in_pieces(rag, pieces, score), expected)
 
 
-def test_most_is_merged_inside_the_pieces():
-    rag, merged = graph(4, 6000, 20000, 0, 5), []
-
-    def counting(first, last, *arguments):
-        found = merge_piece(first, last, *arguments)
-        merged.append((last - first, len(found[0])))
-        return found
-
-    merge_piece = _kernels_local.merge_piece
-    with mock.patch.object(_kernels_local, "merge_piece", counting):
-        tree_in_pieces(rag, 2)
-    assert sorted(size for size, _ in merged) == [3000, 3000, 6000]
-    assert sum(count for size, count in merged if size == 3000) > 4000
-
-
 @pytest.mark.parametrize("pieces", [1, 3])
-def test_lists_that_outgrow_their_room(pieces):
-    rag, states = graph(5, 2000, 12000, 0), []
-
-    def watching(*arguments):
-        found = merge_piece(*arguments)
-        states.append(found[2])
-        return found
-
-    merge_piece = _kernels_local.merge_piece
-    with mock.patch.object(_kernels_local, "merge_piece", watching):
-        tree = tree_in_pieces(rag, pieces, room=min(pieces, 2))
-    assert _kernels_local.FULL in states
-    assert_same_tree(tree, tree_by_the_queue(rag, "mean"))
-
-
-def test_lists_that_take_too_many_places_go_to_the_queue(monkeypatch):
+def test_lists_of_contacts_that_grow_beyond_the_memory_set_aside(pieces, monkeypatch):
     rag = graph(5, 2000, 12000, 0)
     expected = tree_by_the_queue(rag, "mean")
-    monkeypatch.setattr(local, "ROOM", 1)
-    monkeypatch.setattr(local, "thread_count", lambda: 1)
-    monkeypatch.setattr(local, "MAX_PLACES", 3 * len(rag.edges))
-    calls, merge_all = [], python.kernels.merge_all
-    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
-    assert_same_tree(Python().cluster(rag), expected)
-    assert calls
+    assert_same_tree(tree_in_pieces(rag, pieces), expected)
+    monkeypatch.setattr(local, "MAX_PLACES", 3 * len(rag.edges))  # and beyond what can be numbered
+    assert_same_tree(tree_in_pieces(rag, pieces), expected)
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
-def test_a_mean_rounded_to_the_better_of_its_parts_goes_to_the_queue(monkeypatch, pieces):
+def test_a_mean_rounded_to_the_better_of_its_parts(pieces):
     # Once 1 and 2 are merged, 2^24 affinities of 0.25 are united with a single lower one, of a lower edge; with two
     # pieces, 3 and 4 lie in the other.
     edges = np.array([[0, 1], [0, 2], [1, 2], [2, 3]])
     features = {"count": np.array([1, 1, 2**24, 1]), "sum": np.array([2**30, 2**28 - 1, 2**52, 0])}
     rag = RegionAdjacencyGraph(np.arange(1, 5, dtype=np.uint64), edges, features)
-    monkeypatch.setattr(local, "NODES_OF_PIECE", 1)
-    monkeypatch.setattr(local, "thread_count", lambda: pieces)
-    calls, merge_all = [], python.kernels.merge_all
-    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
-    assert Python().cluster(rag).altitudes.tolist() == [0.0, 0.75, 1.0]
-    assert calls
+    assert tree_in_pieces(rag, pieces).altitudes.tolist() == [0.0, 0.75, 1.0]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
-from segkit.agglomerate import plateaus, python
+from segkit.agglomerate import plateaus
 from segkit.agglomerate.python import Python
 from segkit.agglomerate.reference import Reference
 
@@ -16,14 +16,6 @@ PARAMETERS = [
     {"quantile": 0.0},
     {"quantile": 1.0, "bins": 7},
 ]
-
-MERGE_ALL = python.kernels.merge_all
-
-
-@pytest.fixture(autouse=True)
-def without_a_queue(monkeypatch):
-    """Another way to the same tree would hide a mistake."""
-    monkeypatch.setattr(python.kernels, "merge_all", None)
 
 
 def volume(seed, shape, fragments, levels):
@@ -49,36 +41,52 @@ def assert_equals_the_reference(parameters, data):
     tree = Python(score="quantile", **parameters).agglomerate(*data)
     expected = Reference(score="quantile", **parameters).agglomerate(*data)
     tree.check()
-    np.testing.assert_array_equal(tree.parents, expected.parents)
-    np.testing.assert_array_equal(tree.altitudes, expected.altitudes)
+    assert_same_tree(tree, expected)
+
+
+def assert_same_tree(one, other, what=""):
+    np.testing.assert_array_equal(one.parents, other.parents, what)
+    np.testing.assert_array_equal(one.altitudes, other.altitudes, what)
 
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 @pytest.mark.parametrize("levels", [1, 4, 255])
-@pytest.mark.parametrize("fragments", [60, 1500])
+@pytest.mark.parametrize("fragments", [60, pytest.param(1500, marks=pytest.mark.slow)])
 def test_equals_the_reference(parameters, levels, fragments):
     assert_equals_the_reference(parameters, volume(6, (12, 14, 16), fragments, levels))
 
 
 @pytest.mark.parametrize("parameters", PARAMETERS[:3], ids=str)
 @pytest.mark.parametrize("levels", [3, 200])
-@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("number", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_hubs_that_merge(parameters, levels, number):
     assert_equals_the_reference(parameters, columns(number, levels))
 
 
-def test_room_is_made_while_plateaus_are_under_way(monkeypatch):
-    codes, advance = [], plateaus.kernels.advance
+def by_the_queue(**parameters):
+    """The agglomerator under a constraint that forbids nothing, for which pairs are merged one after the other."""
+    return Python(score="quantile", mutex_above=1.0, **parameters)
 
-    def counted(*arguments):
-        codes.append(advance(*arguments))
-        return codes[-1]
 
-    monkeypatch.setattr(plateaus, "INITIAL", 16)
-    monkeypatch.setattr(plateaus.kernels, "advance", counted)
-    for data in volume(6, (12, 14, 16), 1500, 255), columns(5, 30):
-        assert_equals_the_reference(PARAMETERS[1], data)
-    assert {plateaus.kernels.MORE_ENTRIES, plateaus.kernels.MORE_HEAP, plateaus.kernels.MORE_SLOTS} <= set(codes)
+LARGE = [volume(6, (12, 14, 16), 1500, levels) for levels in (1, 4, 255)] + [columns(5, levels) for levels in (3, 200)]
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
+def test_equals_the_queue_on_thousands_of_edges(parameters):
+    for number, data in enumerate(LARGE):
+        tree, expected = (
+            Python(score="quantile", **parameters).agglomerate(*data),
+            by_the_queue(**parameters).agglomerate(*data),
+        )
+        assert_same_tree(tree, expected, f"volume {number}")
+
+
+@pytest.mark.parametrize("data", [volume(6, (24, 28, 32), 3000, 255), columns(100, 30)], ids=["volume", "hubs"])
+def test_room_is_made_while_plateaus_are_under_way(data, monkeypatch):
+    expected = by_the_queue(**PARAMETERS[1]).agglomerate(*data)
+    for most in (plateaus.MAX_PLACES, 100):  # and if there is no more
+        monkeypatch.setattr(plateaus, "MAX_PLACES", most)
+        assert_same_tree(Python(score="quantile", **PARAMETERS[1]).agglomerate(*data), expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -88,10 +96,11 @@ def test_every_merge_is_the_best_of_all_contacts(data, nodes, per_million):
     pairs = np.argwhere(np.triu(np.ones((nodes, nodes), bool), 1))
     values = data.draw(st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=len(pairs), max_size=len(pairs)))
     edges = pairs[[len(value) > 0 for value in values]]
-    values = [sorted(value) for value in values if value]
-    starts = np.cumsum([0, *map(len, values)])
-    numbers = np.array([number for value in values for number in value], np.int32)
-    merges, found = plateaus.merge_plateaus(nodes, edges, starts, numbers, np.empty(0, np.int64), per_million)
+    values = [value for value in values if value]
+    histograms = np.array([np.bincount(value, minlength=5) for value in values], np.int32).reshape(-1, 5)
+    rag = RegionAdjacencyGraph(np.arange(1, nodes + 1), edges, {"histogram": histograms})
+    tree = Python(score="quantile", quantile=per_million / 10**6, bins=5).cluster(rag)
+    merges, found = tree.merges, np.rint((1 - tree.altitudes) * 5 - 0.5).astype(int)
     clusters = {node: {node} for node in range(nodes)}
     for k in range(len(merges) + 1):
         best = _best_contact(clusters, edges, values, per_million)
@@ -118,41 +127,24 @@ def _best_contact(clusters, edges, values, per_million):
     return min(keys)[::2] if keys else None
 
 
-def test_weights_count_as_often_as_they_say():
-    edges, starts = np.array([[0, 1], [0, 2]]), np.array([0, 2, 3])
-    numbers, weights = np.array([1, 5, 3], np.int32), np.array([7, 2, 1])
-    merges, found = plateaus.merge_plateaus(3, edges, starts, numbers, weights, 500_000)
-    assert merges.tolist() == [[0, 2], [3, 1]] and found.tolist() == [3, 1]
+def test_equal_affinities_count_as_often_as_there_are():
+    edges, histograms = np.array([[0, 1], [0, 2]]), np.array([[0, 7, 0, 0, 0, 2], [0, 0, 0, 1, 0, 0]], np.int32)
+    rag = RegionAdjacencyGraph(np.arange(1, 4), edges, {"histogram": histograms})
+    tree = Python(score="median", bins=6).cluster(rag)
+    assert tree.merges.tolist() == [[0, 2], [1, 3]]
+    np.testing.assert_allclose(tree.altitudes, [1 - 3.5 / 6, 1 - 1.5 / 6])
 
 
-def test_more_affinities_than_can_be_counted_go_to_the_queue(monkeypatch):
-    rag = RegionAdjacencyGraph(
-        np.arange(1, 4, dtype=np.uint64),
-        np.array([[0, 1], [0, 2], [1, 2]]),
-        {"histogram": np.array([[0, 2**30], [2**30, 0], [1, 2**30]], np.int32)},
-    )
-    calls, merge_all = [], MERGE_ALL
-    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
-    assert Python(score="median", bins=2).cluster(rag).altitudes.tolist() == [0.25, 0.75]
-    assert calls
-
-
-def test_room_is_left_for_the_runs_of_united_contacts(monkeypatch):
-    # 6 affinities, and 3 contacts that may take a run each when they are united
-    affinities = Affinities.convert([[[[0, 0.1, 0.4, 0.3, 0.8, 0.5, 0.9]]]], [(0, 0, -1)])
-    data = affinities, Labels.convert([[[1, 2, 3, 1, 2, 3, 1]]], Grid())
-    calls, merge_all = [], MERGE_ALL
-    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
-    for most, expected in ((9, 0), (8, 1)):
-        monkeypatch.setattr(plateaus, "MOST", most)
-        assert_equals_the_reference({}, data)
-        assert len(calls) == expected
-
-
-def test_lists_that_outgrow_their_places_go_to_the_queue(monkeypatch):
-    calls, merge_all = [], MERGE_ALL
-    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
-    monkeypatch.setattr(plateaus, "INITIAL", 16)
-    monkeypatch.setattr(plateaus, "MAX_PLACES", 100)
-    assert_equals_the_reference(PARAMETERS[1], volume(6, (12, 14, 16), 1500, 255))
-    assert calls
+@pytest.mark.parametrize(
+    ("histograms", "altitudes"),
+    [
+        ([[0, 2**29], [2**29, 0], [1, 2**30 - 5]], [0.25, 0.25]),  # with a run of its own for each contact 2^31 - 1
+        ([[0, 2**29], [2**29, 0], [1, 2**30 - 4]], [0.25, 0.25]),
+        ([[0, 2**30], [2**30, 0], [1, 2**30]], [0.25, 0.75]),
+    ],
+)
+def test_more_affinities_than_an_int32_can_count(histograms, altitudes):
+    edges, counts = np.array([[0, 1], [0, 2], [1, 2]]), np.array(histograms, np.int32)
+    rag = RegionAdjacencyGraph(np.arange(1, 4, dtype=np.uint64), edges, {"histogram": counts})
+    for agglomerator in (Python(score="median", bins=2), by_the_queue(quantile=0.5, bins=2)):
+        assert agglomerator.cluster(rag).altitudes.tolist() == altitudes

@@ -4,7 +4,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
-from segkit.agglomerate import python
 from segkit.agglomerate.python import Python
 from segkit.agglomerate.rag import region_adjacency_graph
 from segkit.agglomerate.reference import Reference
@@ -66,31 +65,24 @@ def test_equals_the_reference(seed, shape, fragments, levels, neighborhood, para
 
 
 @pytest.mark.parametrize("parameters", [*PARAMETERS, *MORE], ids=str)
-@pytest.mark.parametrize("levels", [0, 2])
+@pytest.mark.parametrize("levels", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_equals_the_reference_on_thousands_of_edges(parameters, levels):
     data = volume(5, (12, 14, 16), 1500, levels)
     assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
 
 
-def without_a_queue(monkeypatch):
-    """The scores that need no queue must do without it: another way to the same tree would hide a mistake."""
-    monkeypatch.setattr(python.kernels, "merge_all", None)
-
-
 @pytest.mark.parametrize("score", ["mean", "min"])
 @pytest.mark.parametrize("levels", [0, 1, 255])
 @pytest.mark.parametrize("fragments", [60, 1500])
-def test_best_pairs_equal_the_reference(monkeypatch, score, levels, fragments):
-    without_a_queue(monkeypatch)
+def test_equals_the_reference_with_a_long_range(score, levels, fragments):
     data = volume(6, (12, 14, 16), fragments, levels, LONG)
     assert_same_tree(Python(score=score).agglomerate(*data), Reference(score=score).agglomerate(*data))
 
 
 @pytest.mark.parametrize("score", ["mean", "min"])
 @pytest.mark.parametrize("columns", [1, 2, 5])
-def test_hubs_that_merge(monkeypatch, score, columns):
+def test_hubs_that_merge(score, columns):
     # columns of one fragment each, between small fragments that touch two of them
-    without_a_queue(monkeypatch)
     rng = np.random.default_rng(4)
     ids = np.arange(10, 10 + 400 * 2 * columns).reshape(1, 400, 2 * columns)
     rng.shuffle(ids.reshape(-1))
@@ -99,16 +91,13 @@ def test_hubs_that_merge(monkeypatch, score, columns):
     assert_same_tree(Python(score=score).agglomerate(*data), Reference(score=score).agglomerate(*data))
 
 
-def test_a_mean_rounded_to_the_better_of_its_parts_goes_to_the_queue(monkeypatch):
+def test_a_mean_rounded_to_the_better_of_its_parts():
     # Once 1 and 2 are merged, 2^24 affinities of 0.25 are united with a single lower one, of a lower edge.
     edges, counts = np.array([[0, 1], [0, 2], [1, 2]]), np.array([1, 1, 2**24])
     rag = RegionAdjacencyGraph(
         np.arange(1, 4, dtype=np.uint64), edges, {"count": counts, "sum": np.array([2**30, 2**28 - 1, 2**52])}
     )
-    calls, merge_all = [], python.kernels.merge_all
-    monkeypatch.setattr(python.kernels, "merge_all", lambda *arguments: calls.append(1) or merge_all(*arguments))
     assert Python().cluster(rag).altitudes.tolist() == [0.0, 0.75]
-    assert calls
 
 
 @pytest.mark.parametrize("value", [0, 1])

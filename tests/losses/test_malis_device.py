@@ -1,5 +1,7 @@
 """MALIS in torch operations: against explicit sets and the compiled code, on tensors without values, and on a GPU."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -86,28 +88,32 @@ def counted(affinities, labels, edges, neighborhood, constrained):
     return torch.stack(counts).cpu().numpy()
 
 
-@pytest.mark.parametrize("constrained", [True, False])
-@pytest.mark.parametrize("levels", [1, 3, None])
-@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 4, 6), (3, 3, 3), (1, 1, 11), (4, 3, 5), (1, 1, 1), (1, 1, 2)])
+SHAPES = [(2, 3, 4), (1, 4, 6), (3, 3, 3), (1, 1, 11), (4, 3, 5), (1, 1, 1), (1, 1, 2)]
+TIES = list(product([1, 3, None], [True, False]))
+"""How many different affinities there are, None for many, and whether the loss is constrained."""
+
+
 @pytest.mark.parametrize("name", NEIGHBORHOODS)
-def test_counts_equal_those_by_explicit_sets(name, shape, levels, constrained):
+def test_counts_equal_those_by_explicit_sets(name):
     """210 small volumes and their batches, with masks, background, and labels in several pieces."""
     neighborhood = NEIGHBORHOODS[name]
-    given = batch(sum(shape), shape, neighborhood, items=2, levels=levels, objects=3)
-    expected = [by_sets(*(t[item].numpy() for t in given), neighborhood, constrained) for item in range(2)]
-    np.testing.assert_array_equal(counted(*given, neighborhood, constrained), np.stack(expected, 1))
+    for shape, (levels, constrained) in product(SHAPES, TIES):
+        given = batch(sum(shape), shape, neighborhood, items=2, levels=levels, objects=3)
+        expected = [by_sets(*(t[item].numpy() for t in given), neighborhood, constrained) for item in range(2)]
+        found, case = counted(*given, neighborhood, constrained), f"{shape}, {levels} levels, constrained={constrained}"
+        np.testing.assert_array_equal(found, np.stack(expected, 1), case)
 
 
-@pytest.mark.parametrize("constrained", [True, False])
-@pytest.mark.parametrize("levels", [1, 3, None])
 @pytest.mark.parametrize("name", NEIGHBORHOODS)
 @pytest.mark.parametrize(("shape", "items"), [((3, 7, 9), 3), ((1, 40, 50), 1), ((12, 14, 13), 2), ((3, 5, 4), 34)])
-def test_counts_equal_those_of_the_compiled_code(name, shape, items, levels, constrained):
+def test_counts_equal_those_of_the_compiled_code(name, shape, items):
     """600 volumes in batches, large enough for rounds on voxels, rounds on a matrix, and the end without."""
-    given = batch(items, shape, NEIGHBORHOODS[name], items, levels, objects=2)
-    expected = compiled(*given, NEIGHBORHOODS[name], constrained)
-    assert expected.sum((0, 2, 3, 4, 5)).all()
-    np.testing.assert_array_equal(counted(*given, NEIGHBORHOODS[name], constrained), expected)
+    for levels, constrained in TIES:
+        case = f"{levels} levels, constrained={constrained}"
+        given = batch(items, shape, NEIGHBORHOODS[name], items, levels, objects=2)
+        expected = compiled(*given, NEIGHBORHOODS[name], constrained)
+        assert expected.sum((0, 2, 3, 4, 5)).all(), case
+        np.testing.assert_array_equal(counted(*given, NEIGHBORHOODS[name], constrained), expected, case)
 
 
 @pytest.mark.parametrize("constrained", [True, False])

@@ -7,6 +7,8 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 import segkit
 
 TESTS = """
@@ -43,11 +45,12 @@ def test_its_markers_are_known(tmp_path):
     assert "@pytest.mark.gpu: needs a CUDA GPU" in marked and "SEGKIT_DATA" in marked
 
 
-def test_what_a_machine_lacks_is_skipped_and_said_at_the_end(tmp_path):
+@pytest.mark.parametrize("processes", [(), ("-p", "xdist.plugin", "-n", "2")], ids=["one process", "two processes"])
+def test_what_a_machine_lacks_is_skipped_and_said_at_the_end(tmp_path, processes):
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "c++").write_text("#!/bin/sh\nexit 1\n")  # a compiler that finds no header
     (tmp_path / "c++").chmod(0o755)
-    plugin = ("-p", "segkit.testing.pytest_plugin")
+    plugin = ("-p", "segkit.testing.pytest_plugin", *processes)
     text = pytest_in(tmp_path, *plugin, PATH=str(tmp_path), SEGKIT_DATA=str(tmp_path / "nowhere")).stdout
     assert "1 passed, 3 skipped" in text
     assert "    1 test: needs the real volumes in the folder that SEGKIT_DATA names" in text

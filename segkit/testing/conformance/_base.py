@@ -30,8 +30,19 @@ SETTINGS = settings(
 """For tests on any volume: the same examples each time."""
 
 
+def core(test):
+    """Mark a test of a suite that runs with each of `parameters`, since its outcome may depend on them."""
+    test.core = True
+    return test
+
+
 class Conformance:
     """A suite that a plugin's test class inherits; it states `name`, or overrides `create` or the fixture `component`.
+
+    Every test runs with the first of `parameters`. With the others the core of the suite does the same: results are
+    valid and right, inputs stay as they are, equal inputs give equal results in any memory layout and with any number
+    of threads. The rest (messages, files, odd inputs) is marked `slow` for them, so that ``pytest`` runs all and
+    ``pytest -m "not slow"`` leaves out what seldom depends on parameters.
 
     >>> class TestMine(Conformance):  # from one of the suites that segkit.testing offers
     ...     name = "my-agglomerator"
@@ -42,13 +53,16 @@ class Conformance:
     name: ClassVar[str] = ""
     """The registered name, or ``distribution:name``."""
     parameters: ClassVar[Sequence[Mapping[str, object]]] = ({},)
-    """All tests run with each of these parameters."""
+    """What components are made with: every test runs with the first, the core with each, the rest with each if slow."""
 
     def pytest_generate_tests(self, metafunc) -> None:
-        """Run every test with each of `parameters`."""
+        """Run every test with each of `parameters`; what is not core is slow with all but the first."""
         if "values" in metafunc.fixturenames:
             names = [", ".join(f"{k}={v}" for k, v in values.items()) or "defaults" for values in self.parameters]
-            metafunc.parametrize("values", self.parameters, ids=names)
+            marks = () if hasattr(metafunc.function, "core") else pytest.mark.slow
+            first, *others = self.parameters
+            cases = [first, *(pytest.param(values, marks=marks) for values in others)]
+            metafunc.parametrize("values", cases, ids=names)
 
     def create(self, **values):
         """The component with these parameters."""
@@ -126,6 +140,7 @@ class Conformance:
         written = sorted(path.name for path in tmp_path.iterdir())
         assert not written, f"it wrote {', '.join(written)}"
 
+    @core
     def test_random_state(self, component):
         """It leaves the global random numbers alone."""
         inputs = self.example(component)
@@ -134,6 +149,7 @@ class Conformance:
         for library, state in _random_states().items():
             assert before.get(library, state) == state, f"it took random numbers of {library}, seeded for all"
 
+    @core
     def test_input_unchanged(self, component):
         """It changes no input."""
         inputs = self.example(component)
@@ -141,6 +157,7 @@ class Conformance:
         self.call(component, *inputs)
         assert_same(before, snapshot(inputs), "an input changed")
 
+    @core
     def test_nothing_shared(self, component):
         """What it returns shares no memory with an input or an earlier result."""
         inputs = self.example(component)
@@ -149,6 +166,7 @@ class Conformance:
         second = self.call(component, *inputs)
         assert_apart(second, first, "an earlier result")
 
+    @core
     def test_repeats(self, component):
         """Equal inputs give equal results, whatever came between, and earlier results stay as they were."""
         inputs = self.example(component)
@@ -158,6 +176,7 @@ class Conformance:
         assert_same(kept, first, "an earlier result changed", 0)
         assert_same(kept, self.call(component, *inputs), "the second result differs", self.tolerance)
 
+    @core
     def test_thread_limit(self, component, monkeypatch):
         """The result is the same at any number of threads."""
         inputs = self.example(component)
@@ -169,6 +188,7 @@ class Conformance:
         for count, result in zip(THREADS, results, strict=True):
             assert_same(results[0], result, f"with {count} threads instead of 1", self.tolerance)
 
+    @core
     def test_calls_at_once(self, component):
         """Calls from several threads at once do not disturb each other."""
         examples = [self.example(component, seed) for seed in (0, 1)]
@@ -177,6 +197,7 @@ class Conformance:
         for inputs, result in zip(examples, results, strict=True):
             assert_same(self.call(component, *inputs), result, "at the same time as others", self.tolerance)
 
+    @core
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_memory_layout(self, component, layout):
         """Fortran order, strides and reversed views make no difference."""

@@ -9,7 +9,7 @@ import pytest
 
 from segkit.data import Affinities, Grid, Labels
 from segkit.errors import InvalidInput
-from segkit.testing.conformance._base import Conformance, refused
+from segkit.testing.conformance._base import Conformance, core, refused
 from segkit.testing.conformance._volumes import LONG, NEAREST, fragmented
 
 BAD_VALUES = (float("nan"), 1.5, -0.5, float("inf"))
@@ -45,6 +45,7 @@ class AffinityConformance(Conformance):
         """Affinities of random cells."""
         return self.on(*fragmented(self.neighborhood(component), seed=seed))
 
+    @core
     @pytest.mark.parametrize("value", BAD_VALUES)
     def test_bad_values(self, component, value):
         """NaN and affinities outside 0..1 are refused, and the error names them."""

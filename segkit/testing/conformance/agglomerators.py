@@ -16,7 +16,7 @@ from segkit.errors import InvalidInput
 from segkit.parameters import parameters
 from segkit.protocols import RagAgglomerator
 from segkit.testing import strategies
-from segkit.testing.conformance._base import SETTINGS, refused, same_or_refused
+from segkit.testing.conformance._base import SETTINGS, core, refused, same_or_refused
 from segkit.testing.conformance._compare import assert_apart, assert_same, snapshot
 from segkit.testing.conformance._graphs import OTHER_GRIDS, AffinityConformance, successors
 from segkit.testing.conformance._volumes import (
@@ -67,6 +67,7 @@ class AgglomeratorConformance(AffinityConformance):
         heights = result.altitudes
         assert not len(heights) or (heights[0] >= 0 and heights[-1] <= 1), f"altitudes lie in {heights[[0, -1]]}"
 
+    @core
     @given(data=st.data())
     @SETTINGS
     def test_valid_trees(self, component, data):
@@ -99,6 +100,7 @@ class AgglomeratorConformance(AffinityConformance):
             coarse = clusters(tree, high)
             assert all(any(fine <= one for one in coarse) for fine in clusters(tree, low))
 
+    @core
     def test_high_affinities_first(self, component):
         """Fragments of high affinity merge first: 1 = same object."""
         fragments = Labels.convert([[[7, 7, 5, 5, 2, 2]]], GRID)
@@ -113,6 +115,7 @@ class AgglomeratorConformance(AffinityConformance):
         first = sorted(tree.leaf_ids[tree.merges[0]].tolist())
         assert first == [5, 7], f"it merged {first} first; 5 and 7 have affinity 0.9, 5 and 2 have 0.3"
 
+    @core
     def test_large_ids(self, component):
         """Ids up to 2^64 - 3 are as good as small ones; 0, 2^64 - 2 and 2^64 - 1 are no fragments."""
         affinities, fragments = tie_free(self.neighborhood(component))
@@ -125,6 +128,7 @@ class AgglomeratorConformance(AffinityConformance):
         assert other.leaf_ids.tolist() == list(EDGE_IDS), f"the leaves are {other.leaf_ids.tolist()}"
         assert_same((tree.parents, tree.altitudes), (other.parents, other.altitudes), "with large ids")
 
+    @core
     def test_permuted_ids(self, component):
         """Without ties the ids of the fragments do not matter."""
         self._needs_no_ties()
@@ -135,6 +139,7 @@ class AgglomeratorConformance(AffinityConformance):
         other = self.call(component, affinities, renamed(fragments, names))
         assert_same_merges(tree, other, "with other ids", names)
 
+    @core
     @pytest.mark.parametrize(("axes", "flips"), REORIENTATIONS, ids=str)
     def test_orientation(self, component, axes, flips):
         """Without ties flips and exchanged axes do not matter."""
@@ -170,6 +175,7 @@ class AgglomeratorConformance(AffinityConformance):
         for other in bad:
             refused(self.call, component, affinities, other, names=("fragments", "voxel", "offset"))
 
+    @core
     def test_graph(self, component):
         """The region adjacency graph, handed in directly, gives the same tree and is left alone."""
         if not isinstance(component, RagAgglomerator):
@@ -185,6 +191,7 @@ class AgglomeratorConformance(AffinityConformance):
         assert_apart(tree, (rag.node_ids, rag.edges, *rag.features.values()), "the graph")
         assert_same(self.call(component, affinities, fragments), tree, "from the graph")
 
+    @core
     def test_parts_of_a_graph(self, component):
         """Where it says that it is reducible: merging inside two halves first gives the tree of the whole."""
         if not (isinstance(component, RagAgglomerator) and component.reducible):
@@ -205,6 +212,7 @@ class AgglomeratorConformance(AffinityConformance):
         io.write(tmp_path / "tree.h5", tree)
         assert_same(tree, io.read_merge_tree(tmp_path / "tree.h5"), "from the file")
 
+    @core
     @pytest.mark.gpu
     def test_devices(self, component, values):
         """A GPU gives the tree of the CPU."""

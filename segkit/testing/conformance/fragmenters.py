@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from segkit import io
 from segkit.data import Affinities, Labels, Volume, edge_slices
 from segkit.testing import strategies
-from segkit.testing.conformance._base import SETTINGS, refused, same_or_refused
+from segkit.testing.conformance._base import SETTINGS, core, refused, same_or_refused
 from segkit.testing.conformance._compare import assert_same
 from segkit.testing.conformance._graphs import OTHER_GRIDS, AffinityConformance, successors
 from segkit.testing.conformance._volumes import (
@@ -53,6 +53,7 @@ class FragmenterConformance(AffinityConformance):
         ids = ids[ids > 0].tolist()
         assert ids == list(range(1, len(ids) + 1)), f"fragments are numbered {ids[:9]}, not from 1 without gaps"
 
+    @core
     @given(data=st.data())
     @SETTINGS
     def test_valid_fragments(self, component, data):
@@ -63,6 +64,7 @@ class FragmenterConformance(AffinityConformance):
         self.check_result(fragments, affinities)
         assert mask is None or not fragments.array[~mask.array].any(), "there are fragments outside the mask"
 
+    @core
     def test_objects_apart(self, component):
         """Objects with clean boundaries between them, three voxels thick, get fragments, and share none."""
         ids = np.zeros((7, 25, 25), np.uint64)
@@ -75,6 +77,7 @@ class FragmenterConformance(AffinityConformance):
             shared = own & set().union(*owners[:number])
             assert not shared, f"fragment {min(shared, default=0)} lies in two objects"
 
+    @core
     def test_mask(self, component):
         """Outside the mask there is no fragment, and affinities there have no influence."""
         affinities, mask = self.example(component)
@@ -103,6 +106,7 @@ class FragmenterConformance(AffinityConformance):
         for other in bad:
             refused(self.call, component, affinities, other, names=("mask", "voxel", "offset"))
 
+    @core
     @pytest.mark.parametrize(("axes", "flips"), REORIENTATIONS, ids=str)
     def test_orientation(self, component, axes, flips):
         """Flips and exchanged axes do the same to the fragments."""

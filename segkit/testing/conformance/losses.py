@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from segkit.data import NEAREST
 from segkit.errors import SegkitError
-from segkit.testing.conformance._base import SETTINGS, Conformance
+from segkit.testing.conformance._base import SETTINGS, Conformance, core
 from segkit.testing.conformance._compare import assert_same
 from segkit.testing.predictions import item_of, predictions, random_prediction
 
@@ -55,6 +55,7 @@ class LossConformance(Conformance):
         (prediction,) = inputs
         return (replace(prediction, **{name: strided(getattr(prediction, name), layout) for name in TENSORS}),)
 
+    @core
     @given(data=st.data())
     @SETTINGS
     def test_finite(self, component, data):
@@ -73,6 +74,7 @@ class LossConformance(Conformance):
             assert isinstance(part, torch.Tensor) and part.shape == (), f"part {name!r} is no scalar tensor"
             assert not part.requires_grad, f"part {name!r} is not detached"
 
+    @core
     def test_gradient(self, component):
         """The gradient is that of finite differences."""
         if not self.smooth:
@@ -89,6 +91,7 @@ class LossConformance(Conformance):
             close = math.isclose(found, expected, rel_tol=0.02, abs_tol=5e-5 * max(1.0, abs(ends[0].item())))
             assert close, f"along one direction the loss changes by {found:.4g} and the gradient says {expected:.4g}"
 
+    @core
     def test_right_is_better(self, component):
         """A perfect prediction costs less than a random one, and that less than the opposite one."""
         (prediction,) = self.example(component)
@@ -99,6 +102,7 @@ class LossConformance(Conformance):
         ]
         assert costs[0] < costs[1] < costs[2], f"perfect, random and opposite cost {costs}"
 
+    @core
     def test_parts(self, component):
         """Its parts add up to the loss."""
         if not self.additive_parts:
@@ -107,6 +111,7 @@ class LossConformance(Conformance):
         if parts:
             assert math.isclose(sum(parts.values()).item(), loss.item(), rel_tol=1e-5), f"{parts} and {loss}"
 
+    @core
     def test_batch(self, component):
         """A batch of items with equally many edges costs what they cost in the mean."""
         if not self.batch_mean:
@@ -127,6 +132,7 @@ class LossConformance(Conformance):
         assert loss.item() == 0, f"the loss is {loss.item()}"
         assert not gradient.any(), "the gradient is not 0"
 
+    @core
     def test_only_edges_count(self, component):
         """Logits where no edge exists have no influence and no gradient."""
         (prediction,) = self.example(component)
@@ -181,6 +187,7 @@ class LossConformance(Conformance):
             prediction = random_prediction(1, shape=shape, neighborhood=self.neighborhood, masked=False)
             assert torch.isfinite(self.call(component, prediction)[0])
 
+    @core
     @pytest.mark.gpu
     def test_devices(self, component):
         """A GPU gives the loss and the gradient of the CPU."""

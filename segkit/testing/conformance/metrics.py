@@ -11,7 +11,7 @@ from hypothesis import given
 
 from segkit.data import Grid, Labels
 from segkit.testing import strategies
-from segkit.testing.conformance._base import SETTINGS, Conformance, refused
+from segkit.testing.conformance._base import SETTINGS, Conformance, core, refused
 from segkit.testing.conformance._compare import assert_same
 from segkit.testing.conformance._graphs import OTHER_GRIDS
 from segkit.testing.conformance._volumes import EDGE_IDS, OUTSIDE, REORIENTATIONS, cells, renamed, reoriented
@@ -71,6 +71,7 @@ class MetricConformance(Conformance):
         """The scores."""
         return component.score(*inputs)
 
+    @core
     @given(pair=strategies.segmented())
     @SETTINGS
     def test_finite_scores(self, component, pair):
@@ -82,6 +83,7 @@ class MetricConformance(Conformance):
             assert math.isfinite(value), f"{name} is {value}"
         assert scores.keys() == self.call(component, *self.example(component)).keys(), "the names differ"
 
+    @core
     def test_known_values(self, component):
         """Hand-worked examples come out right."""
         checked = set()
@@ -94,6 +96,7 @@ class MetricConformance(Conformance):
         if not checked:
             pytest.skip("no value of its scores is known here: state them in `known`")
 
+    @core
     def test_perfect(self, component):
         """Identical segmentations without background are perfect, whatever the volume and the names of the segments."""
         scores = []
@@ -117,6 +120,7 @@ class MetricConformance(Conformance):
             close = math.isclose(there[a], back[b], rel_tol=TOLERANCE, abs_tol=TOLERANCE)
             assert close, f"{a} is {there[a]}, and {b} the other way round {back[b]}"
 
+    @core
     def test_outside(self, component):
         """Voxels outside the annotation of the truth do not count, whatever the segmentation says there."""
         segmentation, truth = self.example(component)
@@ -136,6 +140,7 @@ class MetricConformance(Conformance):
             pair.append(renamed(labels, dict(zip(ids.tolist(), rng.permutation(ids).tolist(), strict=True))))
         assert_same(self.call(component, segmentation, truth), self.call(component, *pair), "renamed", TOLERANCE)
 
+    @core
     def test_large_ids(self, component):
         """Ids up to 2^64 - 3 are kept apart."""
         small = cells((4, 8, 9), len(EDGE_IDS), 3)

@@ -13,7 +13,7 @@ from segkit.data import NEAREST
 from segkit.errors import InvalidShape, SegkitError
 from segkit.models import load_model, save_model
 from segkit.registry import find
-from segkit.testing.conformance._base import Conformance
+from segkit.testing.conformance._base import Conformance, core
 from segkit.testing.conformance._compare import assert_same
 from segkit.testing.conformance.losses import strided
 
@@ -55,6 +55,7 @@ class ModelConformance(Conformance):
         """Tensors with other strides."""
         return tuple(strided(each, layout) for each in inputs)
 
+    @core
     def test_attributes(self, component):
         """ndim, sections, stride and context are what the plug point says."""
         assert component.ndim in (2, 3), f"ndim is {component.ndim!r}"
@@ -65,6 +66,7 @@ class ModelConformance(Conformance):
             valid = len(sizes) == component.ndim and all(isinstance(size, int) and size >= least for size in sizes)
             assert valid, f"{name} is {sizes!r}, not {component.ndim} integers of at least {least}"
 
+    @core
     def test_shapes(self, component):
         """output_shape, input_shape and context say what forward does."""
         for wanted in ((1,) * component.ndim, tuple(range(2, 2 + component.ndim))):
@@ -77,6 +79,7 @@ class ModelConformance(Conformance):
             assert context == tuple(component.context), f"{shape} loses {context}, not {component.context}"
             assert all(a >= b for a, b in zip(output, wanted, strict=True)), f"{wanted} wanted, {output} given"
 
+    @core
     def test_valid_sizes(self, component):
         """Valid sizes are one stride apart, and input_shape gives the smallest that is large enough."""
         for axis in range(component.ndim):
@@ -117,6 +120,7 @@ class ModelConformance(Conformance):
             with pytest.raises(InvalidShape):
                 self.call(component, torch.zeros(bad))
 
+    @core
     def test_translation(self, component):
         """Moving the input by the stride moves the output, away from borders that are padded."""
         if not self.shift_equivariant:
@@ -152,6 +156,7 @@ class ModelConformance(Conformance):
         assert values.is_floating_point(), f"the logits are {values.dtype}"
         assert values.min() < 0 or values.max() > 1, f"all values lie in {values.min():.3f}..{values.max():.3f}"
 
+    @core
     def test_items(self, component):
         """In evaluation mode each item of a batch is on its own."""
         if not self.independent_items:
@@ -169,6 +174,7 @@ class ModelConformance(Conformance):
         with pytest.raises(SegkitError):
             self.create(**{**values, "channels": 0})
 
+    @core
     def test_gradient(self, component):
         """Every weight gets a finite gradient."""
         component.train()
@@ -183,6 +189,7 @@ class ModelConformance(Conformance):
         """Its weights follow from torch.manual_seed."""
         assert_same(dict(component.state_dict()), dict(self.create(**values).state_dict()), "the second time")
 
+    @core
     def test_files(self, component, values, tmp_path):
         """It comes back from a checkpoint as it was."""
         if not self.name:
@@ -194,6 +201,7 @@ class ModelConformance(Conformance):
         inputs = self.example(component)
         assert_same(self.call(component, *inputs), self.call(loaded, *inputs), "from the file")
 
+    @core
     @pytest.mark.gpu
     def test_devices(self, component):
         """A GPU gives the logits of the CPU."""
