@@ -30,7 +30,7 @@ class Parameter:
     @property
     def type_name(self) -> str:
         """The type as a user would write it: ``int``, ``'valid' | 'same'``."""
-        return _type_name(self.annotation)
+        return type_name(self.annotation)
 
     @property
     def required(self) -> bool:
@@ -207,17 +207,35 @@ def _unknown(name: str, known: Mapping[str, Parameter], title: str) -> str:
     return sentence(f"{title}", f"has no parameter {name!r}", next_step=next_step)
 
 
-def _type_name(annotation: object) -> str:
-    if typing.get_origin(annotation) is typing.Literal:
-        return " | ".join(map(repr, typing.get_args(annotation)))
+def type_name(annotation: object) -> str:
+    """A type as a user would write it.
+
+    >>> type_name(list[int] | None), type_name(typing.Literal["valid", "same"])
+    ('list[int] | None', "'valid' | 'same'")
+    """
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_name(args[0]) + _bounds(args[1:])
+    if origin is typing.Literal:
+        return " | ".join(map(repr, args))
     if annotation is type(None):
         return "None"
-    if isinstance(annotation, type) and not typing.get_args(annotation):
+    if isinstance(annotation, type) and not args:
         return annotation.__name__
-    if args := typing.get_args(annotation):
-        origin = typing.get_origin(annotation)
-        if origin is typing.Union or getattr(origin, "__name__", "") == "UnionType":
-            return " | ".join(map(_type_name, args))
-        name = getattr(origin, "__name__", str(origin))
-        return f"{name}[{', '.join('...' if arg is Ellipsis else _type_name(arg) for arg in args)}]"
-    return str(annotation)
+    if not args:
+        return str(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(type_name, args))
+    name = getattr(origin, "__name__", str(origin))
+    return f"{name}[{', '.join('...' if arg is Ellipsis else type_name(arg) for arg in args)}]"
+
+
+def _bounds(metadata: Iterable[object]) -> str:
+    """The bounds that pydantic checks, such as " > 0" or " in 0..1"; `metadata` stands beside a type in Annotated."""
+    found = {}
+    for item in [inner for outer in metadata for inner in getattr(outer, "metadata", [outer])]:
+        found |= {sign: getattr(item, sign) for sign in ("gt", "ge", "lt", "le") if hasattr(item, sign)}
+    if found.keys() == {"ge", "le"}:
+        return f" in {found['ge']}..{found['le']}"
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    return " and".join(f" {signs[name]} {bound}" for name, bound in found.items())

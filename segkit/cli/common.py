@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import click
@@ -164,6 +166,17 @@ def echo_table(title: str, rows: list[Mapping[str, object]]) -> None:
         table.add_row(*(escape(_cell(row.get(column, ""))) for column in columns))
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(table)
+
+
+def echo_described(title: str, rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """Print on stdout, for each row, a line ``name = default  (type)`` and a description indented below."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    click.echo(title)
+    for name, kind, default, description in rows:
+        head, kind = f"{name} = {default}" if default else name, f"({kind})"
+        click.echo(f"{head}  {kind}" if len(head) + len(kind) + 2 <= width else f"{head}\n    {kind}")
+        fit = {"initial_indent": " " * 4, "subsequent_indent": " " * 4, "break_on_hyphens": False}
+        click.echo(textwrap.fill(description, width, break_long_words=False, **fit))
 
 
 def _cell(value: object) -> str:

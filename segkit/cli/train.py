@@ -1,10 +1,11 @@
 """segkit train: raw and labels -> a run folder with a trained network."""
 
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import click
 
-from segkit.cli.common import Verb, note, progress, seed_option
+from segkit.cli.common import Verb, echo_described, echo_json, json_option, note, progress, seed_option
 from segkit.cli.completion import complete_component
 from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import merged_settings, read_settings, read_volumes
@@ -33,6 +34,7 @@ from segkit.cli.voxels import VoxelSizeType, check_all_stated
 @click.option("--voxel-size", type=VoxelSizeType(), help="nm; resample the volumes to it.  [default: as they are]")
 @click.option("--raw-dataset", help="Dataset of the raw volume, if not volumes/raw.")
 @click.option("--labels-dataset", help="Dataset of the labels, if not volumes/labels/neuron_ids; * for several.")
+@click.option("--settings", "listed", is_flag=True, help="List all settings, with --json for programs, and stop.")
 @click.option("--preview", metavar="FILE.png", help="Draw patches as the network will see them, and do not train.")
 @click.option("--samples", type=click.IntRange(min=1), default=4, show_default=True, help="Patches of --preview.")
 @click.option("--resume", is_flag=True, help="Go on where the run in RUN was stopped, with its settings.")
@@ -40,6 +42,7 @@ from segkit.cli.voxels import VoxelSizeType, check_all_stated
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
 @click.option("--devices", type=click.IntRange(min=1), help="How many of them train together.  [default: 1]")
 @click.option("--precision", type=click.Choice(["32", "bf16", "fp16"]), help="[default: 32]")
+@json_option
 def command(
     data,
     validation,
@@ -52,6 +55,8 @@ def command(
     labels_dataset,
     assignments,
     config,
+    listed,
+    as_json,
     **options,
 ) -> dict:
     """Train a network on DATA: files with volumes/raw and volumes/labels/neuron_ids (and volumes/labels/mask).
@@ -63,6 +68,8 @@ def command(
     --like RUN repeats a run: the same settings, data and seed give the same weights on the same machine. What is given
     beside it goes before; what differs from that run is said.
     """
+    if listed:
+        return _list_settings(as_json)
     from segkit.train import TrainConfig, train
     from segkit.train.voxels import needs_voxel_size
 
@@ -97,7 +104,21 @@ def command(
 
         calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": on_card}
         result = train(settings, volumes, Path(out), validation=others, resume=resume, source=source, **calls)
-    return _summary(result, settings, out)
+    found = _summary(result, settings, out)
+    if as_json:
+        echo_json(found)
+    return found
+
+
+def _list_settings(as_json: bool) -> dict:
+    from segkit.train.describe import described_settings
+
+    rows = described_settings()
+    if as_json:
+        echo_json([asdict(row) for row in rows])
+    else:
+        echo_described("Settings of training, as --set NAME=VALUE:\n", map(astuple, rows))
+    return {}
 
 
 def _summary(result, settings, out: str) -> dict:

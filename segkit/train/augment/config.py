@@ -12,9 +12,9 @@ Part = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Settings(BaseModel):
-    """Knows its fields, takes no others, and does not change."""
+    """Knows its fields and what their docstrings say, takes no others, and does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class AffineSettings(Settings):
@@ -95,11 +95,11 @@ class SectionSettings(Settings):
     dark: Share = 0.0
     """All intensities of a section move towards black."""
     darkness: Share = 0.7
-    """By up to this share of the way."""
+    """Largest share of the way to black that a dark section moves."""
     contrast: Share = 0.0
     """All intensities of a section move towards their mean."""
     contrast_loss: Share = 0.9
-    """By up to this share of the way."""
+    """Largest share of the way to their mean that the intensities of a section move."""
     blur: Share = 0.0
     """A round spot of a section is blurred, a quarter to the whole of its shorter side wide."""
     blur_sigma: Length = 3.0
@@ -109,7 +109,7 @@ class SectionSettings(Settings):
     shift: Share = 0.0
     """All sections from this one on are displaced together."""
     displacement: tuple[Length, Length] = (8.0, 8.0)
-    """By up to this along y, x, in voxels, either way, for `slip` and `shift`."""
+    """Largest displacement along y, x, in voxels, either way, for `slip` and `shift`."""
 
 
 class AugmentationSettings(Settings):
