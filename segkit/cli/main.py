@@ -1,6 +1,8 @@
 """The `segkit` command: finds the module of each verb when it is asked for."""
 
 import os
+import signal
+import sys
 from importlib import import_module
 
 import click
@@ -46,6 +48,20 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of a verb."""
         return import_module(f"segkit.cli.{name}").command if name in VERBS else None
+
+    def invoke(self, ctx: click.Context):
+        """As click does; but a reader that has gone, as `head` does, ends the program in silence."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from segkit.cli.common import Stopped
+
+            raise Stopped("nothing was written") from None
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):  # or Python would complain when it flushes them in the end
+                os.dup2(nowhere, stream.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         """As click does, but an unknown verb is answered with the nearest one."""

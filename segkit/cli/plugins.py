@@ -46,8 +46,17 @@ def list_components(kind, check, timeout, as_json) -> list[dict]:
     with progress("importing") as report:
         found = inventory(chosen, check=check, timeout=timeout, progress=report)
     rows = [asdict(row) for row in found]
-    echo_json(rows) if as_json else echo_table("Components", [row | {"usable": USABLE[row["usable"]]} for row in rows])
+    echo_json(rows) if as_json else _list(rows)
     return rows
+
+
+def _list(rows: list[dict]) -> None:
+    """The table, and below it what is wrong."""
+    shown = [row | {"usable": USABLE[row["usable"]]} for row in rows]
+    echo_table("Components", [{key: row[key] for key in row if key != "problem"} for row in shown])
+    for row in rows:
+        if row["problem"]:
+            click.echo(f"{row['name'] or row['distribution']}: {row['problem']}")
 
 
 @command.command("show", cls=Verb)

@@ -90,7 +90,11 @@ class Bash(BashComplete):
     source_template = SCRIPT
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one to complete, and that."""
+        """The words before the one to complete, and that; without the line, as click's own script asks."""
+        if "COMP_LINE" not in os.environ:
+            words, incomplete = super().get_completion_args()
+            self.word = Word(incomplete)
+            return words, incomplete
         line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
         words = split_line(line, os.environ.get("COMP_WORDBREAKS", ""))
         self.word = words[-1]

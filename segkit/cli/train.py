@@ -1,5 +1,8 @@
 """segkit train: raw and labels -> a run folder with a trained network."""
 
+import json
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, astuple
 from pathlib import Path
 
@@ -12,7 +15,23 @@ from segkit.cli.runs import merged_settings, read_settings, read_volumes
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 
-@click.command("train", cls=Verb)
+def _how_to_resume(params: Mapping[str, object]) -> str:
+    """The command that goes on with a run; the settings are in its folder."""
+    out = Path(str(params["out"]))
+    if params["preview"] or not (out / "config.json").exists():
+        return "nothing was written"
+    data, validation = params["data"], params["validation"]
+    if not data:  # that of the run which was repeated
+        source = json.loads((out / "card.json").read_text())["source"]
+        data, validation = source["data"], source["validation"]
+    words = ["segkit", "train", *data, "--out", str(out), "--resume"]
+    words += [word for address in validation for word in ("--val", address)]
+    for name in ("raw_dataset", "labels_dataset", "threads"):
+        words += [f"--{name.replace('_', '-')}", str(params[name])] if params[name] else []
+    return f"to go on from the last checkpoint: {shlex.join(words)}"
+
+
+@click.command("train", cls=Verb, stopped=_how_to_resume)
 @click.argument("data", nargs=-1)
 @click.option(
     "--model",
