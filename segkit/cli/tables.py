@@ -3,7 +3,7 @@
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 GAP = "  "
@@ -45,7 +45,7 @@ def screen_width() -> int:
 
 
 def layout(rows: Sequence[Mapping[str, object]], width: int) -> str:
-    """Lay out a table in lines of at most `width` characters, one row a mapping; only longer words exceed it.
+    """Lay out a table in lines of at most `width` characters, one row a mapping; longer words alone exceed it.
 
     A table that is too wide gets heads of several lines and narrower prose. Is that not enough, one of few rows is
     turned, and others are split after some columns, the first column repeated; with prose, each row is a block.
@@ -95,7 +95,7 @@ def _narrowed(columns: Sequence[Column], width: int) -> list[Column] | None:
     return [replace(each, cells=tuple(map(_filler(share), each.cells))) if each.prose else each for each in narrow]
 
 
-def _filler(width: int):
+def _filler(width: int) -> Callable[[str], str]:
     return lambda cell: textwrap.fill(cell, width, break_long_words=False, break_on_hyphens=False)
 
 
@@ -150,15 +150,11 @@ def _block(columns: Sequence[Column], row: int, width: int) -> str:
 
 
 def _rendered(columns: Sequence[Column]) -> str:
-    heads = _lines([(column, column.head) for column in columns], bottom=True)
     rows = [_lines([(column, column.cells[row]) for column in columns]) for row in range(len(columns[0].cells))]
-    rule = [GAP.join("-" * column.width for column in columns)]
-    lines = (
-        [*heads, *rule, *(line for row in rows for line in row)]
-        if any(column.head for column in columns)
-        else [line for row in rows for line in row]
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    if any(column.head for column in columns):
+        heads = _lines([(column, column.head) for column in columns], bottom=True)
+        rows = [heads, [GAP.join("-" * column.width for column in columns)], *rows]
+    return "\n".join(line.rstrip() for row in rows for line in row)
 
 
 def _lines(cells: Sequence[tuple[Column, str]], bottom: bool = False) -> list[str]:

@@ -49,7 +49,13 @@ def _how_to_resume(params: Mapping[str, object]) -> str:
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser.")
 @click.option("--like", metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given.")
 @click.option("--config", metavar="F.toml", help="Settings; the options and --set go before them.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="patch=[...], model.features=16, ...")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting, as --settings lists: patch=48,48,48, model.features=16, ...",
+)
 @click.option("--voxel-size", type=VoxelSizeType(), help="nm; resample the volumes to it.  [default: as they are]")
 @click.option("--raw-dataset", help="Dataset of the raw volume, if not volumes/raw.")
 @click.option("--labels-dataset", help="Dataset of the labels, if not volumes/labels/neuron_ids; * for several.")
@@ -112,7 +118,7 @@ def command(
         check_all_stated([*data, *validation], *datasets, why)
     volumes = [volume for address in data for volume in read_volumes(address, *datasets)]
     if preview:
-        return _preview(settings, volumes, Path(preview), samples)
+        return _print(_preview(settings, volumes, Path(preview), samples), as_json)
     others = [volume for address in validation for volume in read_volumes(address, *datasets)]
     validated = _Validated()
     with progress("train") as report:
@@ -129,10 +135,13 @@ def command(
 
         calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": begin}
         result = train(settings, volumes, Path(out), validation=others, resume=resume, source=source, **calls)
-    found = _summary(result, settings, out)
+    return _print(_summary(result, settings, out), as_json)
+
+
+def _print(result: dict, as_json: bool) -> dict:
     if as_json:
-        echo_json(found)
-    return found
+        echo_json(result)
+    return result
 
 
 def _list_settings(as_json: bool) -> dict:
