@@ -60,9 +60,14 @@ def choose_patch(config: TrainConfig, model: Model, volumes: Sequence[TrainingVo
 
 def _growing(model: Model, volumes: Sequence[TrainingVolume], limit: int) -> list[Patch]:
     """The patches that all volumes hold, from the smallest on, up to `limit` voxels an axis of the output."""
-    patches = [patch_of(model, reached(model, (1,) * model.ndim))]
+    smallest = patch_of(model, reached(model, (1,) * model.ndim))
     for number, volume in enumerate(volumes):
-        origins(volume, patches[0], f"training volume {number}")
+        if not _fits(smallest, [volume]):
+            rule = f"must hold raw data of {smallest.input} voxels (z, y, x) around labels of {smallest.output}"
+            value = f"raw of {volume.raw.shape} with labels of {volume.labels.shape}"
+            next_step = "that is the smallest patch of this network: choose one with less context, or a larger volume"
+            raise InvalidShape(sentence(f"volume {number}", rule, value, next_step))
+    patches = [smallest]
     depth = None
     for size in range(2, limit + 1):
         patch = patch_of(model, reached(model, (depth or size, size, size)[-model.ndim :]))

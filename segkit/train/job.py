@@ -64,10 +64,10 @@ def prepare(
     config = voxels.told_to(config)
     neighborhood = config.offsets(find("models", config.model).load().ndim, voxels.size)
     network = _network(config, voxels, len(neighborhood))
+    loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
     config = resolve_patch(config, network, [*volumes, *validation])
     patch = fit_patch(network, config.patch)
     check_reach(patch, neighborhood)
-    loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
     found = {"neighborhood": neighborhood.tolist(), "patch": patch.output[3 - network.ndim :]}
     config = TrainConfig(**{**config.model_dump(), **found})
     patches = PatchDataset(config, volumes, patch, neighborhood)

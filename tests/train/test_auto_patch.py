@@ -89,7 +89,7 @@ def test_a_network_that_needs_values_is_named():
 
 
 def test_a_volume_that_holds_no_patch_is_named():
-    with pytest.raises(InvalidShape, match="training volume 1"):
+    with pytest.raises(InvalidShape, match=r"volume 1 must hold .* smallest patch"):
         chosen(network(**UNET), volume(18, 36, 36), volume(3, 36, 36))
 
 
