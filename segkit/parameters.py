@@ -5,7 +5,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -31,7 +31,7 @@ class Parameter:
     @property
     def type_name(self) -> str:
         """The type as a user would write it: ``int``, ``'valid' | 'same'``."""
-        return _type_name(self.annotation)
+        return type_name(self.annotation)
 
     @property
     def required(self) -> bool:
@@ -124,6 +124,7 @@ def convert(known: Mapping[str, Parameter], values: Mapping[str, object], title:
         if isinstance(value, bool) and known[name].annotation in (int, float):  # pydantic would take true for 1
             raise InvalidParameter(sentence(f"parameter {name!r} of {title}", rule, repr(value)))
         try:
+            value = as_numbers(value, known[name].annotation)
             converted[name] = TypeAdapter(known[name].annotation).validate_python(value)
         except PydanticUserError as error:
             problem = f"parameter {name!r} of {title} has a type that cannot be checked, {known[name].type_name}"
@@ -161,6 +162,29 @@ def parse_value(text: str) -> object:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def as_numbers(value: object, annotation: object) -> object:
+    """The list that a text such as "48,48,48" means where `annotation` takes sequences of numbers; else `value`.
+
+    >>> as_numbers("48, 48,48", tuple[int, ...] | None), as_numbers("1,2", str), as_numbers("auto", list[float])
+    ([48, 48, 48], '1,2', 'auto')
+    """
+    if not isinstance(value, str) or not _takes_numbers(annotation):
+        return value
+    found = parse_value(f"[{value}]")
+    return found if isinstance(found, list) and found and all(type(each) in (int, float) for each in found) else value
+
+
+def _takes_numbers(annotation: object) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _takes_numbers(args[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_takes_numbers, args))
+    inner = [arg for arg in args if arg is not Ellipsis]
+    inner = [typing.get_args(arg)[0] if typing.get_origin(arg) is typing.Annotated else arg for arg in inner]
+    return origin in (list, tuple, Sequence) and bool(inner) and all(arg in (int, float) for arg in inner)
 
 
 def nest(values: Mapping[str, object]) -> dict[str, object]:
@@ -210,17 +234,35 @@ def _unknown(name: str, known: Mapping[str, Parameter], title: str) -> str:
     return sentence(f"{title}", f"has no parameter {name!r}", next_step=next_step)
 
 
-def _type_name(annotation: object) -> str:
-    if typing.get_origin(annotation) is typing.Literal:
-        return " | ".join(map(repr, typing.get_args(annotation)))
+def type_name(annotation: object) -> str:
+    """A type as a user would write it.
+
+    >>> type_name(list[int] | None), type_name(typing.Literal["valid", "same"])
+    ('list[int] | None', "'valid' | 'same'")
+    """
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_name(args[0]) + _bounds(args[1:])
+    if origin is typing.Literal:
+        return " | ".join(map(repr, args))
     if annotation is type(None):
         return "None"
-    if isinstance(annotation, type) and not typing.get_args(annotation):
+    if isinstance(annotation, type) and not args:
         return annotation.__name__
-    if args := typing.get_args(annotation):
-        origin = typing.get_origin(annotation)
-        if origin is typing.Union or getattr(origin, "__name__", "") == "UnionType":
-            return " | ".join(map(_type_name, args))
-        name = getattr(origin, "__name__", str(origin))
-        return f"{name}[{', '.join('...' if arg is Ellipsis else _type_name(arg) for arg in args)}]"
-    return str(annotation)
+    if not args:
+        return str(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(type_name, args))
+    name = getattr(origin, "__name__", str(origin))
+    return f"{name}[{', '.join('...' if arg is Ellipsis else type_name(arg) for arg in args)}]"
+
+
+def _bounds(metadata: Iterable[object]) -> str:
+    """The bounds that pydantic checks, such as " > 0" or " in 0..1"; `metadata` stands beside a type in Annotated."""
+    found: dict[str, object] = {}
+    for item in [inner for outer in metadata for inner in getattr(outer, "metadata", [outer])]:
+        found |= {sign: getattr(item, sign) for sign in ("gt", "ge", "lt", "le") if hasattr(item, sign)}
+    if found.keys() == {"ge", "le"}:
+        return f" in {found['ge']}..{found['le']}"
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    return " and".join(f" {signs[name]} {bound}" for name, bound in found.items())

@@ -49,7 +49,7 @@ def command() -> None:
     """Time interchangeable components on the same input, each in a process of its own, and compare what they return.
 
     A component is named as in `segkit plugins list`, or LABEL=NAME to have it twice with other parameters. One that
-    fails is a row with the reason; the others go on, and the exit code is 1.
+    fails is a row, with the reason on stderr; the others go on, and the exit code is 1.
 
     `train` and `infer` are another matter: they show where the time of one of these stages goes, in this process.
     """
@@ -220,7 +220,7 @@ def _echo(report) -> None:
 
 
 def _failure(row) -> dict:
-    return {"backend": row["backend"], "problem": row["error"]}
+    return {"backend": row["backend"], "problem": "failed"}
 
 
 def _cells(row, first) -> dict:

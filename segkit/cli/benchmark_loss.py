@@ -68,7 +68,7 @@ def _cells(row) -> dict:
     """A row of the table."""
     named = {"loss": row["loss"], "backend": row["backend"] or "", "size": row["size"]}
     if "error" in row:
-        return named | {"problem": row["error"]}
+        return named | {"problem": "failed"}
     cells = named | {"seconds": row["seconds"], "ratio": row["ratio"], "argsorts": row["argsorts"]}
     cells |= {"cpu": row["cpu_seconds"], "compile": row["compile_seconds"], "peak MB": _megabytes(row["peak_bytes"])}
     if row["device_peak_bytes"] is not None:

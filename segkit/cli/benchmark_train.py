@@ -20,7 +20,13 @@ from segkit.errors import InvalidInput, sentence
 )
 @click.option("--loss-backend", help="What computes MALIS: auto, cpu, gpu, higra.  [default: auto]")
 @click.option("--config", metavar="F.toml", help="Settings, as of `segkit train`.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="patch=[...], model.features=16, ...")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of training: patch=48,48,48, model.features=16, ...",
+)
 @click.option("--repeat", type=click.IntRange(min=2), default=10, show_default=True, help="Timed steps of each part.")
 @click.option("--out", metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option

@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import click
 
+from segkit.cli.completion import equip
 from segkit.errors import InvalidParameter, SegkitError, sentence
 from segkit.parameters import parse_assignments, parse_value
 
@@ -21,22 +25,55 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click says that it belongs to the class
 
 
-class Verb(click.Command):
-    """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences."""
+class Stopped(Failure):
+    """The end by Ctrl-C: a sentence that says how to go on, and the exit code that shells expect."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 130)
+
+    def show(self, file=None) -> None:
+        """Print the sentence on stderr."""
+        note(f"Stopped: {self.message}")
+
+
+AGAIN = "the same command goes on, and keeps what is done"
+
+
+def nothing_written(params: Mapping[str, object]) -> str:
+    """What Ctrl-C leaves of most verbs: blocks that are done, or nothing."""
+    return AGAIN if params.get("blockwise") else "nothing was written"
+
+
+class Verb(click.Command):
+    """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences.
+
+    `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C, or what is left.
+    """
+
+    def __init__(self, *args, stopped: Callable[[Mapping[str, Any]], str] = nothing_written, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.stopped = stopped
         self.params += [
             click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads; all cores if not given."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Say where the time went, on stderr."),
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
         ]
 
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The parameters, with what completes their values."""
+        found = super().get_params(ctx)
+        equip(found)
+        return found
+
     def invoke(self, ctx: click.Context):
         """Run the verb as the user's own call."""
         configure_warnings()
-        with failures(ctx.params["debug"]):
-            return self.work(ctx)
+        params = dict(ctx.params)
+        try:
+            with failures(params["debug"]):
+                return self.work(ctx)
+        except KeyboardInterrupt:
+            raise Stopped(self.stopped(params)) from None
 
     def work(self, ctx: click.Context):
         """Run the verb, and let its errors pass."""
@@ -61,6 +98,10 @@ def failures(debug: bool) -> Iterator[None]:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
+    except BrokenPipeError as error:
+        if not reader_is_gone():
+            raise Failure(f"{type(error).__name__}: {error}", 1) from error
+        raise
     except Exception as error:
         if debug:
             raise
@@ -73,6 +114,17 @@ def failures(debug: bool) -> Iterator[None]:
             raise Failure(f"{type(error).__name__}: {error}", 1) from error
         message = f"unexpected {type(error).__name__}: {error}; run it again with --debug and report the traceback"
         raise Failure(message, 1) from error
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody reads stdout or stderr any more, as after ``segkit plugins list | head -1``."""
+    import select
+
+    found = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # streams that are no files
+            found.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in found.poll(0))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -170,24 +222,23 @@ def echo_json(result: object) -> None:
 
 
 def echo_table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a table on stdout, one row a mapping, the keys of the first as head."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """Print a table on stdout, one row a mapping, their keys as heads, in lines that fit the terminal or 80 columns."""
+    from segkit.cli.tables import layout, screen_width
 
-    table = Table(title=escape(title), title_justify="left")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for column in columns:
-        numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
-        table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(_cell(row.get(column, ""))) for column in columns))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
+    width = screen_width()
+    click.echo(textwrap.fill(title, width, break_long_words=False, break_on_hyphens=False))
+    click.echo(layout(rows, width) + "\n")
 
 
-def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+def echo_described(title: str, rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """Print on stdout, for each row, a line ``name = default  (type)`` and a description indented below."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    click.echo(title)
+    for name, kind, default, description in rows:
+        head, kind = f"{name} = {default}" if default else name, f"({kind})"
+        click.echo(f"{head}  {kind}" if len(head) + len(kind) + 2 <= width else f"{head}\n    {kind}")
+        text = textwrap.fill(description, width - 4, break_long_words=False, break_on_hyphens=False)
+        click.echo(textwrap.indent(text, " " * 4))
 
 
 def note(message: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.common import Verb, echo_json, echo_table, json_option, note
+from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, json_option, note
 
 ROWS = {
     "evaluate-untrained": "untrained network, python",
@@ -16,7 +16,7 @@ VOLUMES = (("train", (64, 160, 160), 0), ("test", (40, 128, 128), 1))
 """Name, shape and number of the synthetic volumes."""
 
 
-@click.command("demo", cls=Verb)
+@click.command("demo", cls=Verb, stopped=lambda params: AGAIN)
 @click.option("--out", default="demo-output", show_default=True, metavar="FOLDER")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps, if not those of the recipe.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Other volumes, other weights.")

@@ -1,12 +1,16 @@
 """The `segkit` command: finds the module of each verb when it is asked for."""
 
 import os
+import signal
+import sys
 from importlib import import_module
 
 import click
 
 from segkit import __version__
 
+if "_SEGKIT_COMPLETE" in os.environ:
+    import_module("segkit.cli.shell_bash")  # takes the place of click's
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Else torch's threads, when they have nothing to do, keep the cores busy for milliseconds, and ours wait for them."""
 
@@ -27,7 +31,7 @@ VERBS = {
 """Verb V lives in segkit/cli/V.py; the sentence is here so that --help imports none of them."""
 
 COMPLETION = """\b
-Completion of verbs, options and component names, for the start-up file of your shell:
+Completion of verbs, options, names, files, datasets, runs and settings, for the start-up file of your shell:
   bash  eval "$(_SEGKIT_COMPLETE=bash_source segkit)"
   zsh   eval "$(_SEGKIT_COMPLETE=zsh_source segkit)"
   fish  _SEGKIT_COMPLETE=fish_source segkit | source
@@ -44,6 +48,20 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of a verb."""
         return import_module(f"segkit.cli.{name}").command if name in VERBS else None
+
+    def invoke(self, ctx: click.Context):
+        """As click does; but a reader that has gone, as `head` does, ends the program in silence."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from segkit.cli.common import Stopped
+
+            raise Stopped("nothing was written") from None
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):  # or Python would complain when it flushes them in the end
+                os.dup2(nowhere, stream.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         """As click does, but an unknown verb is answered with the nearest one."""

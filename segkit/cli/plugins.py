@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from segkit.cli.common import Verb, echo_json, echo_table, json_option, progress
+from segkit.cli.common import Verb, echo_described, echo_json, echo_table, json_option, progress
 from segkit.cli.completion import complete_component_of_kind, complete_kind
 from segkit.cli.plugins_check import check
 from segkit.cli.plugins_new import new
@@ -46,8 +46,17 @@ def list_components(kind, check, timeout, as_json) -> list[dict]:
     with progress("importing") as report:
         found = inventory(chosen, check=check, timeout=timeout, progress=report)
     rows = [asdict(row) for row in found]
-    echo_json(rows) if as_json else echo_table("Components", [row | {"usable": USABLE[row["usable"]]} for row in rows])
+    echo_json(rows) if as_json else _list(rows)
     return rows
+
+
+def _list(rows: list[dict]) -> None:
+    """The table, and below it what is wrong."""
+    shown = [row | {"usable": USABLE[row["usable"]]} for row in rows]
+    echo_table("Components", [{key: row[key] for key in row if key != "problem"} for row in shown])
+    for row in rows:
+        if row["problem"]:
+            click.echo(f"{row['name'] or row['distribution']}: {row['problem']}")
 
 
 @command.command("show", cls=Verb)
@@ -69,17 +78,12 @@ def _echo(component, result: dict) -> None:
     """The description for a person: the docstring, but for what the table of parameters says."""
     click.echo(f"{component.title}, {component.distribution} {component.version} ({component.target})\n")
     click.echo(prose(result["description"]) + "\n")
-    rows = [
-        {
-            "parameter": each["parameter"],
-            "type": each["type"],
-            "default": "must be given" if each["required"] else each["default"],
-            "description": each["description"],
-        }
-        for each in result["parameters"]
-    ]
     prefix = {"models": "model.", "losses": "loss."}.get(component.kind, "")
-    echo_table(f"Parameters, as --set {prefix}NAME=VALUE", rows) if rows else click.echo("It takes no parameters.")
+    rows = [
+        (prefix + each["parameter"], each["type"], _default(each), each["description"]) for each in result["parameters"]
+    ]
+    echo_described("Parameters, as --set NAME=VALUE:\n", rows) if rows else click.echo("It takes no parameters.")
+    click.echo()
     facts = {
         "": result["summary"],
         "Home page": result["home_page"],
@@ -91,3 +95,7 @@ def _echo(component, result: dict) -> None:
     for title, text in facts.items():
         if text:
             click.echo(f"{title}: {text}" if title else f"{component.distribution}: {text}")
+
+
+def _default(parameter: dict) -> str:
+    return "must be given" if parameter["required"] else str(parameter["default"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options
-from segkit.cli.common import Verb, echo_json, echo_table, json_option, note
+from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, json_option, note
 from segkit.errors import InvalidInput, sentence
 from segkit.parameters import nest, parse_assignments
 
@@ -28,7 +28,7 @@ COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerat
 """Options that name components, and the kind that they name."""
 
 
-@click.command("run", cls=Verb)
+@click.command("run", cls=Verb, stopped=lambda params: AGAIN)
 @click.argument("recipe")
 @click.option("--out", metavar="FOLDER", help="Folder of the run.  [default: runs/RECIPE]")
 @click.option("--set", "assignments", multiple=True, metavar="TABLE.NAME=VALUE", help="Change the recipe; repeatable.")

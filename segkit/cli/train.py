@@ -1,17 +1,48 @@
 """segkit train: raw and labels -> a run folder with a trained network."""
 
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, astuple
 from pathlib import Path
+from typing import Any
 
 import click
 
-from segkit.cli.common import Verb, chosen_precision, note, precision_option, progress, seed_option
+from segkit.cli.common import (
+    Verb,
+    chosen_precision,
+    echo_described,
+    echo_json,
+    json_option,
+    note,
+    precision_option,
+    progress,
+    seed_option,
+)
 from segkit.cli.completion import complete_component
 from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import merged_settings, read_settings, read_volumes
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 
-@click.command("train", cls=Verb)
+def _how_to_resume(params: Mapping[str, Any]) -> str:
+    """The command that goes on with a run; the settings are in its folder."""
+    out = Path(str(params["out"]))
+    if params["preview"] or not (out / "config.json").exists():
+        return "nothing was written"
+    data, validation = params["data"], params["validation"]
+    if not data:  # that of the run which was repeated
+        source = json.loads((out / "card.json").read_text())["source"]
+        data, validation = source["data"], source["validation"]
+    words = ["segkit", "train", *data, "--out", str(out), "--resume"]
+    words += [word for address in validation for word in ("--val", address)]
+    for name in ("raw_dataset", "labels_dataset", "threads"):
+        words += [f"--{name.replace('_', '-')}", str(params[name])] if params[name] else []
+    return f"to go on from the last checkpoint: {shlex.join(words)}"
+
+
+@click.command("train", cls=Verb, stopped=_how_to_resume)
 @click.argument("data", nargs=-1)
 @click.option(
     "--model",
@@ -29,10 +60,17 @@ from segkit.cli.voxels import VoxelSizeType, check_all_stated
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser.")
 @click.option("--like", metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given.")
 @click.option("--config", metavar="F.toml", help="Settings; the options and --set go before them.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="patch=[...], model.features=16, ...")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting, as --settings lists: patch=48,48,48, model.features=16, ...",
+)
 @click.option("--voxel-size", type=VoxelSizeType(), help="nm; resample the volumes to it.  [default: as they are]")
 @click.option("--raw-dataset", help="Dataset of the raw volume, if not volumes/raw.")
 @click.option("--labels-dataset", help="Dataset of the labels, if not volumes/labels/neuron_ids; * for several.")
+@click.option("--settings", "listed", is_flag=True, help="List all settings, with --json for programs, and stop.")
 @click.option("--preview", metavar="FILE.png", help="Draw patches as the network will see them, and do not train.")
 @click.option("--samples", type=click.IntRange(min=1), default=4, show_default=True, help="Patches of --preview.")
 @click.option("--resume", is_flag=True, help="Go on where the run in RUN was stopped, with its settings.")
@@ -40,6 +78,7 @@ from segkit.cli.voxels import VoxelSizeType, check_all_stated
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
 @click.option("--devices", type=click.IntRange(min=1), help="How many of them train together.  [default: 1]")
 @precision_option(None)
+@json_option
 def command(
     data,
     validation,
@@ -52,6 +91,8 @@ def command(
     labels_dataset,
     assignments,
     config,
+    listed,
+    as_json,
     **options,
 ) -> dict:
     """Train a network on DATA: files with volumes/raw and volumes/labels/neuron_ids (and volumes/labels/mask).
@@ -63,6 +104,8 @@ def command(
     --like RUN repeats a run: the same settings, data and seed give the same weights on the same machine. What is given
     beside it goes before; what differs from that run is said.
     """
+    if listed:
+        return _list_settings(as_json)
     from segkit.train import TrainConfig, train
     from segkit.train.voxels import needs_voxel_size
 
@@ -87,7 +130,7 @@ def command(
         check_all_stated([*data, *validation], *datasets, why)
     volumes = [volume for address in data for volume in read_volumes(address, *datasets)]
     if preview:
-        return _preview(settings, volumes, Path(preview), samples)
+        return _print(_preview(settings, volumes, Path(preview), samples), as_json)
     others = [volume for address in validation for volume in read_volumes(address, *datasets)]
     validated = _Validated()
     with progress("train") as report:
@@ -96,9 +139,32 @@ def command(
             named = "".join(f"  {name} {value:.4f}" for name, value in parts.items())
             report(step, total, f"loss {loss:.4f}{named}  {steps_per_second:.2f} steps/s{validated.text}")
 
-        calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": on_card}
+        def begin(card):
+            if settings.patch in (None, "auto"):
+                note(f"patch={','.join(map(str, card['settings']['patch']))}, the network's output")
+            if on_card is not None:
+                on_card(card)
+
+        calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": begin}
         result = train(settings, volumes, Path(out), validation=others, resume=resume, source=source, **calls)
-    return _summary(result, settings, out)
+    return _print(_summary(result, settings, out), as_json)
+
+
+def _print(result: dict, as_json: bool) -> dict:
+    if as_json:
+        echo_json(result)
+    return result
+
+
+def _list_settings(as_json: bool) -> dict:
+    from segkit.train.describe import described_settings
+
+    rows = described_settings()
+    if as_json:
+        echo_json([asdict(row) for row in rows])
+    else:
+        echo_described("Settings of training, as --set NAME=VALUE:\n", map(astuple, rows))
+    return {}
 
 
 def _summary(result, settings, out: str) -> dict:

@@ -10,7 +10,7 @@ from segkit.data.affinities import as_neighborhood
 from segkit.data.neighborhoods import long_range
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.parameters import nearest
-from segkit.train.augment.config import AugmentationSettings, setting_names
+from segkit.train.augment.config import AugmentationSettings, Settings, setting_names
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -18,44 +18,40 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class HealthConfig(BaseModel):
+class HealthConfig(Settings):
     """How training is watched, and what happens when the network collapses; given as health.NAME."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: Annotated[int, Field(ge=0)] = 250
     """Steps between checks of a fixed crop; there is one before the first step and one after the last. 0 = none."""
     on_collapse: Literal["lower-learning-rate", "add-elementwise", "stop"] = "lower-learning-rate"
     """What changes when training goes back to the last healthy checkpoint; "stop" ends it instead."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The learning rate is multiplied by this."""
+    """By what the learning rate is multiplied after a collapse."""
     elementwise: Positive = 0.1
-    """Weight of the mse that is added to the loss; each time anew."""
+    """Weight of the mse that is added to the loss after a collapse; each time anew."""
     retries: Annotated[int, Field(ge=0)] = 2
     """Collapses in a row that training goes back from; a check passed beyond the last collapse ends the row."""
     crop: list[Count] | None = None
     """Shape of the crop, z, y, x, as `patch`, which is the default; at most 96 voxels an axis are examined."""
     fragmenter: str = "watershed"
     """What cuts the crop into fragments."""
-    fragmenter_parameters: dict[str, object] = {}
-    """Parameters of its constructor."""
+    fragmenter_parameters: dict[str, object] = Field(default_factory=dict)
+    """Parameters of the fragmenter."""
 
 
-class ValidationConfig(BaseModel):
+class ValidationConfig(Settings):
     """How validation volumes are segmented and scored, and when training ends early; given as validation.NAME."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     segmentation: bool = True
     """Segment the volumes and keep the network with the best CREMI score; False computes the loss alone."""
     fragmenter: str = "watershed"
     """What cuts the affinities into fragments."""
-    fragmenter_parameters: dict[str, object] = {}
-    """Parameters of its constructor. Without edges along z, `per_section` is true unless it is set here."""
+    fragmenter_parameters: dict[str, object] = Field(default_factory=dict)
+    """Parameters of the fragmenter. Without edges along z, `per_section` is true unless it is set here."""
     agglomerator: str = "python"
     """What merges the fragments; the threshold is the best of all."""
-    agglomerator_parameters: dict[str, object] = {}
-    """Parameters of its constructor."""
+    agglomerator_parameters: dict[str, object] = Field(default_factory=dict)
+    """Parameters of the agglomerator."""
     crop: list[Count] | None = None
     """Shape of the part in the middle of each volume that is segmented, z, y, x. Default: all of it, but at most
     16,777,216 voxels (256 cubed)."""
@@ -67,21 +63,17 @@ class ValidationConfig(BaseModel):
     """By how much the CREMI score must fall to count as better for `patience`."""
 
 
-class DescriptorConfig(BaseModel):
+class DescriptorConfig(Settings):
     """Local shape descriptors that the network learns beside affinities; given as descriptors.NAME."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sigma: Positive = 80.0
     """Standard deviation, nm, of the Gaussian window around each voxel."""
     weight: Positive = 1.0
-    """What the loss has added: so many times the mean squared error of the descriptors."""
+    """Factor of the mean squared error of the descriptors, which is added to the loss."""
 
 
-class AveragingConfig(BaseModel):
+class AveragingConfig(Settings):
     """Averaged weights, which are then those that are validated and saved; given as averaging.NAME."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     decay: Decay = 0.999
     """Share of the average that stays in a step; less in the first ones, (1 + n) / (10 + n) in the n-th."""
@@ -89,23 +81,24 @@ class AveragingConfig(BaseModel):
     """Step after which the average begins; up to it, the average is the network itself."""
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """The settings of a training run; an unknown or unfit one raises InvalidParameter.
 
     >>> TrainConfig(steps=10, loss="mse").learning_rate
     0.0001
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=())
 
     model: str = "unet3d"
     """Name of the architecture; see `segkit plugins list`."""
-    model_parameters: dict[str, object] = {}
-    """Parameters of its constructor, without `channels`, which follows from the neighborhood."""
+    model_parameters: dict[str, object] = Field(default_factory=dict)
+    """Parameters of the network, see `segkit plugins show model NAME`; not `channels`, which follows from the
+    neighborhood."""
     loss: str = "constrained-malis"
     """One loss or a weighted sum such as "constrained-malis+0.1*mse"."""
-    loss_parameters: dict[str, object] = {}
-    """Parameters of the loss; of a sum, a table a term."""
+    loss_parameters: dict[str, object] = Field(default_factory=dict)
+    """Parameters of the loss, see `segkit plugins show loss NAME`; of a sum, a table for each term: loss.mse.NAME."""
     loss_backend: str | None = None
     """Which code computes the loss, "cpu", "gpu" or "higra", for every term that lets one choose; None leaves it to
     the loss, which goes by the device."""
@@ -117,8 +110,11 @@ class TrainConfig(BaseModel):
     back to the voxels of its data. Default: voxels as they are."""
     descriptors: DescriptorConfig | None = None
     """Learn local shape descriptors as well; none unless one of their settings is given."""
-    patch: list[Count] | None = None
-    """Shape of the network's output in training, z, y, x (y, x or 1, y, x for 2-D networks); the input follows."""
+    patch: list[Count] | Literal["auto"] | None = None
+    """Shape of the network's output in training, z, y, x (y, x or 1, y, x for 2-D networks); the input follows. "auto"
+    takes the largest that network, smallest volume and half of the free memory of the device allow, at most 128 voxels
+    an axis (2-D: 512), on a CPU 56 (256). Default: 56 voxels an axis (2-D: 256), or "auto" where a volume is smaller.
+    config.json has the sizes that were chosen."""
     batch_size: Count = 1
     """Patches that go through the network at once, all devices together."""
     accumulate: Count = 1
@@ -135,7 +131,7 @@ class TrainConfig(BaseModel):
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over time: "cosine" falls to 0 at the last of `steps`."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """The learning rate grows linearly over so many first steps."""
+    """First steps, over which the learning rate grows linearly."""
     averaging: AveragingConfig | None = None
     """Average the weights over the steps; not unless one of the settings of it is given."""
     gradient_clip: Positive | None = None
@@ -220,7 +216,7 @@ def check_voxel_size(voxel_size: Sequence[float] | None, what: str) -> Sequence[
 
 
 def _explain(problem: dict, config: type[BaseModel]) -> str:
-    name = ".".join(map(str, problem["loc"]))
+    name = ".".join(str(part) for part in problem["loc"] if str(part).isalnum() or str(part).isidentifier())
     if problem["type"] == "extra_forbidden":
         known_names = list(config.model_fields)
         known_names += [f"health.{inner}" for inner in HealthConfig.model_fields]

@@ -10,6 +10,7 @@ from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
 from segkit.protocols import Loss, Model
 from segkit.registry import find
+from segkit.train.auto_patch import resolve_patch
 from segkit.train.callbacks import Clock
 from segkit.train.config import TrainConfig
 from segkit.train.dataset import PatchDataset, TrainingVolume
@@ -64,9 +65,10 @@ def prepare(
     config = voxels.told_to(config)
     neighborhood = config.offsets(find("models", config.model).load().ndim, voxels.size)
     network = _network(config, voxels, len(neighborhood))
-    patch = fit_patch(network, config.patch)
-    check_reach(patch, neighborhood)
     loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
+    config = resolve_patch(config, network, [*volumes, *validation])
+    patch = fit_patch(network, _sizes(config))
+    check_reach(patch, neighborhood)
     found = {"neighborhood": neighborhood.tolist(), "patch": patch.output[3 - network.ndim :]}
     found["precision"] = resolve_precision(config.precision, resolve_device(config.device))
     config = TrainConfig(**{**config.model_dump(), **found})
@@ -101,8 +103,13 @@ def patches_of(config: TrainConfig, volumes: Sequence[TrainingVolume]) -> PatchD
         return prepare(unwatched, volumes).patches
 
 
+def _sizes(config: TrainConfig) -> list[int] | None:
+    """The patch of settings in which "auto" has been replaced."""
+    return None if isinstance(config.patch, str) else config.patch
+
+
 def _crop(config: TrainConfig, network: Model, volumes: Sequence[TrainingVolume], neighborhood) -> dict:
     health = config.health
     find("fragmenters", health.fragmenter).create(**health.fragmenter_parameters)  # a wrong name is refused at once
-    patch = fit_patch(network, health.crop or config.patch)
+    patch = fit_patch(network, health.crop or _sizes(config))
     return choose_crop(PatchDataset(config, volumes, patch, neighborhood, purpose="health"))

@@ -1,8 +1,11 @@
 """The settings of augmentation. All lengths are voxels of the volume, all triples z, y, x."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from segkit.parameters import as_numbers
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -12,9 +15,18 @@ Part = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Settings(BaseModel):
-    """Knows its fields, takes no others, and does not change."""
+    """Knows its fields and what their docstrings say, takes no others, and does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, values: object) -> object:
+        """Take 48,48,48 for [48,48,48], as parameters of components do."""
+        if not isinstance(values, Mapping):
+            return values
+        types = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: as_numbers(value, types.get(name)) for name, value in values.items()}
 
 
 class AffineSettings(Settings):
@@ -95,11 +107,11 @@ class SectionSettings(Settings):
     dark: Share = 0.0
     """All intensities of a section move towards black."""
     darkness: Share = 0.7
-    """By up to this share of the way."""
+    """Largest share of the way to black that a dark section moves."""
     contrast: Share = 0.0
     """All intensities of a section move towards their mean."""
     contrast_loss: Share = 0.9
-    """By up to this share of the way."""
+    """Largest share of the way to their mean that the intensities of a section move."""
     blur: Share = 0.0
     """A round spot of a section is blurred, a quarter to the whole of its shorter side wide."""
     blur_sigma: Length = 3.0
@@ -109,7 +121,7 @@ class SectionSettings(Settings):
     shift: Share = 0.0
     """All sections from this one on are displaced together."""
     displacement: tuple[Length, Length] = (8.0, 8.0)
-    """By up to this along y, x, in voxels, either way, for `slip` and `shift`."""
+    """Largest displacement along y, x, in voxels, either way, for `slip` and `shift`."""
 
 
 class AugmentationSettings(Settings):
