@@ -141,7 +141,12 @@ def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
 def component_parameters(assignments: tuple[str, ...], **shortcuts) -> dict[str, object]:
     """Parameters from ``--set`` and from options that are shortcuts for them; None = not given."""
     values = {name: value for name, value in shortcuts.items() if value is not None}
-    return values | parse_assignments(assignments)
+    assigned = parse_assignments(assignments)
+    for name in values.keys() & assigned.keys():
+        if values[name] != assigned[name]:
+            rule = f"must be the {name} of --set, {assigned[name]!r}"
+            raise InvalidParameter(sentence(f"--{name.replace('_', '-')}", rule, repr(values[name]), "leave one out"))
+    return values | assigned
 
 
 def echo_json(result: object) -> None:
