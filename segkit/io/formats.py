@@ -29,7 +29,10 @@ def format_to_read(path: Path):
     if module is None:
         rule = "must end in .h5, .hdf, .hdf5, .zarr, .ome.zarr, .tif or .tiff, or be a folder"
         rule += " of TIFF sections or of a precomputed volume"
-        raise InvalidInput(sentence("the file name", rule, repr(path.name), "rename it if it is of such a format"))
+        next_step = "rename it if it is of such a format"
+        if (path / "config.json").is_file():
+            next_step = f"{path} is a training run: `segkit infer RAW --run {path} --out FILE` makes affinities with it"
+        raise InvalidInput(sentence("the file name", rule, repr(path.name), next_step))
     return import_module(f"segkit.io.{module}")
 
 
