@@ -7,7 +7,7 @@ import click
 from segkit.cli.common import Verb, note, progress, seed_option
 from segkit.cli.completion import complete_component
 from segkit.cli.repeat import compare_with, source_of, take_over
-from segkit.cli.runs import merged_settings, read_settings, read_volumes
+from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 
@@ -75,6 +75,7 @@ def command(
     if like:
         from segkit.train.card import read_card
 
+        check_run(Path(like), "--like", "card.json")
         card = read_card(Path(like))
         base, source, on_card = card["settings"], take_over(card, source), compare_with(card)
     elif not data:
