@@ -27,14 +27,19 @@ def convention_options(function):
     return function
 
 
-VOXELS = ("raw", "labels", "affinities", "mask")
-"""Kinds that are one array; pictures are several, with their annotations."""
+ARRAYS = ("raw", "truth", "fragments", "segmentation", "labels", "affinities", "mask")
+"""Kinds that are one array, as in segkit.convert.KINDS; pictures are several, with their annotations."""
 
 
 @click.command("convert", cls=Verb)
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--kind", required=True, type=click.Choice([*VOXELS, "pictures"]), help="What it is.")
+@click.option(
+    "--kind",
+    type=click.Choice([*ARRAYS, "pictures"]),
+    help="What IN holds; labels: truth, fragments or segmentation, whichever its dataset is called, else truth.  "
+    "[default: what IN says it is]",
+)
 @click.option("--axes", help="Order of the axes in IN, such as xyz or zyxc, where the file does not say it.")
 @click.option("--voxel-size", nargs=3, type=float, metavar="Z Y X", help="nm, where the file does not say it.")
 @click.option("--offset", nargs=3, type=float, metavar="Z Y X", help="Position of the first voxel's corner, nm.")
@@ -73,7 +78,7 @@ def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, over
             checks=not no_checks,
             progress=bar,
         )
-    note(f"{kind} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {target}")
+    note(f"{result['kind']} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {result['out']}")
     return result
 
 

@@ -46,9 +46,7 @@ def matching(address: AnyAddress, role: str) -> list[Address]:
     address = as_address(address)
     if address.dataset is None or not set("*?") & set(address.dataset):
         return [address]
-    if not address.path.exists():
-        raise missing_file(address.path, role)
-    with format_to_read(address.path).reading(address.path) as store:
+    with open_file(address.path, role) as store:
         found = [name for name in store.names() if fnmatchcase(name, address.dataset)]
         if not found:
             raise missing_dataset(address, role, store)
@@ -94,15 +92,22 @@ def part_of(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[
 
 
 @contextmanager
+def open_file(path: Path, role: str | None = None) -> Iterator:
+    """The reader of an existing file, whatever its format; `role` is what is looked for in it, for the message."""
+    if not path.exists():
+        raise missing_file(path, role)
+    with format_to_read(path).reading(path) as store:
+        yield store
+
+
+@contextmanager
 def find_object(address: Address, role: str, whole: bool | None = None) -> Iterator[tuple]:
     """The file of an address, open, and the name of the object in it; if it is not there, the error says what is.
 
     `whole`: whether the file itself may be the object.
     """
-    wanted, path = address.at(role), address.path
-    if not path.exists():
-        raise missing_file(path, role)
-    with format_to_read(path).reading(path) as store:
+    wanted = address.at(role)
+    with open_file(address.path, role) as store:
         name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
         if name is None:
             raise missing_dataset(address, role, store)

@@ -53,16 +53,18 @@ def missing_file(path: Path, role: str | None = None) -> MissingFile:
     return MissingFile(sentence(f"{path}", "does not exist", next_step=next_step))
 
 
-def missing_dataset(address: Address, role: str, store) -> MissingDataset:
+def missing_dataset(address: Address, role: str | None, store) -> MissingDataset:
     """The error for an object that is not in the open file `store`: it says what is, and what is like it."""
     known = store.names()
-    alike = [name for name in known if _resembles(store, name, role)]
-    if address.dataset is not None:
+    alike = [name for name in known if role is None or _resembles(store, name, role)]
+    if role is None:
+        guess, rule = nearest(address.dataset or "", alike), f"has no dataset {address.dataset!r}"
+    elif address.dataset is not None:
         guess, rule = nearest(address.dataset, alike), f"has no dataset {address.dataset!r}"
     else:
         guess, rule = _likely(alike, known, role), f"has no {WORDS.get(role, role)} (dataset {role_of(role)[0]!r})"
     asked = f"did you mean {address.path}:{guess}? " if guess else ""
-    made_by = "" if guess and address.dataset is not None else f"; {MADE_BY[role]}"
+    made_by = "" if role is None or (guess and address.dataset is not None) else f"; {MADE_BY[role]}"
     next_step = f"{asked}it holds {', '.join(known) or 'nothing'}{made_by}"
     return MissingDataset(sentence(f"{address.path}", rule, next_step=next_step))
 
