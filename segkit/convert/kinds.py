@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from segkit.errors import InvalidInput, MissingDataset, sentence
+from segkit.errors import InvalidInput, sentence
 from segkit.io import ROLES, Address
 from segkit.io.lookup import open_file
 from segkit.io.missing import missing_dataset
