@@ -27,9 +27,9 @@ class Verb(click.Command):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.params += [
-            click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads; all cores if not given."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="Say where the time went, on stderr."),
-            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+            click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads at most.  [default: all cores]"),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Report the seconds of each phase on stderr."),
+            click.Option(["--debug"], is_flag=True, help="Show the Python traceback of an error."),
         ]
 
     def invoke(self, ctx: click.Context):
@@ -106,18 +106,35 @@ def limit_threads(threads: int | None) -> None:
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-seed_option = click.option("--seed", type=int, help="Seed of everything random.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+DEVICES = "Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps."
+device_option = click.option("--device", default="auto", show_default=True, metavar="NAME", help=DEVICES)
+seed_option = click.option("--seed", type=int, help="Seed of all random numbers.  [default: 0]")
 set_option = click.option(
-    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the component; repeatable."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the component, as `segkit plugins show` lists them; repeatable.",
 )
 out_option = click.option("--out", required=True, metavar="FILE", help="File to write, .h5 or .zarr.")
 neighborhood_option = click.option(
     "--neighborhood",
     metavar="LIST",
-    help="Offsets of the channels, [[-1,0,0],...], for a file that does not say them.",
+    help="Edge offset of each channel in voxels, z, y, x, as [[-1,0,0],[0,-1,0],[0,0,-1]], where the file states none.",
 )
+
+
+def examples(*calls: str) -> str:
+    r"""The end of a verb's help: calls as one would type them, a long one with backslashes at the ends of its lines.
+
+    >>> print(examples("segkit demo"))
+    \b
+    Examples:
+      segkit demo
+    """
+    lines = [line for call in calls for line in call.splitlines()]
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def parse_neighborhood(text: str | None) -> list[list[int]] | None:
