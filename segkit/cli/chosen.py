@@ -25,7 +25,10 @@ class ThresholdType(click.ParamType):
 
     def convert(self, value, param, ctx):
         """The number, or the word."""
-        return value if value == RUN else click.FLOAT.convert(value, param, ctx)
+        try:
+            return value if value == RUN else float(value)
+        except ValueError:
+            self.fail(f"must be a number or {RUN!r}, not {value!r}; repeat the option for several", param, ctx)
 
 
 class Choice:

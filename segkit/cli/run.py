@@ -63,6 +63,7 @@ def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
         for _, _, words in calls:
             click.echo(shlex.join(words))
         return {}
+    check_inputs(calls)
     results = execute(calls, folder)
     scores = [{"stage": name} | result for name, result in results.items() if "cremi_score" in result]
     if as_json:
@@ -159,6 +160,21 @@ def check(calls: list) -> None:
             names = parameters.get(option) or ()
             for name in (names,) if isinstance(names, str) else names:
                 find(kind, name)
+
+
+def check_inputs(calls: list) -> None:
+    """Raise now that a file of a later stage is missing, if no earlier stage writes it: not after days of training."""
+    from segkit.io.missing import missing_file
+    from segkit.run.recipe import RESULT
+
+    made: set[Path] = set()
+    for stage, verb, template in calls:
+        words = [RESULT.sub("0.5", word) for word in template]
+        inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
+        for path in inputs:
+            if not path.exists() and not any(path == each or each in path.parents for each in made):
+                raise missing_file(path)
+        made.update(outputs)
 
 
 def call(stage) -> tuple[click.Command, list[str]]:

@@ -103,7 +103,7 @@ def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None)
     if address.dataset is not None:
         rule = "must be a file, without a dataset"
         raise InvalidInput(
-            sentence("DATA", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
+            sentence("DATA, as of --val,", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
         )
 
     def at(dataset: str | None, crop=address.crop) -> io.Address:

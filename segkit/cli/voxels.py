@@ -30,11 +30,9 @@ def check_stated(address, role: str, why: str) -> None:
     from segkit import io
 
     if not io.states_voxel_size(address, role):
-        address = io.parse_address(str(address))
-        place = io.Address(address.path, address.at(role))
         rule = f"must say its voxel size for {why}"
-        next_step = "write the attribute `resolution` (nm; z, y, x), or `segkit convert --voxel-size`"
-        raise InvalidInput(sentence(str(place), rule, next_step=next_step))
+        next_step = f"`segkit convert {address} OUT --kind {role} --voxel-size Z Y X` (nm) writes a file that does"
+        raise InvalidInput(sentence(str(address), rule, next_step=next_step))
 
 
 def check_all_stated(texts: Iterable[str], raw_dataset: str | None, labels_dataset: str | None, why: str) -> None:

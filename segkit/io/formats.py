@@ -16,9 +16,9 @@ def own_format(path: Path):
     """The module of a format that holds containers of every kind."""
     if path.suffix.lower() not in FORMATS:
         rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
-        next_step = "rename it if it is of such a format"
+        next_step = "rename it if it is of such a format" if path.exists() else "add .h5 or .zarr"
         if path.suffix.lower() in EXCHANGE:
-            next_step = "write such a file, then `segkit convert` it"
+            next_step = f"take .h5 or .zarr, and `segkit convert` that to {path.suffix}"
         raise InvalidInput(sentence("the file name", rule, repr(path.name), next_step))
     return import_module(f"segkit.io.{FORMATS[path.suffix.lower()]}")
 

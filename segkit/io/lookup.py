@@ -27,7 +27,7 @@ def opened(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> Iterator[t
         place = str(Address(address.path, name or None))
         with located(place):
             stored = store.array(name)
-            check_kind(stored.attributes, kinds)
+            check_kind(stored.attributes, kinds, name, role)
         yield stored, place
 
 

@@ -3,23 +3,13 @@
 from pathlib import Path
 
 from segkit.errors import MissingDataset, MissingFile, SegkitError, sentence
-from segkit.io.address import ROLES, Address, role_of
+from segkit.io.address import MADE_BY, ROLES, Address, role_of
 from segkit.io.formats import FORMATS, format_to_read, module_of
 from segkit.io.records import Stored
 from segkit.parameters import nearest
 
 WORDS = {"raw": "raw data", "truth": "ground truth", "merge_tree": "merge tree"}
 """Role -> what it is called, where that is not its own name."""
-MADE_BY = {
-    "raw": "name the images as FILE:DATASET (in `segkit train` by --raw-dataset)",
-    "truth": "name the annotated labels as FILE:DATASET (in `segkit train` by --labels-dataset)",
-    "mask": "name the mask as FILE:DATASET",
-    "affinities": "`segkit infer RAW --run RUN --out FILE` makes affinities",
-    "fragments": "`segkit fragment AFFINITIES --out FILE` makes fragments",
-    "merge_tree": "`segkit agglomerate AFFINITIES --fragments FRAGMENTS --out FILE` makes a merge tree",
-    "segmentation": "`segkit segment MERGE_TREE --threshold T --out FILE` makes a segmentation",
-}
-"""Role -> where an object that plays it comes from."""
 HINTS = {
     "raw": ("raw", "image", "img", "grey", "gray", "data"),
     "truth": ("truth", "gt", "neuron", "label", "annot"),
