@@ -128,10 +128,10 @@ neighborhood_option = click.option(
 def examples(*calls: str) -> str:
     r"""The end of a verb's help: calls as one would type them, a long one with backslashes at the ends of its lines.
 
-    >>> print(examples("segkit demo"))
-    \b
-    Examples:
-      segkit demo
+    It begins with the backspace by which click leaves the lines after it as they are.
+
+    >>> examples("segkit demo")
+    '\x08\nExamples:\n  segkit demo'
     """
     lines = [line for call in calls for line in call.splitlines()]
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
