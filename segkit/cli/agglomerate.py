@@ -9,6 +9,7 @@ from segkit.cli.chosen import RUN, ThresholdType, choice_for
 from segkit.cli.common import (
     Verb,
     component_parameters,
+    examples,
     neighborhood_option,
     note,
     out_option,
@@ -18,37 +19,52 @@ from segkit.cli.common import (
 )
 from segkit.cli.completion import complete_component
 
+EXAMPLES = examples(
+    "segkit agglomerate affinities.h5 --fragments fragments.h5 --out tree.h5",
+    "segkit agglomerate affinities.h5 --fragments fragments.h5 --backend waterz \\\n"
+    "    --score mean --threshold 0.4 --out tree.h5",
+)
 
-@click.command("agglomerate", cls=Verb)
+
+@click.command("agglomerate", cls=Verb, epilog=EXAMPLES)
 @click.argument("affinities")
-@click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of AFFINITIES if not given.")
+@click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
     "--backend",
     default="python",
     show_default=True,
+    metavar="NAME",
     shell_complete=complete_component("agglomerators"),
-    help="An agglomerator; see `segkit plugins list`.",
+    help="Agglomerator; see `segkit plugins list agglomerators`.",
 )
-@click.option("--score", help="Shortcut for --set score=...: mean, max, min, median, quantile.")
+@click.option(
+    "--score",
+    metavar="NAME",
+    help="What the affinities between two fragments are summed up by: mean, max, min, median or quantile; the same as "
+    "--set score=NAME.  [default: the backend's]",
+)
 @click.option(
     "--threshold",
     "thresholds",
     multiple=True,
     type=ThresholdType(),
-    help="Write the segmentation too; repeatable.  [default: run, where there is one]",
+    help="Write the segmentation at this threshold too, 0..1; a higher one merges more; repeatable.  [default: run, if "
+    "there is one]",
 )
 @set_option
 @neighborhood_option
 @out_option
 @blockwise_options()
 def command(affinities, fragments, backend, score, thresholds, assignments, neighborhood, out, blocks) -> dict:
-    """Merge fragments by AFFINITIES into a merge tree.
+    """Merge fragments (supervoxels) by AFFINITIES into a merge tree.
 
-    FILE also receives the fragments, so that `segkit segment FILE --threshold T` needs nothing else, and for each
-    --threshold a segmentation: volumes/segmentation for one, volumes/segmentation_T for several. "run" is the
-    threshold that the training run of AFFINITIES chose on its validation volumes; it is taken by itself where
-    fragments and backend are those that it was chosen with. With --blockwise the fragments are not copied: FILE says
-    where they are.
+    The tree holds all merges in order, so that it can be cut at any threshold. FILE also receives the fragments, so
+    that `segkit segment FILE --threshold T` needs nothing else, and for each --threshold a segmentation:
+    volumes/segmentation for one, volumes/segmentation_T for several. With --blockwise the fragments are not copied:
+    FILE says where they are.
+
+    --threshold run is the one that the training run of AFFINITIES chose on its validation volumes (`segkit train
+    --val`). It is the default if fragments and backend are those that it was chosen with.
     """
     from segkit import io
     from segkit.registry import load

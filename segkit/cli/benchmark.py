@@ -12,6 +12,7 @@ from segkit.cli.common import (
     device_option,
     echo_json,
     echo_table,
+    examples,
     json_option,
     neighborhood_option,
     note,
@@ -31,10 +32,14 @@ class Measured(Verb):
                 ["--set", "assignments"],
                 multiple=True,
                 metavar="[LABEL.]NAME=VALUE",
-                help="A parameter of all components, or of one; repeatable.",
+                help="Parameter of all components, or of the one called LABEL; repeatable.",
             ),
             click.Option(["--repeat"], type=click.IntRange(min=1), default=3, show_default=True, help="Timed calls."),
-            click.Option(["--timeout"], type=click.FloatRange(min=0, min_open=True), help="Seconds for one component."),
+            click.Option(
+                ["--timeout"],
+                type=click.FloatRange(min=0, min_open=True),
+                help="Seconds after which a component is stopped.  [default: never]",
+            ),
             click.Option(["--out"], metavar="FILE.json", help="Write the report, as --json prints it."),
         ]
 
@@ -44,7 +49,16 @@ class Measured(Verb):
         return super().invoke(ctx)
 
 
-@click.group("benchmark")
+TRY_AGGLOMERATE = examples(
+    "segkit benchmark agglomerate affinities.h5 --fragments fragments.h5 \\\n"
+    "    --backend python --backend waterz --truth sample_C.hdf"
+)
+TRY_FRAGMENT = examples("segkit benchmark fragment aff.h5 --method watershed --method threshold")
+TRY_EVALUATE = examples("segkit benchmark evaluate segmentation.h5 sample_C.hdf --metric cremi")
+TRY_LOSS = examples("segkit benchmark loss --loss constrained-malis --loss mse --size 56")
+
+
+@click.group("benchmark", epilog=TRY_AGGLOMERATE)
 def command() -> None:
     """Time interchangeable components on the same input, each in a process of its own, and compare what they return.
 
@@ -59,20 +73,28 @@ command.add_command(benchmark_train.command)
 command.add_command(benchmark_infer.command)
 
 
-@command.command("agglomerate", cls=Measured)
+@command.command("agglomerate", cls=Measured, epilog=TRY_AGGLOMERATE)
 @click.argument("affinities")
-@click.option("--fragments", metavar="ADDRESS", help="Fragments; those in the file of AFFINITIES if not given.")
+@click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
     "--backend",
     "names",
     multiple=True,
     required=True,
+    metavar="[LABEL=]NAME",
     shell_complete=complete_component("agglomerators", separators="="),
-    help="An agglomerator; repeatable.",
+    help="Agglomerator; repeatable.",
 )
-@click.option("--truth", metavar="ADDRESS", help="Score the segmentations.")
-@click.option("--threshold", "thresholds", multiple=True, type=float, help="Repeatable; 0.1 ... 0.9 if not given.")
-@click.option("--score", help="Shortcut for --set score=...")
+@click.option("--truth", metavar="ADDRESS", help="Ground truth to score the segmentations by.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    type=float,
+    metavar="NUMBER",
+    help="Threshold of a segmentation, 0..1; repeatable.  [default: 0.1, 0.2, ... 0.9]",
+)
+@click.option("--score", metavar="NAME", help="The same as --set score=NAME: mean, max, min, median, quantile.")
 @click.option("--plot", metavar="FILE.png", help="Draw VOI split against VOI merge; needs --truth.")
 @neighborhood_option
 @json_option
@@ -99,17 +121,18 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
     return _finish(ctx, report, options)
 
 
-@command.command("fragment", cls=Measured)
+@command.command("fragment", cls=Measured, epilog=TRY_FRAGMENT)
 @click.argument("affinities")
 @click.option(
     "--method",
     "names",
     multiple=True,
     required=True,
+    metavar="[LABEL=]NAME",
     shell_complete=complete_component("fragmenters", separators="="),
-    help="A fragmenter; repeatable.",
+    help="Fragmenter; repeatable.",
 )
-@click.option("--truth", metavar="ADDRESS", help="Score the fragments.")
+@click.option("--truth", metavar="ADDRESS", help="Ground truth to score the fragments by.")
 @neighborhood_option
 @json_option
 @click.pass_context
@@ -120,7 +143,7 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
     return _finish(ctx, _run(ctx, "fragment", names, inputs, options, [], {}, **more), options)
 
 
-@command.command("evaluate", cls=Measured)
+@command.command("evaluate", cls=Measured, epilog=TRY_EVALUATE)
 @click.argument("segmentation")
 @click.argument("truth")
 @click.option(
@@ -128,8 +151,9 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
     "names",
     multiple=True,
     required=True,
+    metavar="[LABEL=]NAME",
     shell_complete=complete_component("metrics", separators="="),
-    help="Repeatable.",
+    help="Metric; repeatable.",
 )
 @json_option
 @click.pass_context
@@ -139,13 +163,31 @@ def evaluate(ctx, segmentation, truth, names, **options) -> dict:
     return _finish(ctx, _run(ctx, "evaluate", names, inputs, options, [], {}), options)
 
 
-@command.command("loss", cls=Measured)
+@command.command("loss", cls=Measured, epilog=TRY_LOSS)
 @click.argument("affinities", required=False)
 @click.argument("labels", required=False)
-@click.option("--loss", "names", multiple=True, default=["constrained-malis"], show_default=True, help="Repeatable.")
-@click.option("--backend", "backends", multiple=True, help="Of the losses that have backends; repeatable.")
 @click.option(
-    "--size", "sizes", multiple=True, type=click.IntRange(min=1), help="Repeatable; 56, 84, 128 if not given."
+    "--loss",
+    "names",
+    multiple=True,
+    default=["constrained-malis"],
+    show_default=True,
+    metavar="NAME",
+    help="Loss; repeatable.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="NAME",
+    help="Code of the losses that let one choose: cpu, gpu, higra; repeatable.  [default: that of the device]",
+)
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="Edge of a cube in voxels; repeatable.  [default: 56, 84, 128]",
 )
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Copies of the cube at a time.")
 @device_option

@@ -11,6 +11,7 @@ from segkit.cli.common import (
     device_option,
     echo_json,
     echo_table,
+    examples,
     json_option,
     note,
     precision_option,
@@ -18,24 +19,47 @@ from segkit.cli.common import (
 from segkit.cli.completion import complete_component
 from segkit.cli.runs import model_file
 
+EXAMPLES = examples(
+    "segkit benchmark infer sample_C.hdf --run run",
+    "segkit benchmark infer sample_C.hdf --model unet3d --set features=8",
+)
 
-@click.command("infer", cls=Verb)
+
+@click.command("infer", cls=Verb, epilog=EXAMPLES)
 @click.argument("raw")
-@click.option("--run", "run_folder", metavar="RUN", help="Folder that `segkit train` wrote.")
-@click.option("--model", shell_complete=complete_component("models"), help="A network with random weights instead.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of --model; repeatable.")
-@click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output tile in voxels; a fitting one if not given.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--run", "run_folder", metavar="RUN", help="Folder of a training run.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=complete_component("models"),
+    help="Network with random weights instead.",
+)
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Parameter of --model; repeatable.")
+@click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output of one pass, in voxels.  [default: chosen]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass.")
 @precision_option("32")
-@click.option("--augment", type=click.Choice(["none", "flips", "all"]), default="none", show_default=True)
-@click.option("--compile", "compiled", is_flag=True, help="Let torch.compile make code for it first.")
-@click.option("--format", "suffix", type=click.Choice(["h5", "zarr"]), default="h5", show_default=True)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "flips", "all"]),
+    default="none",
+    show_default=True,
+    help="Test-time augmentation, as of `segkit infer`.",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network by torch.compile first.")
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice(["h5", "zarr"]),
+    default="h5",
+    show_default=True,
+    help="Format of the affinities that are written.",
+)
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Timed runs.")
 @click.option("--out", metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option
 @device_option
 def command(raw, run_folder, model, assignments, tile, suffix, repeat, out, as_json, **options) -> dict:
-    """Does the rest keep up with the network? Time inference of RAW beside the bare forward.
+    """Time inference of RAW, part by part: do reading, tiling and writing keep up with the network?
 
     The first row is the network on tiles that lie on the device; the second adds cutting and blending of tiles, the
     third reading RAW from its file and writing affinities.

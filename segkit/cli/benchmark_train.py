@@ -4,39 +4,47 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.common import Verb, echo_json, echo_table, json_option, note, progress, seed_option
+from segkit.cli.common import DEVICES, Verb, echo_json, echo_table, examples, json_option, note, progress, seed_option
 from segkit.cli.completion import complete_component
 from segkit.cli.runs import merged_settings, read_settings, read_volumes
 from segkit.errors import InvalidInput, sentence
 
+EXAMPLES = examples("segkit benchmark train sample_A.hdf --model unet3d --set model.features=8")
 
-@click.command("train", cls=Verb)
+
+@click.command("train", cls=Verb, epilog=EXAMPLES)
 @click.argument("data", nargs=-1, required=True)
-@click.option("--model", shell_complete=complete_component("models"), help="A network.  [default: unet3d]")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=complete_component("models"),
+    help="Architecture of the network.  [default: unet3d]",
+)
 @click.option(
     "--loss",
+    metavar="LOSS",
     shell_complete=complete_component("losses", separators="+*"),
-    help="A loss or a weighted sum.  [default: constrained-malis]",
+    help="Loss, or weighted sum of losses.  [default: constrained-malis]",
 )
-@click.option("--loss-backend", help="What computes MALIS: auto, cpu, gpu, higra.  [default: auto]")
-@click.option("--config", metavar="F.toml", help="Settings, as of `segkit train`.")
+@click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]")
+@click.option("--config", metavar="F.toml", help="Settings in a file, as of `segkit train`.")
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A setting of training: patch=48,48,48, model.features=16, ...",
+    help="Any setting of `segkit train`: patch=56,56,56, model.features=16, ...; repeatable.",
 )
 @click.option("--repeat", type=click.IntRange(min=2), default=10, show_default=True, help="Timed steps of each part.")
 @click.option("--out", metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option
 @seed_option
-@click.option("--device", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
+@click.option("--device", metavar="NAME", help=f"{DEVICES}  [default: auto]")
 def command(data, config, assignments, repeat, out, as_json, **options) -> dict:
-    """Does the feed keep up with the network? Time a step of training on DATA, part by part.
+    """Time a step of training on DATA, part by part: does the supply of patches keep up with the network?
 
-    DATA are those of `segkit train`, and folders of runs, whose settings are taken. The first row is the bare network,
-    forward and backward on one batch; each other row has one part more, and the last are the whole loop.
+    DATA are those of `segkit train`, and at most one folder of a run, whose settings are taken. The first row is the
+    bare network, forward and backward on one batch; each other row has one part more, and the last are the whole loop.
     """
     from segkit.benchmark.train import benchmark_training
     from segkit.cli.benchmark_report import check_outputs, write_report

@@ -161,22 +161,28 @@ def blockwise_options(*, halo: bool = False) -> Callable:
     return decorate
 
 
-_BLOCKWISE = click.option("--blockwise", is_flag=True, help="Work block by block, for volumes larger than memory.")
+_BLOCKWISE = click.option(
+    "--blockwise", is_flag=True, help="Work block by block, for volumes larger than memory (writes .zarr)."
+)
 _BLOCK = click.option(
     "--block",
     nargs=3,
     type=click.IntRange(min=1),
     metavar="Z Y X",
-    help=f"Size of a block in voxels.  [default: {' '.join(map(str, BLOCK))}]",
+    help=f"Size of a block in voxels; needs --blockwise.  [default: {' '.join(map(str, BLOCK))}]",
 )
 _HALO = click.option(
-    "--halo", nargs=3, type=click.IntRange(min=0), metavar="Z Y X", help="Voxels that a block sees around it."
+    "--halo",
+    nargs=3,
+    type=click.IntRange(min=0),
+    metavar="Z Y X",
+    help="Voxels around a block, on each side, that it sees and does not write.  [default: chosen by the stage]",
 )
 _CLUSTER = click.option(
     "--cluster",
     metavar="SPEC",
-    help="Who computes the blocks: local:N (processes here), tcp://HOST:PORT (a Dask scheduler) or FILE.yaml (a batch "
-    "system).  [default: this process]",
+    help="What computes the blocks: local:N (N processes here), tcp://HOST:PORT (a Dask scheduler) or FILE.yaml (jobs "
+    "of a batch system).  [default: this process]",
 )
 
 

@@ -1,7 +1,8 @@
 """The threshold that a training run chose on its validation volumes, on its way from file to file.
 
 `infer` notes it beside the affinities; `fragment` notes how the fragments were made. `agglomerate` takes it, and hands
-it on to the merge tree, where fragments and agglomerator are those that it was chosen with; `segment` finds it there.
+it on to the merge tree, where fragments and agglomerator are those that it was chosen with; else the tree says why it
+did not. `segment` finds either there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,10 @@ class ThresholdType(click.ParamType):
 
     def convert(self, value, param, ctx):
         """The number, or the word."""
-        return value if value == RUN else click.FLOAT.convert(value, param, ctx)
+        try:
+            return value if value == RUN else float(value)
+        except ValueError:
+            self.fail(f"must be a number or {RUN!r}, not {value!r}; repeat the option for several", param, ctx)
 
 
 class Choice:
@@ -38,8 +42,10 @@ class Choice:
 
     @property
     def notes(self) -> dict[str, object]:
-        """What a file made with it should say."""
-        return {"chosen": self.chosen} if self.chosen else {}
+        """What a file made with it should say: the choice, or why there is none."""
+        if self.chosen:
+            return {"chosen": self.chosen}
+        return {"not_chosen": self._not_taken(self.known) if self.known else self.problem}
 
     def thresholds(self, given: tuple[float | str, ...], required: bool = False) -> list[float]:
         """Those of --threshold, "run" replaced; if none is given, that of the run, if there is one.
@@ -52,10 +58,15 @@ class Choice:
         elif RUN in given:
             raise InvalidParameter(sentence("--threshold run", f"cannot be had: {self.problem}", None, "give a number"))
         elif required and not given:
-            raise InvalidParameter(sentence("--threshold", f"must be given: {self.problem}"))
+            raise InvalidParameter(
+                sentence("--threshold", f"must be given: {self.problem}", None, "give a number in 0..1")
+            )
         elif self.known and not given:
-            note(f"threshold {self.known['threshold']:g} of {_where(self.known)} is not taken: {self.problem}")
+            note(self._not_taken(self.known))
         return parse_thresholds(tuple(each for each in given if not isinstance(each, str)))
+
+    def _not_taken(self, known: Mapping[str, Any]) -> str:
+        return f"threshold {known['threshold']:g} of {_where(known)} is not taken: {self.problem}"
 
 
 def chosen_by(run: str, extra: Mapping[str, Any], unlike: str = "") -> dict[str, object]:
@@ -108,7 +119,8 @@ def choice_of(tree: Mapping[str, Any]) -> Choice:
     """What the notes of a merge tree say."""
     if tree.get("chosen"):
         return Choice(tree["chosen"])
-    return Choice(None, "the merge tree has none, being of no run, or of other components than the run was scored with")
+    unknown = "the merge tree has none, being of no run, or of other components than the run was scored with"
+    return Choice(None, str(tree.get("not_chosen", unknown)))
 
 
 def fragments_of(merge_tree, notes: Mapping[str, object]):

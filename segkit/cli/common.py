@@ -54,9 +54,9 @@ class Verb(click.Command):
         super().__init__(*args, **kwargs)
         self.stopped = stopped
         self.params += [
-            click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads; all cores if not given."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="Say where the time went, on stderr."),
-            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+            click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads at most.  [default: all cores]"),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Report the seconds of each phase on stderr."),
+            click.Option(["--debug"], is_flag=True, help="Show the Python traceback of an error."),
         ]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -158,13 +158,14 @@ def limit_threads(threads: int | None) -> None:
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+DEVICES = "Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps."
+device_option = click.option("--device", default="auto", show_default=True, metavar="NAME", help=DEVICES)
 
 
 def precision_option(default: str | None):
     """--precision; without a default here, that of the settings."""
-    text = "What the network computes in: bf16 is faster where the device has it, auto takes it there."
+    text = "Numbers that the network computes with: float32, bfloat16, on a GPU float16; auto is bf16 where it is fast."
     text += "" if default else "  [default: 32]"
     choices = click.Choice(["auto", "32", "bf16", "fp16"])
     return click.option("--precision", type=choices, default=default, show_default=bool(default), help=text)
@@ -180,16 +181,32 @@ def chosen_precision(precision: str, device: str) -> str:
     return resolve_precision(precision, found)
 
 
-seed_option = click.option("--seed", type=int, help="Seed of everything random.")
+seed_option = click.option("--seed", type=int, help="Seed of all random numbers.  [default: 0]")
 set_option = click.option(
-    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter of the component; repeatable."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Parameter of the component, as `segkit plugins show` lists them; repeatable.",
 )
 out_option = click.option("--out", required=True, metavar="FILE", help="File to write, .h5 or .zarr.")
 neighborhood_option = click.option(
     "--neighborhood",
     metavar="LIST",
-    help="Offsets of the channels, [[-1,0,0],...], for a file that does not say them.",
+    help="Edge offset of each channel in voxels, z, y, x, as [[-1,0,0],[0,-1,0],[0,0,-1]], where the file states none.",
 )
+
+
+def examples(*calls: str) -> str:
+    r"""The end of a verb's help: calls as one would type them, a long one with backslashes at the ends of its lines.
+
+    It begins with the backspace by which click leaves the lines after it as they are.
+
+    >>> examples("segkit demo")
+    '\x08\nExamples:\n  segkit demo'
+    """
+    lines = [line for call in calls for line in call.splitlines()]
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def parse_neighborhood(text: str | None) -> list[list[int]] | None:
@@ -213,7 +230,12 @@ def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
 def component_parameters(assignments: tuple[str, ...], **shortcuts) -> dict[str, object]:
     """Parameters from ``--set`` and from options that are shortcuts for them; None = not given."""
     values = {name: value for name, value in shortcuts.items() if value is not None}
-    return values | parse_assignments(assignments)
+    assigned = parse_assignments(assignments)
+    for name in values.keys() & assigned.keys():
+        if values[name] != assigned[name]:
+            rule = f"must be the {name} of --set, {assigned[name]!r}"
+            raise InvalidParameter(sentence(f"--{name.replace('_', '-')}", rule, repr(values[name]), "leave one out"))
+    return values | assigned
 
 
 def echo_json(result: object) -> None:

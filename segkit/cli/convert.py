@@ -2,12 +2,15 @@
 
 import click
 
-from segkit.cli.common import Verb, note, parse_neighborhood, progress
+from segkit.cli.common import Verb, examples, note, parse_neighborhood, progress
 
 CHOICES = {
     "edges-at": (("start", "end"), "array[v] is the edge v -> v + offset (start), or v - offset -> v (end)."),
-    "polarity": (("same", "split"), "What 1 means."),
-    "scale": (("plain", "binary", "signed", "logits"), "0..1 (or 0..255, 0..65535); 0 and 1; -1..1; logits."),
+    "polarity": (("same", "split"), "1 means one object (same), or a boundary (split)."),
+    "scale": (
+        ("plain", "binary", "signed", "logits"),
+        "plain: 0..1 (integers: 0..255, 0..65535); binary: 0 and 1; signed: -1..1.",
+    ),
 }
 """Option -> its values and its help, for both sides."""
 PRESETS = ("segkit", "gunpowder", "waterz", "pytorch-connectomics", "torch-em", "watershed-jl")
@@ -16,38 +19,55 @@ PRESETS = ("segkit", "gunpowder", "waterz", "pytorch-connectomics", "torch-em", 
 
 def convention_options(function):
     """--from, --to, and --from-NAME, --to-NAME for all that a convention says."""
-    for side, whose in (("to", "written"), ("from", "read")):
+    for side, whose in (("to", "OUT"), ("from", "IN")):
         for name, (values, text) in reversed(CHOICES.items()):
-            option = click.option(f"--{side}-{name}", type=click.Choice(values), help=f"Affinities {whose}: {text}")
+            option = click.option(f"--{side}-{name}", type=click.Choice(values), help=f"Affinities of {whose}: {text}")
             function = option(function)
-        text = f"Offsets of the channels {whose}, [[-1,0,0],...], always z, y, x."
+        text = f"Affinities of {whose}: edge offset of each channel in voxels, [[-1,0,0],...], always z, y, x."
         function = click.option(f"--{side}-neighborhood", metavar="LIST", help=text)(function)
-        text = f"Convention of the affinities {whose}: {', '.join(PRESETS)}."
+        text = f"Affinities of {whose}: the tool whose convention they have: {', '.join(PRESETS)}."
         function = click.option(f"--{side}", f"{side}_name", metavar="NAME", help=text)(function)
     return function
 
 
-VOXELS = ("raw", "labels", "affinities", "mask")
-"""Kinds that are one array; pictures are several, with their annotations."""
+ARRAYS = ("raw", "truth", "fragments", "segmentation", "labels", "affinities", "mask")
+"""Kinds that are one array, as in segkit.convert.KINDS; pictures are several, with their annotations."""
 
 
-@click.command("convert", cls=Verb)
+EXAMPLES = examples(
+    "segkit convert segmentation.h5:volumes/segmentation segmentation.tif",
+    "segkit convert sections/ raw.zarr --kind raw --voxel-size 40 4 4",
+    "segkit convert ids.h5:main t.h5 --kind truth --axes xyz --voxel-size 40 4 4",
+)
+
+
+@click.command("convert", cls=Verb, epilog=EXAMPLES)
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--kind", required=True, type=click.Choice([*VOXELS, "pictures"]), help="What it is.")
-@click.option("--axes", help="Order of the axes in IN, such as xyz or zyxc, where the file does not say it.")
-@click.option("--voxel-size", nargs=3, type=float, metavar="Z Y X", help="nm, where the file does not say it.")
-@click.option("--offset", nargs=3, type=float, metavar="Z Y X", help="Position of the first voxel's corner, nm.")
+@click.option(
+    "--kind",
+    type=click.Choice([*ARRAYS, "pictures"]),
+    help="What IN is. labels: truth, fragments or segmentation, as its dataset is called, else truth.  [default: what "
+    "IN says it is]",
+)
+@click.option("--axes", metavar="AXES", help="Axes of IN in order, xyz or zyxc (c: channels) say, if it states none.")
+@click.option("--voxel-size", nargs=3, type=float, metavar="Z Y X", help="Voxel size in nm, if IN states none.")
+@click.option("--offset", nargs=3, type=float, metavar="Z Y X", help="Corner of the first voxel, in nm.")
 @convention_options
-@click.option("--to-axes", help="Order of the axes to write, HDF5 only; z, y, x (channels first) if not given.")
-@click.option("--dtype", metavar="NAME", help="Of the values to write: uint8, uint32, float16, ...")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
-@click.option("--no-checks", is_flag=True, help="Believe the convention even where the values contradict it.")
+@click.option("--to-axes", metavar="AXES", help="Axes of OUT in order, HDF5 only.  [default: zyx, or czyx]")
+@click.option("--dtype", metavar="NAME", help="Type of the values of OUT: uint8, uint32, float16, ...")
+@click.option("--overwrite", is_flag=True, help="Replace OUT, or its dataset, if it exists.")
+@click.option("--no-checks", is_flag=True, help="Accept values that contradict the convention of the affinities.")
 def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, overwrite, no_checks, **sides) -> dict:
     """Convert IN to OUT, between segkit's files and those of other tools, block by block.
 
     Formats go by the suffix: .h5 .hdf .hdf5, .zarr, .tif .tiff (also a folder of sections, to be read), and
-    .precomputed (neuroglancer). What a file does not say must be said here: nothing is guessed.
+    .precomputed (neuroglancer). What IN does not state, its kind, axes or voxel size, must be given here: nothing is
+    guessed.
+
+    Without a dataset, OUT is written where the other verbs look for that kind: raw images at volumes/raw, truth at
+    volumes/labels/neuron_ids, fragments, segmentation and affinities at volumes/fragments, ... Name another one as
+    OUT:DATASET.
 
     --kind pictures reads natural images and their annotations in the layout of BSDS500, a folder images/train[0:18]
     say, and writes them as a volume: three sections a picture, its colours, and the labels of each annotator.
@@ -73,7 +93,7 @@ def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, over
             checks=not no_checks,
             progress=bar,
         )
-    note(f"{kind} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {target}")
+    note(f"{result['kind']} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {result['out']}")
     return result
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, json_option, note
+from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json_option, note
 
 ROWS = {
     "evaluate-untrained": "untrained network, python",
@@ -16,10 +16,15 @@ VOLUMES = (("train", (64, 160, 160), 0), ("test", (40, 128, 128), 1))
 """Name, shape and number of the synthetic volumes."""
 
 
-@click.command("demo", cls=Verb, stopped=lambda params: AGAIN)
-@click.option("--out", default="demo-output", show_default=True, metavar="FOLDER")
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps, if not those of the recipe.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Other volumes, other weights.")
+EXAMPLES = examples("segkit demo", "segkit demo --steps 50 --out quick-demo")
+
+
+@click.command("demo", cls=Verb, stopped=lambda params: AGAIN, epilog=EXAMPLES)
+@click.option("--out", default="demo-output", show_default=True, metavar="FOLDER", help="Folder of all files.")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: 350]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the volumes and the weights."
+)
 @json_option
 def command(out, steps, seed, as_json) -> dict:
     """Grow two synthetic volumes of neurites, train on the one, segment and score the other.

@@ -9,6 +9,7 @@ from segkit.cli.common import (
     component_parameters,
     echo_json,
     echo_table,
+    examples,
     json_option,
     neighborhood_option,
     parse_neighborhood,
@@ -16,18 +17,20 @@ from segkit.cli.common import (
 )
 from segkit.errors import InvalidParameter, sentence
 
+EXAMPLES = examples("segkit diagnose affinities.h5 --labels sample_C.hdf --stride 1,27,27")
 
-@click.command("diagnose", cls=Verb)
+
+@click.command("diagnose", cls=Verb, epilog=EXAMPLES)
 @click.argument("affinities")
-@click.option("--labels", metavar="ADDRESS", help="The truth of the same region: how well each channel tells it.")
-@click.option("--stride", metavar="Z,Y,X", help="Periods at which to look for grids, in voxels: the network's stride.")
-@click.option("--method", default="watershed", show_default=True, help="What cuts a crop into fragments.")
+@click.option("--labels", metavar="ADDRESS", help="Ground truth of the same region: score each channel by it.")
+@click.option("--stride", metavar="Z,Y,X", help="Look for grid artefacts of these periods, in voxels.")
+@click.option("--method", default="watershed", show_default=True, metavar="NAME", help="Fragmenter of a crop.")
 @click.option("--crop", type=click.IntRange(min=8), default=96, show_default=True, help="Edge of that crop, in voxels.")
 @neighborhood_option
 @set_option
 @json_option
 def command(affinities, labels, stride, method, crop, neighborhood, assignments, as_json) -> dict:
-    """Figures that show what training, or a network, did wrong, and a verdict in words.
+    """Measure the health of AFFINITIES, and say in words what training, or the network, did wrong.
 
     For each channel how its values are spread; for each pair of channels how often they contradict each other (in a
     square of four voxels one edge is cut, and the path round it is not); for each channel and axis the strongest

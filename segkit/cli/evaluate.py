@@ -8,43 +8,61 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.chosen import fragments_of
-from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, json_option, set_option
+from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, examples, json_option, set_option
 from segkit.cli.completion import complete_component
 from segkit.errors import InvalidParameter, sentence
 
 ROWS = 10
 """Thresholds in the table of a sweep, if none are given."""
+EXAMPLES = examples(
+    "segkit evaluate segmentation.h5 sample_C.hdf --border 25",
+    "segkit evaluate tree.h5 sample_C.hdf --sweep",
+)
 
 
-@click.command("evaluate", cls=Verb)
+@click.command("evaluate", cls=Verb, epilog=EXAMPLES)
 @click.argument("segmentation")
 @click.argument("truth", nargs=-1, required=True)
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
+    metavar="NAME",
     shell_complete=complete_component("metrics"),
-    help="Repeatable.  [default: cremi]",
+    help="Metric; see `segkit plugins list metrics`; repeatable.  [default: cremi]",
 )
-@click.option("--per-section", is_flag=True, help="Score every section on its own, and average.")
+@click.option("--per-section", is_flag=True, help="Score each section (z) on its own, and average.")
 @click.option(
-    "--border", type=float, help="Ignore voxels this near (nm, in the section) to a true boundary; CREMI: 25."
+    "--border",
+    type=float,
+    metavar="NM",
+    help="Leave out voxels within this distance of a true boundary, in nm, in the section; the CREMI challenge: 25.  "
+    "[default: count all]",
 )
-@click.option("--worst", type=click.IntRange(min=1), metavar="N", help="Also the N worst splits and merges, in 3-D.")
-@click.option("--sweep", "sweeps", is_flag=True, help="Score the merge tree SEGMENTATION at all thresholds.")
-@click.option("--threshold", "thresholds", type=float, multiple=True, help="A row of the sweep's table; repeatable.")
-@click.option("--fragments", metavar="ADDRESS", help="Of the sweep; those in the file of the tree if not given.")
+@click.option("--worst", type=click.IntRange(min=1), metavar="N", help="List the N worst splits and merges too.")
+@click.option("--sweep", "sweeps", is_flag=True, help="SEGMENTATION is a merge tree: score it at all thresholds.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=float,
+    multiple=True,
+    metavar="NUMBER",
+    help="Threshold in the table of --sweep, 0..1; repeatable.  [default: ten of them]",
+)
+@click.option("--fragments", metavar="ADDRESS", help="Fragments of --sweep.  [default: those of the merge tree]")
 @set_option
 @json_option
 @blockwise_options()
 def command(segmentation, truth, metrics, assignments, as_json, sweeps, blocks, **options) -> dict:
     """Score SEGMENTATION against TRUTH, or with --sweep a merge tree at all its thresholds.
 
-    Of several TRUTHs (or FILE:volumes/labels/annotator_*) the scores are the mean over the annotators.
+    Voxels where TRUTH is 0 do not count. Of several TRUTHs (or FILE:volumes/labels/annotator_*) the scores are the
+    mean over the annotators.
 
-    voi_split and voi_merge are in bits; rand_index = 1 - adapted_rand_error; cremi_score = sqrt((voi_split +
-    voi_merge) * adapted_rand_error), smaller is better. A sweep shows the fragments, the threshold of the best CREMI
-    score, and the oracle, which merges every fragment into the object that it overlaps most.
+    voi_split (false splits) and voi_merge (false merges) are in bits; rand_index = 1 - adapted_rand_error; cremi_score
+    = sqrt((voi_split + voi_merge) * adapted_rand_error), smaller is better. --sweep shows the fragments, the threshold
+    of the best CREMI score, and the oracle, which merges every fragment into the object that it overlaps most: the
+    best that agglomeration can come to.
     """
     _check(metrics, sweeps, options)
     parameters = component_parameters(assignments, border=options["border"])

@@ -6,6 +6,7 @@ from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.common import (
     Verb,
     component_parameters,
+    examples,
     neighborhood_option,
     note,
     out_option,
@@ -14,25 +15,34 @@ from segkit.cli.common import (
 )
 from segkit.cli.completion import complete_component
 
+EXAMPLES = examples(
+    "segkit fragment affinities.h5 --out fragments.h5",
+    "segkit fragment affinities.h5 --per-section --set threshold=0.4 --out f.h5",
+)
 
-@click.command("fragment", cls=Verb)
+
+@click.command("fragment", cls=Verb, epilog=EXAMPLES)
 @click.argument("affinities", required=False)
 @click.option(
     "--method",
     default="watershed",
     show_default=True,
+    metavar="NAME",
     shell_complete=complete_component("fragmenters"),
-    help="A fragmenter; see `segkit plugins list`.",
+    help="Fragmenter; see `segkit plugins list fragmenters`.",
 )
-@click.option("--per-section", is_flag=True, help="Every section on its own.")
-@click.option("--mask", metavar="ADDRESS", help="Fragments only where this volume is not 0.")
-@click.option("--from-labels", metavar="TRUTH", help="Take ground truth as fragments instead of affinities.")
+@click.option("--per-section", is_flag=True, help="Cut each section (z) on its own: for voxels much longer along z.")
+@click.option("--mask", metavar="ADDRESS", help="Volume that is 0 where no fragments are wanted.")
+@click.option("--from-labels", metavar="TRUTH", help="Take these labels as fragments; no AFFINITIES.")
 @set_option
 @neighborhood_option
 @out_option
 @blockwise_options(halo=True)
 def command(affinities, method, per_section, mask, from_labels, assignments, neighborhood, out, blocks) -> dict:
-    """Cut AFFINITIES into fragments, or take the labels of --from-labels as fragments."""
+    """Cut AFFINITIES into fragments (supervoxels), the pieces that `segkit agglomerate` merges.
+
+    FILE receives volumes/fragments, uint64 of shape (Z, Y, X), 0 = background.
+    """
     from segkit import io
 
     if (affinities is None) == (from_labels is None):

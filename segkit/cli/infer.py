@@ -7,37 +7,59 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
-from segkit.cli.common import Verb, chosen_precision, device_option, note, out_option, precision_option, progress
+from segkit.cli.common import (
+    Verb,
+    chosen_precision,
+    device_option,
+    examples,
+    note,
+    out_option,
+    precision_option,
+    progress,
+)
 from segkit.cli.runs import model_file
 from segkit.cli.voxels import VoxelSizeType, check_stated
 
+EXAMPLES = examples(
+    "segkit infer sample_C.hdf --run run --out affinities.h5",
+    "segkit infer 'sample_C.hdf[0:50]' --run run --augment flips --out part.zarr",
+)
 
-@click.command("infer", cls=Verb)
+
+@click.command("infer", cls=Verb, epilog=EXAMPLES)
 @click.argument("raw")
-@click.option("--run", "run_folder", required=True, metavar="RUN", help="Folder that `segkit train` wrote.")
+@click.option(
+    "--run", "run_folder", required=True, metavar="RUN", help="Folder of a training run, or a .safetensors of one."
+)
 @click.option(
     "--checkpoint",
     type=click.Choice(["best", "last"]),
-    help="The network that segmented the validation volumes best, or the last.  [default: best, where there is one]",
+    help="The network that segmented the validation volumes best, or the last one.  [default: best, if there is one]",
 )
 @out_option
-@click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output tile in voxels; a fitting one if not given.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--tile",
+    nargs=3,
+    type=int,
+    metavar="Z Y X",
+    help="Output of the network in one pass, in voxels.  [default: chosen]",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass.")
 @precision_option("32")
 @click.option(
     "--augment",
     type=click.Choice(["none", "flips", "all"]),
     default="none",
     show_default=True,
-    help="Average over mirrored (flips: 8 times the work) and transposed (all) volumes as well.",
+    help="Test-time augmentation: mean over the mirrored (flips: 8 times the work) or also transposed (all) volumes.",
 )
 @click.option(
     "--voxel-size",
     type=VoxelSizeType(),
-    help="nm; resample RAW to it, and the affinities back.  [default: that of a run trained with it]",
+    help="Resample RAW to voxels of this size in nm, and the affinities back.  [default: that of a run trained so]",
 )
-@click.option("--keep-grid", is_flag=True, help="Leave the affinities on the resampled voxels.")
-@click.option("--compile", "compiled", is_flag=True, help="Let torch.compile make code for it first; needs a compiler.")
+@click.option("--keep-grid", is_flag=True, help="Write the affinities on the resampled voxels.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network by torch.compile; needs a C++ compiler.")
 @device_option
 @blockwise_options(halo=True)
 def command(
@@ -57,7 +79,9 @@ def command(
 ) -> dict:
     """Predict the affinities of RAW with the network of a training run.
 
-    A network that was trained on resampled voxels sees RAW resampled alike, and its affinities are brought back.
+    RAW is a volume of images (volumes/raw where no dataset is named). FILE receives volumes/affinities, float32 of
+    shape (C, Z, Y, X): for each of C edge offsets, 1 where both voxels of the edge belong to one object, 0 where not.
+    A network that was trained on resampled voxels sees RAW resampled alike.
     """
     from segkit import io
     from segkit.infer import predict_parts

@@ -18,9 +18,9 @@ VERBS = {
     "demo": "A small volume, everything from raw to scores, in minutes, on a CPU.",
     "train": "Train a network to predict affinities.",
     "infer": "Predict affinities of a volume of any size.",
-    "fragment": "Cut affinities, or ground truth, into fragments.",
+    "fragment": "Cut affinities, or ground truth, into fragments (supervoxels).",
     "agglomerate": "Merge fragments into a merge tree.",
-    "segment": "Cut a merge tree at a threshold.",
+    "segment": "Cut a merge tree at a threshold into a segmentation.",
     "evaluate": "Score a segmentation against the truth.",
     "diagnose": "Say what is wrong with affinities, in figures and words.",
     "benchmark": "Time interchangeable components head to head, and compare their results.",
@@ -85,8 +85,10 @@ class Verbs(click.Group):
 def main() -> None:
     """Segment neurons in electron microscopy: affinities, fragments, agglomeration, scores.
 
-    Files are addressed as PATH:DATASET, both HDF5 and Zarr, optionally with a crop in voxels:
-    sample_A.hdf:volumes/raw[0:50]. Without a dataset the usual name for the role is taken.
+    Files are HDF5 (.h5, .hdf) or Zarr, addressed as PATH:DATASET, if need be with a crop in voxels, z, y, x:
+    'sample_A.hdf:volumes/raw[0:50,0:500,:]'. Without a dataset the usual one is taken: volumes/raw for raw images,
+    volumes/labels/neuron_ids for ground truth, and volumes/affinities, volumes/fragments, merge_tree and
+    volumes/segmentation for what the verbs make of them.
     """
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would read all distributions, damaged ones too
     from segkit.registry.distributions import stranger

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from segkit.cli.common import Verb, echo_described, echo_json, echo_table, json_option, progress
+from segkit.cli.common import Verb, echo_described, echo_json, echo_table, examples, json_option, progress
 from segkit.cli.completion import complete_component_of_kind, complete_kind
 from segkit.cli.plugins_check import check
 from segkit.cli.plugins_new import new
@@ -13,7 +13,11 @@ from segkit.parameters import prose
 USABLE = {True: "yes", False: "no", None: "not checked"}
 
 
-@click.group("plugins")
+TRY_LIST = examples("segkit plugins list", "segkit plugins list losses")
+TRY_SHOW = examples("segkit plugins show agglomerators python", "segkit plugins show models unet3d")
+
+
+@click.group("plugins", epilog=examples("segkit plugins list", "segkit plugins show agglomerators python"))
 def command() -> None:
     """List components, show their parameters, check what they promise, and start new ones."""
 
@@ -22,19 +26,21 @@ command.add_command(check)
 command.add_command(new)
 
 
-@command.command("list", cls=Verb)
+@command.command("list", cls=Verb, epilog=TRY_LIST)
 @click.argument("kind", required=False, shell_complete=complete_kind)
-@click.option("--check", is_flag=True, help="Import each distribution, in a process of its own, and say what fails.")
+@click.option("--check", is_flag=True, help="Import each distribution, in a process of its own, and report failures.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=60,
     show_default=True,
-    help="Seconds for the imports of one distribution.",
+    help="Seconds for the imports of one distribution, with --check.",
 )
 @json_option
 def list_components(kind, check, timeout, as_json) -> list[dict]:
-    """All components that the installed distributions declare, or those of one KIND.
+    """List all components that the installed distributions declare, or those of one KIND.
+
+    KIND is models, losses, fragmenters, agglomerators or metrics.
 
     Nothing is imported unless --check is given, so that "usable" is known only then. A problem says what is wrong and
     how to mend it; what can be seen without an import, such as a requirement that is not met, is shown always.
@@ -59,12 +65,15 @@ def _list(rows: list[dict]) -> None:
             click.echo(f"{row['name'] or row['distribution']}: {row['problem']}")
 
 
-@command.command("show", cls=Verb)
+@command.command("show", cls=Verb, epilog=TRY_SHOW)
 @click.argument("kind", shell_complete=complete_kind)
 @click.argument("name", shell_complete=complete_component_of_kind)
 @json_option
 def show(kind, name, as_json) -> dict:
-    """The parameters and the description of one component, such as: show agglomerators waterz."""
+    """Show the parameters, their defaults and the description of the component NAME of a KIND.
+
+    KIND is models, losses, fragmenters, agglomerators or metrics.
+    """
     from segkit.registry import find, kind_named
     from segkit.registry.inventory import describe
 

@@ -4,18 +4,30 @@ from dataclasses import asdict
 
 import click
 
-from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, json_option, note, progress, set_option
+from segkit.cli.common import (
+    Verb,
+    component_parameters,
+    echo_json,
+    echo_table,
+    examples,
+    json_option,
+    note,
+    progress,
+    set_option,
+)
+
+EXAMPLES = examples("segkit plugins check segkit-waterz", "segkit plugins check segkit-em watershed")
 
 
-@click.command("check", cls=Verb)
+@click.command("check", cls=Verb, epilog=EXAMPLES)
 @click.argument("distribution")
 @click.argument("name", required=False)
-@click.option("--kind", help="Components of this kind only: models, losses, fragmenters, agglomerators, metrics.")
+@click.option("--kind", metavar="KIND", help="Check only these: models, losses, fragmenters, agglomerators or metrics.")
 @set_option
 @json_option
 @click.pass_context
 def check(ctx: click.Context, distribution, name, kind, assignments, as_json) -> list[dict]:
-    """Try whether the components of DISTRIBUTION, or the one called NAME, keep what their plug point promises.
+    """Test whether the components of DISTRIBUTION, or the one called NAME, keep what their plug point promises.
 
     Each runs in a process of its own, with --set where given: large networks may want fewer features. The exit code
     is 1 if a promise is broken.

@@ -2,14 +2,21 @@
 
 import click
 
-from segkit.cli.common import Verb, echo_json, json_option
+from segkit.cli.common import Verb, echo_json, examples, json_option
+
+EXAMPLES = examples("segkit plugins new my-watershed --kind fragmenter")
 
 
-@click.command("new", cls=Verb)
+@click.command("new", cls=Verb, epilog=EXAMPLES)
 @click.argument("name")
-@click.option("--kind", required=True, type=click.Choice(["model", "loss", "fragmenter", "agglomerator", "metric"]))
+@click.option(
+    "--kind",
+    required=True,
+    type=click.Choice(["model", "loss", "fragmenter", "agglomerator", "metric"]),
+    help="What the plugin adds.",
+)
 @click.option("--out", metavar="DIR", help="Folder to write; it must not exist.  [default: NAME]")
-@click.option("--author", default="", help="Holder of the copyright.  [default: the authors of NAME]")
+@click.option("--author", default="", metavar="NAME", help="Copyright holder.  [default: the authors of NAME]")
 @json_option
 def new(name, kind, out, author, as_json) -> dict:
     """Write a plugin called NAME: a distribution with a working component, tests, README, licence and CI.

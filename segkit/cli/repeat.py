@@ -20,13 +20,19 @@ def source_of(data, validation, raw_dataset, labels_dataset) -> dict[str, Any]:
 
 
 def take_over(card: Mapping, source: dict[str, Any]) -> dict[str, Any]:
-    """`source`, where it names no data that of the run with this card. Raises InvalidInput if that says none."""
+    """`source`, where it names no data that of the run with this card. Raises InvalidInput if there are none."""
+    from segkit.io import parse_address
+
     if source["data"]:
         return source
     before = card["source"]
     if not before.get("data"):
         rule = "must be given for a run that was not trained by the command line"
         raise InvalidInput(sentence("DATA", rule))
+    absent = next((text for text in before["data"] if not parse_address(text).path.exists()), None)
+    if absent is not None:
+        rule = f"must be given: {absent}, which the run was trained on, is not on this machine"
+        raise InvalidInput(sentence("DATA", rule, None, "name the copy of it here"))
     return {name: source.get(name) or value for name, value in before.items()}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options
-from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, json_option, note
+from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json_option, note
 from segkit.errors import InvalidInput, sentence
 from segkit.parameters import nest, parse_assignments
 
@@ -28,15 +28,27 @@ COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerat
 """Options that name components, and the kind that they name."""
 
 
-@click.command("run", cls=Verb, stopped=lambda params: AGAIN)
+EXAMPLES = examples(
+    "segkit run mala3d --set data.train=sample_A.hdf \\\n    --set data.val=sample_B.hdf --set data.test=sample_C.hdf",
+    "segkit run fib25-small --set data.file=fib25.h5 --dry-run",
+)
+
+
+@click.command("run", cls=Verb, stopped=lambda params: AGAIN, epilog=EXAMPLES)
 @click.argument("recipe")
-@click.option("--out", metavar="FOLDER", help="Folder of the run.  [default: runs/RECIPE]")
-@click.option("--set", "assignments", multiple=True, metavar="TABLE.NAME=VALUE", help="Change the recipe; repeatable.")
-@click.option("--dry-run", is_flag=True, help="Only print the commands.")
+@click.option("--out", metavar="FOLDER", help="Folder of all that is written.  [default: runs/RECIPE]")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="TABLE.NAME=VALUE", help="Change a value of the recipe; repeatable."
+)
+@click.option("--dry-run", is_flag=True, help="Print the commands of the stages, and run none.")
 @json_option
 @blockwise_options(halo=True)
 def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
-    """Run RECIPE, a .toml file or the name of a shipped recipe. Finished stages are not run again.
+    """Run RECIPE, a .toml file or the name of a shipped one: train, infer, fragment, agglomerate, evaluate.
+
+    Stages that are finished are not run again; a training that was interrupted goes on. Shipped recipes are mala3d and
+    mala2d (anisotropic volumes, a GPU), fib25-small (isotropic volumes, a CPU), demo, and others; an unknown name lists
+    them all.
 
     With --blockwise all stages after training work block by block, and write .zarr where the recipe says .h5.
     """
@@ -51,6 +63,7 @@ def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
         for _, _, words in calls:
             click.echo(shlex.join(words))
         return {}
+    check_inputs(calls)
     results = execute(calls, folder)
     scores = [{"stage": name} | result for name, result in results.items() if "cremi_score" in result]
     if as_json:
@@ -147,6 +160,21 @@ def check(calls: list) -> None:
             names = parameters.get(option) or ()
             for name in (names,) if isinstance(names, str) else names:
                 find(kind, name)
+
+
+def check_inputs(calls: list) -> None:
+    """Raise now that a file of a later stage is missing, if no earlier stage writes it: not after days of training."""
+    from segkit.io.missing import missing_file
+    from segkit.run.recipe import RESULT
+
+    made: set[Path] = set()
+    for stage, verb, template in calls:
+        words = [RESULT.sub("0.5", word) for word in template]
+        inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
+        for path in inputs:
+            if not path.exists() and not any(path == each or each in path.parents for each in made):
+                raise missing_file(path)
+        made.update(outputs)
 
 
 def call(stage) -> tuple[click.Command, list[str]]:

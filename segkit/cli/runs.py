@@ -5,7 +5,10 @@ import tomllib
 from pathlib import Path
 
 from segkit.errors import InvalidInput, MissingFile, StorageError, sentence
-from segkit.parameters import nest, overlay, parse_assignments
+from segkit.parameters import nearest, nest, overlay, parse_assignments
+
+CONTENT = "config.json, card.json and, from the first checkpoint on, model.safetensors"
+"""What the folder of a training run holds."""
 
 
 def model_file(run: Path, checkpoint: str | None = None) -> Path:
@@ -14,12 +17,52 @@ def model_file(run: Path, checkpoint: str | None = None) -> Path:
         if checkpoint is not None:
             rule, next_step = "needs the folder of a run", "name the folder, or leave --checkpoint out"
             raise InvalidInput(sentence(f"--checkpoint {checkpoint}", rule, repr(str(run)), next_step))
+        around = next((folder for folder in run.parents[:2] if _is_run(folder)), None)
+        if around is not None and run.suffix != ".safetensors":
+            rule, next_step = "must be a run folder or a network (.safetensors)", f"name the run, {around}"
+            raise InvalidInput(sentence("--run", rule, repr(str(run)), next_step))
         return run
     best = run / "best.safetensors"
-    if checkpoint == "best" and run.is_dir() and not best.exists():
+    file = best if checkpoint != "last" and best.exists() else run / "model.safetensors"
+    check_run(run, "--run", file.name)
+    if checkpoint == "best" and file != best:
         rule, next_step = "must name a run that was validated by segmentation", "train with --val, or take the last"
         raise MissingFile(sentence("--checkpoint best", rule, repr(str(run)), next_step))
-    return best if checkpoint != "last" and best.exists() else run / "model.safetensors"
+    return file
+
+
+def check_run(run: Path, option: str, needed: str) -> None:
+    """Raise MissingFile unless `run` is the folder of a training run that holds the file `needed`.
+
+    The sentence says what such a folder holds, and names a run in it, beside it, or how it comes to that file.
+    """
+    if (run / needed).is_file():
+        return
+    if _is_run(run):
+        next_step = f"wait for it, or go on with `segkit train DATA --resume --out {run}`"
+        if needed != "model.safetensors":
+            next_step = "name another run, or copy that file too"
+        raise MissingFile(sentence(f"the run {run}", f"has no {needed} yet", None, next_step))
+    rule = f"must be the folder of a training run ({CONTENT})"
+    value = repr(str(run)) if run.exists() else f"{str(run)!r}, which does not exist"
+    inside, beside = _runs_in(run), _runs_in(run.absolute().parent)
+    guess = nearest(run.name, [each.name for each in beside]) if not run.exists() else None
+    next_step = "`segkit train DATA --out RUN` makes one"
+    if inside:
+        next_step = f"did you mean {inside[0]}?"
+    elif guess:
+        next_step = f"did you mean {run.with_name(guess)}?"
+    raise MissingFile(sentence(option, rule, value, next_step))
+
+
+def _is_run(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("config.json", "card.json"))
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The runs directly in a folder; that which `segkit run` trained, called run, comes first."""
+    found = [item for item in sorted(folder.iterdir()) if _is_run(item)] if folder.is_dir() else []
+    return sorted(found, key=lambda item: item.name != "run")
 
 
 def merged_settings(base: dict, config: str | None, options: dict, assignments: tuple[str, ...]) -> dict[str, object]:
@@ -35,11 +78,9 @@ def merged_settings(base: dict, config: str | None, options: dict, assignments: 
 
 def read_settings(run: Path) -> dict[str, object]:
     """The settings of a run that is resumed; what the call does not say stays as it was."""
+    check_run(run, "--out with --resume", "config.json")
     try:
         return json.loads((run / "config.json").read_text())
-    except FileNotFoundError:
-        rule, next_step = "must be the folder of an earlier run", "check its path, or train without --resume"
-        raise MissingFile(sentence("--out", rule, repr(str(run)), next_step)) from None
     except ValueError as error:
         raise StorageError(sentence(f"{run}/config.json", f"is damaged ({error})", None, "start a new run")) from error
 
@@ -62,7 +103,7 @@ def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None)
     if address.dataset is not None:
         rule = "must be a file, without a dataset"
         raise InvalidInput(
-            sentence("DATA", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
+            sentence("DATA, as of --val,", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
         )
 
     def at(dataset: str | None, crop=address.crop) -> io.Address:

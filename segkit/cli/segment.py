@@ -4,27 +4,34 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of, fragments_of
-from segkit.cli.common import Verb, note, out_option
+from segkit.cli.common import Verb, examples, note, out_option
 from segkit.cli.voxels import check_stated
 
+EXAMPLES = examples(
+    "segkit segment tree.h5 --threshold 0.4 --out segmentation.h5",
+    "segkit segment tree.h5 --threshold 0.3 --threshold 0.5 --out two.h5",
+)
 
-@click.command("segment", cls=Verb)
+
+@click.command("segment", cls=Verb, epilog=EXAMPLES)
 @click.argument("merge_tree")
 @click.option(
     "--threshold",
     "thresholds",
     multiple=True,
     type=ThresholdType(),
-    help="Do all merges of lower altitude, 0..1.  [default: run, that of the training run]",
+    help="Do all merges whose altitude (1 - affinity of the fragments) is below this, 0..1; a higher one merges more; "
+    "repeatable.  [default: run, that of the training run]",
 )
-@click.option("--fragments", metavar="ADDRESS", help="Fragments; those of MERGE_TREE if not given.")
-@click.option("--like", metavar="RAW", help="Bring the segmentation to the voxels of RAW, if it was made on others.")
+@click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those of MERGE_TREE]")
+@click.option("--like", metavar="RAW", help="Resample the segmentation to the voxels of this volume.")
 @out_option
 @blockwise_options()
 def command(merge_tree, thresholds, fragments, like, out, blocks) -> dict:
-    """Cut MERGE_TREE at a threshold, or at several: repeat --threshold.
+    """Cut MERGE_TREE at a threshold, or at several, into segmentations.
 
-    FILE receives volumes/segmentation for one threshold, volumes/segmentation_T for each of several.
+    FILE receives volumes/segmentation for one threshold, volumes/segmentation_T for each of several; uint64 of shape
+    (Z, Y, X), 0 = background.
     """
     from segkit import io
     from segkit.segment import segmentations

@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from segkit.cli.common import (
+    DEVICES,
     Verb,
     chosen_precision,
     echo_described,
     echo_json,
+    examples,
     json_option,
     note,
     precision_option,
@@ -22,8 +24,14 @@ from segkit.cli.common import (
 )
 from segkit.cli.completion import complete_component
 from segkit.cli.repeat import compare_with, source_of, take_over
-from segkit.cli.runs import merged_settings, read_settings, read_volumes
+from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
+
+EXAMPLES = examples(
+    "segkit train sample_A.hdf --val sample_B.hdf --out run",
+    "segkit train 'sample_A.hdf[0:100]' --val 'sample_A.hdf[100:125]' --out run \\\n"
+    "    --loss mse --steps 20000 --set model.features=8 --set patch=56,56,56",
+)
 
 
 def _how_to_resume(params: Mapping[str, Any]) -> str:
@@ -42,41 +50,58 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
     return f"to go on from the last checkpoint: {shlex.join(words)}"
 
 
-@click.command("train", cls=Verb, stopped=_how_to_resume)
+@click.command("train", cls=Verb, epilog=EXAMPLES, stopped=_how_to_resume)
 @click.argument("data", nargs=-1)
 @click.option(
     "--model",
+    metavar="NAME",
     shell_complete=complete_component("models"),
-    help="A network; see `segkit plugins list`.  [default: unet3d]",
+    help="Architecture of the network; see `segkit plugins list models`.  [default: unet3d]",
 )
 @click.option(
     "--loss",
+    metavar="LOSS",
     shell_complete=complete_component("losses", separators="+*"),
-    help="A loss or a weighted sum: constrained-malis+0.1*mse.  [default: constrained-malis]",
+    help="Loss, or weighted sum of losses, constrained-malis+0.1*mse say; see `segkit plugins list losses`.  "
+    "[default: constrained-malis]",
 )
-@click.option("--loss-backend", help="What computes MALIS: auto, cpu, gpu, higra.  [default: auto]")
-@click.option("--val", "validation", multiple=True, metavar="DATA", help="Volume to validate on; repeatable.")
-@click.option("--out", metavar="RUN", help="Folder of the run.  [required, but for --preview]")
-@click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser.")
+@click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]")
+@click.option(
+    "--val",
+    "validation",
+    multiple=True,
+    metavar="DATA",
+    help="Volume kept out of training, which is segmented and scored now and then: it chooses the best network and the "
+    "threshold; repeatable.",
+)
+@click.option(
+    "--out", metavar="RUN", help="Folder of the run, new or empty.  [required, but for --preview and --settings]"
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Updates of the weights.  [default: 10000]")
 @click.option("--like", metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given.")
-@click.option("--config", metavar="F.toml", help="Settings; the options and --set go before them.")
+@click.option("--config", metavar="F.toml", help="Settings in a file; options and --set override them.")
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A setting, as --settings lists: patch=48,48,48, model.features=16, ...",
+    help="Any setting, as --settings lists them: patch=56,56,56 (the network's output in voxels, z, y, x), "
+    "model.features=16, learning_rate=1e-4, averaging.decay=0.999 (moving average of the weights), ...; repeatable.",
 )
-@click.option("--voxel-size", type=VoxelSizeType(), help="nm; resample the volumes to it.  [default: as they are]")
-@click.option("--raw-dataset", help="Dataset of the raw volume, if not volumes/raw.")
-@click.option("--labels-dataset", help="Dataset of the labels, if not volumes/labels/neuron_ids; * for several.")
+@click.option("--voxel-size", type=VoxelSizeType(), help="Resample volumes to it, in nm.  [default: as they are]")
+@click.option("--raw-dataset", metavar="NAME", help="Dataset of the raw images.  [default: volumes/raw]")
+@click.option(
+    "--labels-dataset",
+    metavar="NAME",
+    help="Dataset of the labels; with * those of several annotators.  [default: volumes/labels/neuron_ids]",
+)
 @click.option("--settings", "listed", is_flag=True, help="List all settings, with --json for programs, and stop.")
 @click.option("--preview", metavar="FILE.png", help="Draw patches as the network will see them, and do not train.")
 @click.option("--samples", type=click.IntRange(min=1), default=4, show_default=True, help="Patches of --preview.")
-@click.option("--resume", is_flag=True, help="Go on where the run in RUN was stopped, with its settings.")
+@click.option("--resume", is_flag=True, help="Continue the run in RUN from its last checkpoint, with its settings.")
 @seed_option
-@click.option("--device", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
-@click.option("--devices", type=click.IntRange(min=1), help="How many of them train together.  [default: 1]")
+@click.option("--device", metavar="NAME", help=f"{DEVICES}  [default: auto]")
+@click.option("--devices", type=click.IntRange(min=1), help="GPUs (or processes) that train together.  [default: 1]")
 @precision_option(None)
 @json_option
 def command(
@@ -95,14 +120,17 @@ def command(
     as_json,
     **options,
 ) -> dict:
-    """Train a network on DATA: files with volumes/raw and volumes/labels/neuron_ids (and volumes/labels/mask).
+    """Train a network on DATA to predict affinities.
 
-    A crop, sample_A.hdf[0:100], is in voxels of the labels; the raw volume is cropped alike where it has the same
-    shape, and kept whole, as context, where it is larger. Where --labels-dataset names several datasets, as
+    DATA are files with raw images (volumes/raw), the ids of their neurons (volumes/labels/neuron_ids; 0 is background)
+    and, if not all is annotated, a mask of what is (volumes/labels/mask). RUN receives the network and the log.
+
+    A crop, sample_A.hdf[0:100], is in voxels of the labels, z, y, x; the raw volume is cropped alike where it has the
+    same shape, and kept whole, as context, where it is larger. Where --labels-dataset names several datasets, as
     volumes/labels/annotator_* does, each patch is labelled by one of them.
 
-    --like RUN repeats a run: the same settings, data and seed give the same weights on the same machine. What is given
-    beside it goes before; what differs from that run is said.
+    --like RUN repeats a run: the same settings, data and seed give the same weights on the same machine. Options given
+    beside it override its settings, and what differs from that run is reported.
     """
     if listed:
         return _list_settings(as_json)
@@ -118,6 +146,7 @@ def command(
     if like:
         from segkit.train.card import read_card
 
+        check_run(Path(like), "--like", "card.json")
         card = read_card(Path(like))
         base, source, on_card = card["settings"], take_over(card, source), compare_with(card)
     elif not data:

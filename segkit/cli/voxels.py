@@ -28,12 +28,14 @@ class VoxelSizeType(click.ParamType):
 def check_stated(address, role: str, why: str) -> None:
     """Raise InvalidInput if the object at `address` does not say its voxel size."""
     from segkit import io
+    from segkit.io.formats import EXCHANGE, module_of
 
     if not io.states_voxel_size(address, role):
         address = io.parse_address(str(address))
-        place = io.Address(address.path, address.at(role))
+        stack = module_of(address.path) in EXCHANGE.values()  # one volume without a name
+        place = io.Address(address.path, None if stack else address.at(role))
         rule = f"must say its voxel size for {why}"
-        next_step = "write the attribute `resolution` (nm; z, y, x), or `segkit convert --voxel-size`"
+        next_step = f"`segkit convert {place} OUT --kind {role} --voxel-size Z Y X` (nm) writes a file that does"
         raise InvalidInput(sentence(str(place), rule, next_step=next_step))
 
 

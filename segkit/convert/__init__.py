@@ -1,7 +1,8 @@
 """Between segkit's files and those of other tools: axis orders, formats, and conventions of affinities."""
 
 from segkit.convert.conventions import PRESETS, Convention, Preset, convention
-from segkit.convert.files import KINDS, convert
+from segkit.convert.files import convert
+from segkit.convert.kinds import KINDS
 from segkit.convert.pictures import convert_pictures
 
 __all__ = ["KINDS", "PRESETS", "Convention", "Preset", "convention", "convert", "convert_pictures"]

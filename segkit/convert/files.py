@@ -11,15 +11,14 @@ import numpy as np
 from segkit.convert.affinities import Conversion
 from segkit.convert.borders import check_borders
 from segkit.convert.conventions import Convention, convention, preset
+from segkit.convert.kinds import identify
 from segkit.convert.source import Box, Source, source
 from segkit.convert.values import check_kind_of_values, read_values, target_dtype
 from segkit.errors import InvalidInput, sentence
-from segkit.io import Address, Blocks, check_target, parse_address, write_blocks
+from segkit.io import ROLES, Address, Blocks, check_target, parse_address, write_blocks
+from segkit.io.formats import FORMATS
 from segkit.io.records import FORMAT_VERSION, POLARITY, located
 
-KINDS = {"raw": ("raw", "volume"), "labels": ("truth", "labels"), "affinities": ("affinities", "affinities")}
-KINDS["mask"] = ("mask", "volume")
-"""Kind -> role, whose usual dataset is taken where none is named, and what a file may call it."""
 SIDE = 64
 """Blocks are multiples of this, as the chunks of all formats are."""
 VALUES = 2**24
@@ -31,7 +30,7 @@ Progress = Callable[[int, int], None]
 def convert(
     address: str | Path | Address,
     target: str | Path | Address,
-    kind: str,
+    kind: str | None = None,
     *,
     axes: str | None = None,
     voxel_size=None,
@@ -49,7 +48,8 @@ def convert(
     Parameters
     ----------
     address, target : PATH or PATH:DATASET, the former with a crop or without. Suffixes say the format.
-    kind : "raw", "labels", "affinities" or "mask".
+    kind : "raw", "truth", "fragments", "segmentation", "affinities" or "mask", whose usual dataset is read and written
+        where none is named; or "labels" for whichever of the three the file holds. Default: what the file says it is.
     axes : order of the axes in the source, such as "xyz" or "zyxc"; needed where the file does not state it.
     voxel_size, offset : nm, z, y, x. The size is needed where the file does not state it.
     before, after : for affinities, what is known of both conventions: `name` of a preset, `neighborhood`, `edges_at`,
@@ -60,10 +60,10 @@ def convert(
     checks : refuse a convention that the values contradict.
     progress : called with the number of blocks done and of all.
     """
-    if kind not in KINDS:
-        raise InvalidInput(sentence("kind", f"must be one of {', '.join(KINDS)}", repr(kind)))
-    role, recorded = KINDS[kind]
     address = address if isinstance(address, Address) else parse_address(str(address))
+    address, role = identify(address, kind)
+    recorded = ROLES[role][1]
+    kind = "labels" if recorded == "labels" else role
     target = target if isinstance(target, Address) else parse_address(str(target))
     format_name = check_target(target, role, overwrite)
     _check_options(kind, before, after, to_axes, format_name)
@@ -84,7 +84,8 @@ def convert(
         if to_axes and to_axes != "czyx"[-blocks.ndim :]:
             blocks, attributes = _transposed(blocks, to_axes), attributes | {"axes": to_axes}
         write_blocks(target, role, blocks, attributes)
-    return {"out": str(target), "kind": kind, "shape": list(blocks.shape), "dtype": str(blocks.dtype)}
+    written = Address(target.path, target.at(role) if format_name in FORMATS.values() else None)
+    return {"out": str(written), "kind": role, "shape": list(blocks.shape), "dtype": str(blocks.dtype)}
 
 
 def _check_options(kind, before, after, to_axes, format_name) -> None:

@@ -17,6 +17,16 @@ ROLES = {
     "merge_tree": ("merge_tree", "merge_tree"),
 }
 """Role -> its usual dataset (the layout of CREMI), and the kind of object that plays it."""
+MADE_BY = {
+    "raw": "name the images as FILE:DATASET (in `segkit train` by --raw-dataset)",
+    "truth": "name the annotated labels as FILE:DATASET (in `segkit train` by --labels-dataset)",
+    "mask": "name the mask as FILE:DATASET",
+    "affinities": "`segkit infer RAW --run RUN --out FILE` makes affinities",
+    "fragments": "`segkit fragment AFFINITIES --out FILE` makes fragments",
+    "merge_tree": "`segkit agglomerate AFFINITIES --fragments FRAGMENTS --out FILE` makes a merge tree",
+    "segmentation": "`segkit segment MERGE_TREE --threshold T --out FILE` makes a segmentation",
+}
+"""Role -> where an object that plays it comes from."""
 
 Slices = tuple[slice, slice, slice]
 

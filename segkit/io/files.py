@@ -73,7 +73,7 @@ def read_merge_tree(address: AnyAddress) -> MergeTree:
     with find_object(address, "merge_tree") as (store, name), located(address.path):
         arrays, attributes = store.group(name)
     with located(f"{address.path}:{name}"):
-        check_kind(attributes, ("merge_tree",))
+        check_kind(attributes, ("merge_tree",), name, "merge_tree")
         for member in TREE:
             if member not in arrays:
                 rule = f"must hold {', '.join(TREE)}"
@@ -190,7 +190,7 @@ def _block(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> _Block:
         place = str(Address(address.path, name, address.crop))
         with located(place):
             stored = check_axes(store.array(name))
-            check_kind(stored.attributes, kinds)
+            check_kind(stored.attributes, kinds, name, role)
             part, _ = part_of(stored, address)
             grid = grid_of(stored.attributes, place)
             if address.crop and len(part) >= 3:

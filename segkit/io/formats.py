@@ -16,9 +16,9 @@ def own_format(path: Path):
     """The module of a format that holds containers of every kind."""
     if path.suffix.lower() not in FORMATS:
         rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
-        next_step = "rename it if it is of such a format"
+        next_step = "rename it if it is of such a format" if path.exists() else "add .h5 or .zarr"
         if path.suffix.lower() in EXCHANGE:
-            next_step = "write such a file, then `segkit convert` it"
+            next_step = f"take .h5 or .zarr, and `segkit convert` that to {path.suffix}"
         raise InvalidInput(sentence("the file name", rule, repr(path.name), next_step))
     return import_module(f"segkit.io.{FORMATS[path.suffix.lower()]}")
 
@@ -29,7 +29,10 @@ def format_to_read(path: Path):
     if module is None:
         rule = "must end in .h5, .hdf, .hdf5, .zarr, .ome.zarr, .tif or .tiff, or be a folder"
         rule += " of TIFF sections or of a precomputed volume"
-        raise InvalidInput(sentence("the file name", rule, repr(path.name), "rename it if it is of such a format"))
+        next_step = "rename it if it is of such a format"
+        if (path / "config.json").is_file():
+            next_step = f"{path} is a training run: `segkit infer RAW --run {path} --out FILE` makes affinities with it"
+        raise InvalidInput(sentence("the file name", rule, repr(path.name), next_step))
     return import_module(f"segkit.io.{module}")
 
 

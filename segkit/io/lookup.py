@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from segkit.errors import MissingDataset, MissingFile, sentence
 from segkit.io.address import Address, as_address
-from segkit.io.formats import EXCHANGE, FORMATS, format_to_read, module_of
+from segkit.io.formats import EXCHANGE, format_to_read, module_of
+from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_axes, check_kind, located
-from segkit.parameters import nearest
 
 AnyAddress = str | Path | Address
 NOTES = "notes"
@@ -28,7 +27,7 @@ def opened(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> Iterator[t
         place = str(Address(address.path, name or None))
         with located(place):
             stored = store.array(name)
-            check_kind(stored.attributes, kinds)
+            check_kind(stored.attributes, kinds, name, role)
         yield stored, place
 
 
@@ -47,14 +46,10 @@ def matching(address: AnyAddress, role: str) -> list[Address]:
     address = as_address(address)
     if address.dataset is None or not set("*?") & set(address.dataset):
         return [address]
-    if not address.path.exists():
-        raise MissingFile(sentence(f"{address.path}", "does not exist", next_step=_beside(address.path)))
-    with format_to_read(address.path).reading(address.path) as store:
-        known = store.names()
-    found = [name for name in known if fnmatchcase(name, address.dataset)]
-    if not found:
-        rule, next_step = f"has no dataset {address.dataset!r}", f"it holds {', '.join(known) or 'nothing'}"
-        raise MissingDataset(sentence(f"{address.path}", rule, next_step=next_step))
+    with open_file(address.path, role) as store:
+        found = [name for name in store.names() if fnmatchcase(name, address.dataset)]
+        if not found:
+            raise missing_dataset(address, role, store)
     return [Address(address.path, name, address.crop) for name in found]
 
 
@@ -103,23 +98,25 @@ def part_of(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[
 
 
 @contextmanager
+def open_file(path: Path, role: str | None = None) -> Iterator:
+    """The reader of an existing file, whatever its format; `role` is what is looked for in it, for the message."""
+    if not path.exists():
+        raise missing_file(path, role)
+    with format_to_read(path).reading(path) as store:
+        yield store
+
+
+@contextmanager
 def find_object(address: Address, role: str, whole: bool | None = None) -> Iterator[tuple]:
     """The file of an address, open, and the name of the object in it; if it is not there, the error says what is.
 
     `whole`: whether the file itself may be the object.
     """
-    wanted, path = address.at(role), address.path
-    backend = format_to_read(path)
-    if not path.exists():
-        raise MissingFile(sentence(f"{path}", "does not exist", next_step=_beside(path)))
-    with backend.reading(path) as store:
+    wanted = address.at(role)
+    with open_file(address.path, role) as store:
         name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
         if name is None:
-            known = store.names()
-            guess = nearest(wanted, known)
-            next_step = f"did you mean {path}:{guess}? " if guess else ""
-            next_step += f"it holds {', '.join(known) or 'nothing'}"
-            raise MissingDataset(sentence(f"{path}", f"has no dataset {wanted!r}", next_step=next_step))
+            raise missing_dataset(address, role, store)
         yield store, name
 
 
@@ -130,11 +127,3 @@ def _may_be_whole(address: Address, role: str) -> bool:
     """
     single = module_of(address.path) in EXCHANGE.values()
     return address.dataset is None and (role == "raw" or single)
-
-
-def _beside(path: Path) -> str:
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        return f"there is no folder {folder} either"
-    guess = nearest(path.name, sorted(item.name for item in folder.iterdir() if item.suffix in FORMATS))
-    return f"did you mean {path.with_name(guess)}?" if guess else "check the spelling"

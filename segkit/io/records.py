@@ -15,6 +15,7 @@ import numpy as np
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
 from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
+from segkit.io.address import MADE_BY, ROLES
 
 FORMAT_VERSION = 1
 POLARITY = "1=same object"
@@ -129,12 +130,15 @@ def kind_of(container) -> str:
     return kind
 
 
-def check_kind(attributes: Mapping[str, object], allowed: tuple[str, ...]) -> None:
-    """Raise InvalidInput if the file says that this is another kind of object, or of a later format."""
-    kind = str(attributes.get("kind"))
+def check_kind(attributes: Mapping[str, object], allowed: tuple[str, ...], name: str, role: str) -> None:
+    """Raise InvalidInput if the file says that this is another kind of object, or of a later format.
+
+    Where it states no kind, a `name` that is the usual one of a role says it: volumes/raw holds no labels.
+    """
+    kind = str(attributes.get("kind", dict(ROLES.values()).get(name)))
     if kind in KINDS.values() and kind not in allowed:
         rule = f"must be of kind {' or '.join(allowed)}"
-        raise InvalidInput(sentence("the dataset", rule, kind, "name another dataset as PATH:DATASET"))
+        raise InvalidInput(sentence("the dataset", rule, kind, f"name another as FILE:DATASET; {MADE_BY[role]}"))
     version = attributes.get("format_version", FORMAT_VERSION)
     if kind in KINDS.values() and version != FORMAT_VERSION:
         raise InvalidInput(sentence("format_version", f"must be {FORMAT_VERSION}", version, "upgrade segkit"))
@@ -144,6 +148,7 @@ def grid_of(attributes: Mapping[str, object], place: str) -> Grid:
     """The grid that the attributes state, in nanometers; voxels of 1 nm, and a warning, where they state none."""
     if "resolution" not in attributes:
         message = f"{place} has no attribute `resolution`; voxels are taken to be 1 nm long along z, y and x"
+        message += " (`segkit convert --voxel-size Z Y X` writes a file that states their size)"
         warn(message, SegkitWarning, stacklevel=4)
     given = Grid(attributes.get("resolution", (1, 1, 1)), attributes.get("offset", (0, 0, 0)))  # type: ignore[arg-type]
     factor = nanometers(attributes.get("unit", "nm"))

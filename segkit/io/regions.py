@@ -167,7 +167,7 @@ def _opened(address: Address, role: str, neighborhood) -> Iterator[Regions]:
     try:
         with located(place):
             stored = check_axes(store.array(name))
-            check_kind(stored.attributes, kinds)
+            check_kind(stored.attributes, kinds, name, role)
             regions = _regions(address, stored, place, role, neighborhood)
         yield regions
     finally:

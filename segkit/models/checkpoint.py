@@ -130,7 +130,7 @@ def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
             header = _header(path, file.metadata() or {})
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        next_step = "copy it again, or take another checkpoint"
+        next_step = "copy it again, or name the folder of a training run"
         rule = f"is damaged, cut short or no safetensors file ({error})"
         raise StorageError(sentence(f"the checkpoint {path}", rule, next_step=next_step)) from error
 
@@ -143,7 +143,8 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict:
         kind, version = None, None
     if kind != KIND:
         rule = f"must be a model that segkit saved (kind {KIND!r})"
-        raise CheckpointMismatch(sentence(f"the checkpoint {path}", rule, f"of kind {kind!r}"))
+        next_step = "name the folder of a training run, or its model.safetensors"
+        raise CheckpointMismatch(sentence(f"the checkpoint {path}", rule, f"of kind {kind!r}", next_step))
     if version != FORMAT_VERSION:
         rule, next_step = f"must have format version {FORMAT_VERSION}", "upgrade segkit"
         raise CheckpointMismatch(sentence(f"the checkpoint {path}", rule, version, next_step))

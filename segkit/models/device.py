@@ -26,6 +26,8 @@ def resolve_device(text: str | torch.device = "auto") -> torch.device:
     if (device.index or 0) >= _count(device.type):
         present = ", ".join(f"{kind}:{i}" for kind in ("cuda", "mps") for i in range(_count(kind))) or "none"
         next_step = f"accelerators that this PyTorch sees: {present}; choose 'cpu' or 'auto'"
+        if device.type == "cuda" and torch.version.cuda is None and torch.version.hip is None:
+            next_step += ", or install a build of PyTorch for your GPU: this one is for CPUs"
         raise InvalidInput(sentence("device", "must be present", repr(str(text)), next_step))
     return device
 

@@ -22,6 +22,8 @@ from segkit.parameters import nearest, overlay
 REFERENCE = re.compile(r"\{([\w.-]+)\}")
 RESULT = re.compile(r"\{result\.([\w-]+)\.(\w+)\}")
 HEAD = ("title", "description", "base", "data", "budget")
+EXAMPLES = {"train": "sample_A.hdf", "val": "sample_B.hdf", "test": "sample_C.hdf"}
+"""Value of `[data]` -> what a message gives as an example of it."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,16 @@ def _check_values(name: str, table: str, known: object, changed: object) -> None
             raise InvalidParameter(sentence(f"--set {table}.{key}", f"must be one of {', '.join(known)}"))
 
 
+def _missing_data(data: Mapping[str, object], path: Path) -> str:
+    """What to say where a volume that must be given is not: all of those, so that one call more is enough."""
+    missing = [name for name, value in data.items() if value == ""]
+    hint = "add " + " ".join(f"--set data.{name}={EXAMPLES.get(name, 'sample_A.hdf')}" for name in missing)
+    if "val" in missing:
+        hint += "; data.val chooses network and threshold, and can be a crop that data.train leaves out"
+    names = ", ".join(f"data.{name}" for name in missing)
+    return sentence(f"{names} of recipe {path.stem!r}", "must be given", next_step=hint)
+
+
 def as_assignment(name: str, value: object) -> str:
     """The text after ``--set`` that gives `value` back.
 
@@ -196,6 +208,5 @@ def _look_up(name: str, values: Mapping[str, object], path: Path, seen: tuple[st
             raise InvalidInput(sentence(f"recipe {path}", f"refers to {{{name}}}, which it does not define"))
         found = found[key]
     if found == "" and name.startswith("data."):
-        hint = f"add --set {name}=sample_A.hdf"
-        raise InvalidParameter(sentence(f"{name} of recipe {path.stem!r}", "must be given", next_step=hint))
+        raise InvalidParameter(_missing_data(values["data"], path))  # type: ignore[arg-type]
     return _resolve(found, values, path, (*seen, name))

@@ -136,11 +136,15 @@ def test_with_other_components_it_is_not_taken(segkit, files, tmp_path, fragment
     words = ["agglomerate", files / "affinities.h5", "--fragments", path, *agglomerating, "--out", tree]
     found = done(segkit(*words))
     assert "threshold 0.25 of run RUN at step 40" in found.stderr and said in found.stderr
-    assert not io.exists(tree, "segmentation") and io.read_notes(tree, "merge_tree") == {}
+    assert not io.exists(tree, "segmentation") and "chosen" not in io.read_notes(tree, "merge_tree")
     refused = segkit(*words, "--threshold", "run")
     assert refused.exit_code == 2 and "--threshold run cannot be had" in refused.stderr and said in refused.stderr
     refused = segkit("segment", tree, "--out", tmp_path / "cut.h5")
-    assert refused.exit_code == 2 and "--threshold must be given" in refused.stderr
+    assert refused.exit_code == 2 and "--threshold must be given: threshold 0.25 of run RUN" in refused.stderr
+    assert said in refused.stderr
+    io.write(tree, io.read_merge_tree(tree))  # as earlier versions wrote it
+    refused = segkit("segment", tree, "--out", tmp_path / "cut.h5")
+    assert refused.exit_code == 2 and "the merge tree has none" in refused.stderr
 
 
 def test_a_threshold_that_is_given_goes_before(segkit, files, fragments, tmp_path):
@@ -161,8 +165,12 @@ def test_without_a_run_all_is_as_ever(segkit, files, fragments, tmp_path):
     tree = tmp_path / "tree.h5"
     words = ["agglomerate", files / "bare.h5", "--fragments", fragments, "--out", tree]
     assert "threshold" not in done(segkit(*words)).stderr and not io.exists(tree, "segmentation")
-    refused = segkit(*words, "--threshold", "run")
-    assert refused.exit_code == 2 and "not of a network that a run chose" in refused.stderr
+    for refused in (
+        segkit(*words, "--threshold", "run"),
+        segkit("segment", tree, "--out", tmp_path / "cut.h5"),
+        segkit("segment", tree, "--threshold", "run", "--out", tmp_path / "cut.h5"),
+    ):
+        assert refused.exit_code == 2 and "not of a network that a run chose" in refused.stderr
     assert segkit(*words, "--threshold", "walk").exit_code == 2
     unknown = tmp_path / "unknown.h5"
     io.write(unknown, io.read_labels(fragments, role="fragments"), "fragments")

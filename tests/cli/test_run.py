@@ -69,8 +69,8 @@ def test_a_dry_run_prints_commands_and_writes_nothing(segkit, folder):
 
 
 def test_a_failing_stage_leaves_the_finished_ones(segkit, folder):
-    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=missing.h5")
-    assert result.exit_code == 2 and "missing.h5" in result.stderr
+    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=affinities.h5")
+    assert result.exit_code == 2 and "affinities.h5 has no ground truth" in result.stderr
     assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == ["evaluate"]
 
 
@@ -121,8 +121,14 @@ def test_names_of_later_stages_are_checked_first(segkit, folder):
 
 
 def test_debug_reaches_the_stages(segkit, folder):
-    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=missing.h5", "--debug")
-    assert isinstance(result.exception, FileNotFoundError)
+    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=affinities.h5", "--debug")
+    assert isinstance(result.exception, LookupError)
+
+
+def test_files_of_later_stages_must_be_there_before_the_first_runs(segkit, folder):
+    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=dta.h5")
+    assert result.exit_code == 2 and "dta.h5 does not exist; did you mean data.h5?" in result.stderr
+    assert not (folder / "out").exists()
 
 
 def last_step(run) -> int:

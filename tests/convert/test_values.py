@@ -151,7 +151,7 @@ def test_masks(tmp_path, name, dtype):
         (np.ones((2, 3, 4), "u1"), "raw", {"to_axes": "xy"}, "must name each of x, y, z once"),
         (np.ones((2, 3, 4), "u1"), "raw", {"voxel_size": (4, 4, 4)}, r"states, \(40.0, 5.0, 4.0\) nm, not \(4, 4, 4\)"),
         (np.ones((2, 3, 4), "u1"), "raw", {"after": {"polarity": "split"}}, "is for --kind affinities"),
-        (np.ones((2, 3, 4), "u1"), "holiday", {}, "kind must be one of raw, labels, affinities, mask"),
+        (np.ones((2, 3, 4), "u1"), "holiday", {}, "kind must be one of raw, truth, fragments"),
     ],
 )
 def test_refusals_leave_nothing(tmp_path, array, kind, options, message):

@@ -105,7 +105,7 @@ def test_the_command_line_repeats_a_run(segkit, volume, tmp_path, monkeypatch):
     for call, words in [
         (["--out", "none"], "Missing argument 'DATA...'"),
         (["--like", tmp_path / "run", "--out", "none", "--resume"], "give one of them"),
-        (["--like", tmp_path, "--out", "none"], "folder of a run"),
+        (["--like", tmp_path, "--out", "none"], "folder of a training run"),
     ]:
         refused = segkit("train", *call)
         assert refused.exit_code == 2 and words in refused.stderr
