@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = [*sorted((DOCS / "explanation").glob("*.md")), DOCS / "glossary.md"]
+PAGES = [*sorted((DOCS / "explanation").glob("*.md")), DOCS / "glossary.md", DOCS / "troubleshooting.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 
@@ -45,6 +45,18 @@ def test_a_wrong_example_is_seen():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_to_other_pages_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text()):
+def test_links_lead_to_pages_and_headings(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]+\.md)(?:#([^)]*))?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+        headings = re.findall(r"^#+ (.*)$", (page.parent / target).read_text(), re.M)
+        assert not anchor or anchor in map(anchor_of, headings), anchor
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor that Markdown gives a heading."""
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower())).strip("-")
+
+
+def test_the_glossary_is_in_order_and_names_each_word_once():
+    words = [word.lower() for word in re.findall(r"^\*\*([^*]+)\*\*", (DOCS / "glossary.md").read_text(), re.M)]
+    assert len(words) > 60 and words == sorted(set(words))
