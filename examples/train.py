@@ -1,6 +1,7 @@
 """Train a small network on a synthetic volume, predict another one, segment it and score it: all from Python."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from segkit import load
 from segkit.evaluate import sweep
@@ -9,7 +10,7 @@ from segkit.models import load_model
 from segkit.testing import neurites
 from segkit.train import TrainConfig, TrainingVolume, train
 
-FOLDER = Path("run-example")
+run = TemporaryDirectory()  # of the run; give a path of your own, new or empty, to keep it
 
 known, unseen = (neurites((32, 64, 64), count=10, seed=seed) for seed in (1, 2))
 
@@ -24,8 +25,8 @@ config = TrainConfig(
     threads=1,  # for so small a network, more would wait for each other
     health={"every": 0},  # so short a run need not be watched
 )
-result = train(config, [TrainingVolume(known.raw, known.truth)], FOLDER)
-print(f"loss {result.first_loss:.2f} -> {result.last_loss:.2f} in {result.steps} steps; the network is {result.model}")
+result = train(config, [TrainingVolume(known.raw, known.truth)], Path(run.name))
+print(f"loss {result.first_loss:.2f} -> {result.last_loss:.2f} in {result.steps} steps")
 
 # A file holds all that is needed to build the network again, with the neighborhood that it was trained for.
 trained = load_model(result.model)
