@@ -1,0 +1,53 @@
+"""The page on architecture: it names what there is, and its layers are those that are enforced."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import segkit
+
+TEXT = (Path(__file__).parents[1] / "docs" / "explanation" / "architecture.md").read_text()
+ROOT = Path(segkit.__file__).parent
+
+
+def section(title: str) -> str:
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S)[1]
+
+
+def enforced():
+    """The module that enforces the layers."""
+    spec = importlib.util.spec_from_file_location("enforced_layers", Path(__file__).with_name("test_imports.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_layers_are_those_that_are_enforced():
+    lines = re.findall(r"^\d+\. ((?:`\w+` ?)+):", section("Layers"), re.M)
+    assert [set(re.findall(r"`(\w+)`", line)) for line in lines] == enforced().LAYERS
+
+
+def test_the_exceptions_are_those_that_are_made():
+    for package, imported in enforced().EXCEPTIONS:
+        assert f"`{package}` imports `{imported}`" in section("Layers").replace("\n", " ")
+
+
+def test_every_package_and_module_has_a_row():
+    there = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    rows = re.findall(r"^\| `(\w+)` \|", section("Packages and modules"), re.M)
+    assert sorted(rows) == sorted(there - {"__init__"})
+
+
+def test_every_verb_is_followed():
+    from segkit.cli.main import VERBS
+
+    followed = set(re.findall(r"^## Follow `segkit (\w+)`", TEXT, re.M))
+    followed |= set(re.findall(r"^\| `(\w+)` \|", section("The other verbs"), re.M))
+    assert followed == set(VERBS)
+
+
+def test_the_modules_that_it_names_exist():
+    files = {str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py")} | {"tests/test_imports.py"}
+    names = set(re.findall(r"`([\w/]+\.py)`", TEXT)) - {"segkit/cli/V.py", "cli/V.py", "_kernels_NAME.py"}
+    assert len(names) > 50
+    assert not {name for name in names if not any(f"/{file}".endswith(f"/{name}") for file in files)}
