@@ -1,4 +1,4 @@
-"""Resident memory of this process, as the system counts it."""
+"""Memory of this process and of the machine, as the system counts it."""
 
 import re
 import sys
@@ -7,6 +7,7 @@ from ctypes import CDLL
 from pathlib import Path
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def resident() -> int | None:
@@ -32,6 +33,17 @@ def peak() -> int | None:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def available() -> int | None:
+    """Bytes that may still be taken without swapping, within the limit of a container; None where nothing says so."""
+    try:
+        found = 1024 * int(re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(), re.MULTILINE)[1])
+    except (OSError, TypeError):
+        return None
+    with suppress(OSError, ValueError):  # no such files, or "max" for no limit
+        found = min(found, int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text()))
+    return max(found, 0)
 
 
 def give_back() -> None:

@@ -5,7 +5,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -121,6 +121,7 @@ def convert(known: Mapping[str, Parameter], values: Mapping[str, object], title:
         if isinstance(value, bool) and known[name].annotation in (int, float):  # pydantic would take true for 1
             raise InvalidParameter(sentence(f"parameter {name!r} of {title}", rule, repr(value)))
         try:
+            value = as_numbers(value, known[name].annotation)
             converted[name] = TypeAdapter(known[name].annotation).validate_python(value)
         except PydanticUserError as error:
             problem = f"parameter {name!r} of {title} has a type that cannot be checked, {known[name].type_name}"
@@ -158,6 +159,29 @@ def parse_value(text: str) -> object:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def as_numbers(value: object, annotation: object) -> object:
+    """The list that a text such as "48,48,48" means where `annotation` takes sequences of numbers; else `value`.
+
+    >>> as_numbers("48, 48,48", tuple[int, ...] | None), as_numbers("1,2", str), as_numbers("auto", list[float])
+    ([48, 48, 48], '1,2', 'auto')
+    """
+    if not isinstance(value, str) or not _takes_numbers(annotation):
+        return value
+    found = parse_value(f"[{value}]")
+    return found if isinstance(found, list) and found and all(type(each) in (int, float) for each in found) else value
+
+
+def _takes_numbers(annotation: object) -> bool:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _takes_numbers(args[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(map(_takes_numbers, args))
+    inner = [arg for arg in args if arg is not Ellipsis]
+    inner = [typing.get_args(arg)[0] if typing.get_origin(arg) is typing.Annotated else arg for arg in inner]
+    return origin in (list, tuple, Sequence) and bool(inner) and all(arg in (int, float) for arg in inner)
 
 
 def nest(values: Mapping[str, object]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import click
 
+from segkit.cli.completion import equip
 from segkit.errors import InvalidParameter, SegkitError, sentence
 from segkit.parameters import parse_assignments, parse_value
 
@@ -33,6 +34,12 @@ class Verb(click.Command):
             click.Option(["-v", "--verbose"], is_flag=True, help="Say where the time went, on stderr."),
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
         ]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The parameters, with what completes their values."""
+        found = super().get_params(ctx)
+        equip(found)
+        return found
 
     def invoke(self, ctx: click.Context):
         """Run the verb as the user's own call."""

@@ -7,6 +7,8 @@ import click
 
 from segkit import __version__
 
+if "_SEGKIT_COMPLETE" in os.environ:
+    import_module("segkit.cli.shell_bash")  # takes the place of click's
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Else torch's threads, when they have nothing to do, keep the cores busy for milliseconds, and ours wait for them."""
 
@@ -27,7 +29,7 @@ VERBS = {
 """Verb V lives in segkit/cli/V.py; the sentence is here so that --help imports none of them."""
 
 COMPLETION = """\b
-Completion of verbs, options and component names, for the start-up file of your shell:
+Completion of verbs, options, names, files, datasets, runs and settings, for the start-up file of your shell:
   bash  eval "$(_SEGKIT_COMPLETE=bash_source segkit)"
   zsh   eval "$(_SEGKIT_COMPLETE=zsh_source segkit)"
   fish  _SEGKIT_COMPLETE=fish_source segkit | source

@@ -102,7 +102,13 @@ def command(
             named = "".join(f"  {name} {value:.4f}" for name, value in parts.items())
             report(step, total, f"loss {loss:.4f}{named}  {steps_per_second:.2f} steps/s{validated.text}")
 
-        calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": on_card}
+        def begin(card):
+            if settings.patch in (None, "auto"):
+                note(f"patch={','.join(map(str, card['settings']['patch']))}, the network's output")
+            if on_card is not None:
+                on_card(card)
+
+        calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": begin}
         result = train(settings, volumes, Path(out), validation=others, resume=resume, source=source, **calls)
     found = _summary(result, settings, out)
     if as_json:

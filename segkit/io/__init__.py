@@ -17,7 +17,7 @@ from segkit.io.files import (
     write_all,
     write_blocks,
 )
-from segkit.io.lookup import exists, matching, opened, read_notes, shape_of, states_voxel_size
+from segkit.io.lookup import datasets, exists, matching, opened, read_notes, shape_of, states_voxel_size
 from segkit.io.records import Blocks, Stored
 from segkit.io.regions import RegionSource, open_affinities, open_labels, open_mask
 from segkit.io.streams import OpenVolume, open_volume, write_affinities
@@ -31,6 +31,7 @@ __all__ = [
     "Stored",
     "check_target",
     "check_writable",
+    "datasets",
     "exists",
     "matching",
     "open_affinities",

@@ -58,6 +58,12 @@ def matching(address: AnyAddress, role: str) -> list[Address]:
     return [Address(address.path, name, address.crop) for name in found]
 
 
+def datasets(path: Path) -> list[str]:
+    """The names of all objects in a file. Raises InvalidInput for one of an unknown format."""
+    with format_to_read(path).reading(path) as store:
+        return store.names()
+
+
 def exists(address: AnyAddress, role: str) -> bool:
     """Whether there is an object at `address`; the usual name of the role is taken where no dataset is given."""
     address = as_address(address)

@@ -1,6 +1,16 @@
 """Recipes: the verbs composed, each stage with the options that a user would type."""
 
-from segkit.run.recipe import Recipe, Stage, fill, find_recipe, load_recipe, shipped_recipes
+from segkit.run.recipe import Recipe, Stage, fill, find_recipe, load_recipe, recipe_values, shipped_recipes
 from segkit.run.record import Record, fingerprint
 
-__all__ = ["Recipe", "Record", "Stage", "fill", "find_recipe", "fingerprint", "load_recipe", "shipped_recipes"]
+__all__ = [
+    "Recipe",
+    "Record",
+    "Stage",
+    "fill",
+    "find_recipe",
+    "fingerprint",
+    "load_recipe",
+    "recipe_values",
+    "shipped_recipes",
+]

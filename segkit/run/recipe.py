@@ -61,6 +61,12 @@ def find_recipe(name: str) -> Path:
     raise MissingFile(sentence("recipe", "must be an existing .toml file or a shipped recipe", repr(name), next_step))
 
 
+def recipe_values(name: str) -> list[str]:
+    """The names of all values of a recipe that may be changed, such as ``train.set.patch``."""
+    content = _read(find_recipe(name))
+    return [key for key in flatten(content) if key.partition(".")[0] not in ("title", "description", "base")]
+
+
 def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = None) -> Recipe:
     """Read a recipe, lay `changes` (nested tables) over it, and resolve its references.
 

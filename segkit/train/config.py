@@ -110,8 +110,11 @@ class TrainConfig(Settings):
     back to the voxels of its data. Default: voxels as they are."""
     descriptors: DescriptorConfig | None = None
     """Learn local shape descriptors as well; none unless one of their settings is given."""
-    patch: list[Count] | None = None
-    """Shape of the network's output in training, z, y, x (y, x or 1, y, x for 2-D networks); the input follows."""
+    patch: list[Count] | Literal["auto"] | None = None
+    """Shape of the network's output in training, z, y, x (y, x or 1, y, x for 2-D networks); the input follows. "auto"
+    takes the largest that network, smallest volume and half of the free memory of the device allow, at most 128 voxels
+    an axis (2-D: 512), on a CPU 56 (256). Default: 56 voxels an axis (2-D: 256), or "auto" where a volume is smaller.
+    config.json has the sizes that were chosen."""
     batch_size: Count = 1
     """Patches that go through the network at once, all devices together."""
     accumulate: Count = 1
@@ -212,7 +215,7 @@ def check_voxel_size(voxel_size: Sequence[float] | None, what: str) -> Sequence[
 
 
 def _explain(problem: dict, config: type[BaseModel]) -> str:
-    name = ".".join(map(str, problem["loc"]))
+    name = ".".join(str(part) for part in problem["loc"] if str(part).isalnum() or str(part).isidentifier())
     if problem["type"] == "extra_forbidden":
         known_names = list(config.model_fields)
         known_names += [f"health.{inner}" for inner in HealthConfig.model_fields]

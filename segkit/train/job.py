@@ -9,6 +9,7 @@ from segkit.errors import BrokenComponent, sentence
 from segkit.losses.combined import parse_loss
 from segkit.protocols import Loss, Model
 from segkit.registry import find
+from segkit.train.auto_patch import resolve_patch
 from segkit.train.callbacks import Clock
 from segkit.train.config import TrainConfig
 from segkit.train.dataset import PatchDataset, TrainingVolume
@@ -63,6 +64,7 @@ def prepare(
     config = voxels.told_to(config)
     neighborhood = config.offsets(find("models", config.model).load().ndim, voxels.size)
     network = _network(config, voxels, len(neighborhood))
+    config = resolve_patch(config, network, [*volumes, *validation])
     patch = fit_patch(network, config.patch)
     check_reach(patch, neighborhood)
     loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)

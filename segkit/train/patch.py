@@ -34,16 +34,26 @@ class Patch:
 def fit_patch(model: Model, wanted: Sequence[int] | None) -> Patch:
     """The patch whose output is `wanted`. Raises InvalidShape, naming the nearest, if no input gives that output."""
     output = DEFAULT[model.ndim] if wanted is None else _of_dimensions(wanted, model.ndim)
-    reached = _reached(model, output)
-    if wanted is not None and reached != output:
+    given = reached(model, output)
+    if wanted is not None and given != output:
         smaller = _smaller(model, output)
-        nearest = f"{list(smaller)} or {list(reached)}" if smaller else f"{list(reached)}"
+        nearest = f"{list(smaller)} or {list(given)}" if smaller else f"{list(given)}"
         rule = "must be an output that the model can give"
         raise InvalidShape(sentence("patch", rule, list(output), f"the nearest it can give is {nearest}"))
-    needed = tuple(model.input_shape(reached))
+    return patch_of(model, given)
+
+
+def patch_of(model: Model, output: tuple[int, ...]) -> Patch:
+    """The patch whose output is `output`, a shape of `model.ndim` sizes that the model can give."""
+    needed = tuple(model.input_shape(output))
     if model.ndim == 3:
-        return Patch(reached, needed, 3)
-    return Patch((1, *reached), (model.sections, *needed), 2)
+        return Patch(output, needed, 3)
+    return Patch((1, *output), (model.sections, *needed), 2)
+
+
+def reached(model: Model, output: Sequence[int]) -> tuple[int, ...]:
+    """The smallest output of the model that is at least `output`."""
+    return tuple(model.output_shape(model.input_shape(output)))
 
 
 def check_reach(patch: Patch, neighborhood) -> None:
@@ -65,13 +75,9 @@ def _of_dimensions(wanted: Sequence[int], ndim: int) -> tuple[int, ...]:
     return wanted
 
 
-def _reached(model: Model, output: Sequence[int]) -> tuple[int, ...]:
-    return tuple(model.output_shape(model.input_shape(output)))
-
-
 def _smaller(model: Model, output: tuple[int, ...]) -> tuple[int, ...] | None:
     for less in range(1, SEARCHED):
-        reached = _reached(model, [max(size - less, 1) for size in output])
-        if all(r <= o for r, o in zip(reached, output, strict=True)):
-            return reached
+        given = reached(model, [max(size - less, 1) for size in output])
+        if all(g <= o for g, o in zip(given, output, strict=True)):
+            return given
     return None

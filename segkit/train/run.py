@@ -108,7 +108,7 @@ def train(
         if on_card is not None:
             on_card(card)
         device = resolve_device(config.device).type
-        with joined(config.devices, device, _train_beside, config, volumes, validation, folder, done):
+        with joined(config.devices, device, _train_beside, job.config, volumes, validation, folder, done):
             steps, end = _fit_and_recover(job, folder, done, on_step, on_recovery)
     return _result(folder, steps, end, time.perf_counter() - begin, job.module.recovery.count)
 

@@ -44,6 +44,6 @@ def origins(volume, patch: Patch, name: str) -> tuple[np.ndarray, np.ndarray]:
     if (high <= low).any():
         rule = f"must hold raw data of {patch.input} voxels (z, y, x) around labels of {patch.output}"
         value = f"raw of {volume.raw.shape} with labels of {volume.labels.shape} beginning at {volume.position}"
-        next_step = "choose a smaller patch, a network with less context, or a larger volume"
+        next_step = "choose a smaller patch (patch=auto finds one), a network with less context, or a larger volume"
         raise InvalidShape(sentence(name, rule, value, next_step))
     return low, high

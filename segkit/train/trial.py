@@ -101,6 +101,7 @@ def measure_training(
                 if done >= 0:
                     costs.parts.setdefault(name, []).append(seconds)
                     costs.cpu.setdefault(name, []).append(cpu)
+    config = config.model_copy(update={"patch": parts.config.patch})
     del parts  # its workers end, and its memory is free
     _measure_loop(config, volumes, repeat, block, costs, device, lambda text: report(repeat, 2 * repeat, text))
     report(2 * repeat, 2 * repeat, "")

@@ -1,8 +1,11 @@
 """The settings of augmentation. All lengths are voxels of the volume, all triples z, y, x."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from segkit.parameters import as_numbers
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -15,6 +18,15 @@ class Settings(BaseModel):
     """Knows its fields and what their docstrings say, takes no others, and does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, values: object) -> object:
+        """Take 48,48,48 for [48,48,48], as parameters of components do."""
+        if not isinstance(values, Mapping):
+            return values
+        types = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: as_numbers(value, types.get(name)) for name, value in values.items()}
 
 
 class AffineSettings(Settings):
