@@ -1,8 +1,11 @@
-# `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make test-slow` runs the tests
-# that take long, which `make test` leaves out; both use WORKERS processes. `make benchmark` measures segkit
-# beside other packages, for half an hour, and rewrites the table in README.md; `make benchmark-losses` does so with the
-# losses, in minutes (LOSS_BACKENDS="cpu gpu" where there is a GPU; LOSS_INPUT=FILE, with affinities and truth). `make
-# benchmark-feed` times what surrounds the network in training and inference.
+# `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make test-slow` runs the tests that
+# take long, which `make test` leaves out; both use WORKERS processes. `make lint` checks style and types. `make docs` builds
+# the documentation into site/, and `make docs-serve` shows it at http://127.0.0.1:8000 while it is written.
+#
+# `make benchmark` measures segkit beside other packages, for half an hour, and rewrites the table in
+# docs/results/benchmarks.md; `make benchmark-losses` does so with the losses, in minutes (LOSS_BACKENDS="cpu gpu" where
+# there is a GPU; LOSS_INPUT=FILE, with affinities and truth). `make benchmark-feed` times what surrounds the network in
+# training and inference.
 
 VENV ?= .venv
 WORKERS ?= logical
@@ -16,7 +19,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-slow lint benchmark benchmark-losses benchmark-feed experiments pictures clean
+.PHONY: demo test test-slow lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -33,6 +36,15 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Material for MkDocs would print a notice about MkDocs 2.0 into every build.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+docs: $(VENV)/.installed-docs
+	$(MKDOCS) build --strict --quiet
+	@echo "open site/index.html"
+
+docs-serve: $(VENV)/.installed-docs
+	$(MKDOCS) serve
 
 benchmark: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check mahotas
@@ -54,8 +66,8 @@ benchmark-losses: $(VENV)/.installed
 benchmark-feed: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks/test_feed.py --benchmark-enable --benchmark-group-by=group
 
-# The experiments of the README: make experiments DATA=FILE [MINUTES=5 of training each] [ONLY="fcn unet2d"], and on
-# natural images: make pictures TRAIN='FILE[0:18]' TEST='FILE[18:24]'. Both rewrite their tables in README.md.
+# The experiments of the 2020 report: make experiments DATA=FILE [MINUTES=5 of training each] [ONLY="fcn unet2d"], and on
+# natural images: make pictures TRAIN='FILE[0:18]' TEST='FILE[18:24]'. Both rewrite their tables in docs/results.
 experiments: $(VENV)/.installed
 	$(BIN)/python benchmarks/experiments.py $(DATA) --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY))
 
@@ -63,10 +75,14 @@ pictures: $(VENV)/.installed
 	$(BIN)/python benchmarks/pictures.py '$(TRAIN)' '$(TEST)'
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) demo-output site
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segkit needs Python 3.11 or later: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]" $(foreach plugin,$(wildcard plugins/*),-e ./$(plugin))
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@

@@ -10,8 +10,8 @@ with ids of its own in each copy, and moved by some voxels, so that copies do no
 - seams: fragments of INPUT by small blocks, with several halos, against those of the whole.
 - graph: what the last step of agglomeration holds, with merges inside the blocks and without.
 
-Writes benchmarks/results/blockwise.json after each part, and rewrites the tables in README.md and
-segkit/docs/blockwise.md.
+Writes benchmarks/results/blockwise.json after each part, and rewrites the tables in
+docs/results/benchmarks.md.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from recipes import keep, publish, read
+from report import PAGES
 
 from segkit import io
 from segkit.benchmark.machine import machine
@@ -370,7 +371,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=256, help="edge of a block, voxels")
     parser.add_argument("--work", type=Path, default=HERE / "inputs" / "blockwise", help="where volumes are made")
     parser.add_argument("--part", dest="parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--no-readme", action="store_true")
+    parser.add_argument("--no-page", action="store_true", help="leave the tables as they are")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     results = read(RESULTS) or {"parts": {}}
@@ -381,10 +382,10 @@ def main() -> None:
         results["parts"][part] = globals()[part](options)
         keep(RESULTS, results)
         print(json.dumps({part: results["parts"][part]}, indent=2))
-    if not options.no_readme:
-        publish(HERE.parent / "README.md", table(results), "blockwise")
+    if not options.no_page:
+        publish(PAGES / "benchmarks.md", table(results), "blockwise")
         if "large" in results["parts"]:
-            publish(HERE.parent / "segkit" / "docs" / "blockwise.md", plan(results), "plan")
+            publish(PAGES / "benchmarks.md", plan(results), "plan")
 
 
 if __name__ == "__main__":

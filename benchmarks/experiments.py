@@ -1,8 +1,8 @@
 """The 2020 report's experiments on a volume: python benchmarks/experiments.py DATA [--minutes 5] [--only NAME ...].
 
 Runs recipes experiments/NAME, writes benchmarks/results/experiments.json after each, and rewrites the table in
-README.md. Stopped and called again with the same options, it goes on where it was. Rows of experiments that are not
-run now stay as they were.
+docs/results/experiments.md. Stopped and called again with the same options, it goes on where it was. Rows of
+experiments that are not run now stay as they were.
 """
 
 import argparse
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recipes import command, keep, publish, read, run_recipe
+from report import PAGES
 
 from segkit import io
 from segkit.benchmark.machine import machine
@@ -143,13 +144,14 @@ def table(results: dict) -> str:
         "|---|---|--:|--:|--:|--:|---|--:|--:|",
     ]
     lines += [_line(row) for row in results["rows"]]
-    lines += ["", "Commands, and what differs from the report:", ""]
+    lines += ["", '<details markdown="1">', "<summary>Commands, and what differs from the report</summary>", ""]
     seen = {row["experiment"]: row for row in reversed(results["rows"])}
     for row in reversed(seen.values()):
         differs = f" ({row['differs']})" if row.get("differs") else ""
         lines.append(f"- `{row['command']}`{differs}")
     where = results["machine"]
     data = ", ".join(dict.fromkeys(row["data"] for row in results["rows"]))
+    lines += ["", "</details>"]
     return "\n".join([*lines, "", f"{data}; {where['processor']}, {where['cores']} cores, {where['date'][:10]}."])
 
 
@@ -182,7 +184,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="TABLE.NAME=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "experiments.json")
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
+    parser.add_argument("--page", type=Path, default=PAGES / "experiments.md")
     return parser.parse_args()
 
 
@@ -194,7 +196,7 @@ def main() -> None:
         results = read(options.results)
         results = {"verb": "experiments", "machine": machine(), "rows": merged(results.get("rows", []), rows, name)}
         keep(options.results, results)
-        publish(options.readme, table(results), "experiments")
+        publish(options.page, table(results), "experiments")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 INPUTS.h5 comes from make_inputs.py. Every entrant runs in a fresh process, called as its own users call it, without
 segkit around it: one warm-up, then --repeat timed calls. What is measured, and how, is said in segkit.benchmark.
-Prints how many times faster segkit is, and writes JSON, of which report.py makes the table in README.md.
+Prints how many times faster segkit is, and writes JSON, of which report.py makes the table in
+docs/results/benchmarks.md.
 """
 
 import argparse

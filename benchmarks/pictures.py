@@ -1,7 +1,8 @@
 """Natural images, a network beside simple methods: python benchmarks/pictures.py 'TRAIN[0:18]' 'TEST[18:24]'.
 
 TRAIN and TEST are pictures in the layout of BSDS500 (see segkit/io/bsds.py). Runs the recipe bsds-unet2d, scores what
-scikit-image does with parameters that are best on the training pictures, and rewrites the table in README.md.
+scikit-image does with parameters that are best on the training pictures, and rewrites the table in
+docs/results/natural-images.md.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from recipes import command, keep, publish, run_recipe, segkit
+from report import PAGES
 from skimage.color import rgb2gray
 from skimage.filters import gaussian, sobel
 from skimage.segmentation import felzenszwalb, watershed
@@ -122,7 +124,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="TABLE.NAME=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/bsds-unet2d"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "pictures.json")
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
+    parser.add_argument("--page", type=Path, default=PAGES / "natural-images.md")
     return parser.parse_args()
 
 
@@ -157,7 +159,7 @@ def main() -> None:
         "rows": rows,
     }
     keep(options.results, results)
-    publish(options.readme, table(results), "pictures")
+    publish(options.page, table(results), "pictures")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the tables of experiments share: running a recipe as a user would, keeping results, rewriting the README."""
+"""What the tables of experiments share: running a recipe as a user would, keeping results, rewriting a page."""
 
 import json
 import shlex
@@ -51,8 +51,8 @@ def keep(path: Path, results: dict) -> None:
         temporary.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def publish(readme: Path, content: str, name: str) -> None:
-    """Put `content` between the markers of `name`; all else in the README stays as it is."""
-    text = insert(readme.read_text(), content, f"<!-- {name}:begin -->", f"<!-- {name}:end -->")
-    with replacing(readme) as temporary:
+def publish(page: Path, content: str, name: str) -> None:
+    """Put `content` between the markers of `name`; all else in the page stays as it is."""
+    text = insert(page.read_text(), content, f"<!-- {name}:begin -->", f"<!-- {name}:end -->")
+    with replacing(page) as temporary:
         temporary.write_text(text)

@@ -1,7 +1,7 @@
-"""The tables in README.md from the measurements: python benchmarks/report.py [RESULT.json ...] [--readme README.md].
+"""The tables of docs/results/benchmarks.md from the measurements: python benchmarks/report.py [RESULT.json ...].
 
-Without files, all of benchmarks/results/. What peers.py measured and what `segkit benchmark loss --out` did are tables
-of their own, each between two markers; all else stays as it is.
+Without files, those of benchmarks/results/. What peers.py measured and what `segkit benchmark loss --out` did are
+tables of their own, each between two markers; all else stays as it is.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from segkit.errors import InvalidInput, sentence
 from segkit.io.atomic import replacing
 
 HERE = Path(__file__).parent
+PAGES = HERE.parent / "docs" / "results"
+"""The folder of the pages that show measurements."""
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 LOSSES_BEGIN, LOSSES_END = "<!-- losses:begin -->", "<!-- losses:end -->"
-TABLES_OF_THEIR_OWN = ("experiments", "pictures")
-"""Results that experiments.py and pictures.py write, and show themselves."""
 KINDS = {
     "ws": "waterz' own watershed",
     "xy": "distance transform, section by section",
@@ -148,7 +148,7 @@ def insert(text: str, content: str, begin: str = BEGIN, end: str = END) -> str:
     before, first, rest = text.partition(begin)
     inside, last, after = rest.partition(end)
     if not first or not last or any(marker in part for marker in (begin, end) for part in (before, inside, after)):
-        raise InvalidInput(sentence("the README", f"must hold {begin} and then {end}, once each"))
+        raise InvalidInput(sentence("the page", f"must hold {begin} and then {end}, once each"))
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
@@ -156,22 +156,21 @@ def main() -> None:
     """Rewrite the sections of which there are measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="*")
-    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md")
+    parser.add_argument("--page", type=Path, default=PAGES / "benchmarks.md")
     arguments = parser.parse_args()
     files = arguments.results or sorted((HERE / "results").glob("*.json"))
     measured = [json.loads(file.read_text()) for file in files]
-    measured = [report for report in measured if report.get("verb") not in TABLES_OF_THEIR_OWN]
-    if not measured:
-        raise SystemExit(f"there are no measurements in {HERE / 'results'}; make them with benchmarks/peers.py")
     losses = [report for report in measured if report.get("verb") == "loss"]
-    reports = sorted((report for report in measured if report not in losses), key=_voxels)
-    text = arguments.readme.read_text()
+    reports = sorted((report for report in measured if "contests" in report), key=_voxels)
+    if not losses + reports:
+        raise SystemExit(f"there are no measurements in {HERE / 'results'}; make them with benchmarks/peers.py")
+    text = arguments.page.read_text()
     if reports:
         text = insert(text, section(reports) + growth(reports))
     if losses:
         losses.sort(key=lambda report: (report["batch"], report["threads"] or 0))
         text = insert(text, losses_section(losses), LOSSES_BEGIN, LOSSES_END)
-    with replacing(arguments.readme) as temporary:
+    with replacing(arguments.page) as temporary:
         temporary.write_text(text)
 
 

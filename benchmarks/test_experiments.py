@@ -46,11 +46,11 @@ def script(monkeypatch):
 
 @pytest.fixture
 def files(tmp_path):
-    """Where results and the README go, with markers."""
-    readme = tmp_path / "README.md"
+    """Where results and the page go, with markers."""
+    page = tmp_path / "page.md"
     names = ("experiments", "pictures")
-    readme.write_text("before\n" + "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in names))
-    return ["--results", tmp_path / "results" / "found.json", "--readme", readme, "--out", tmp_path / "runs"]
+    page.write_text("before\n" + "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in names))
+    return ["--results", tmp_path / "results" / "found.json", "--page", page, "--out", tmp_path / "runs"]
 
 
 def test_experiments(tmp_path, files, script):

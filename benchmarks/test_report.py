@@ -1,4 +1,4 @@
-"""The table in README.md, and the measurements it is made of."""
+"""The tables of docs/results/benchmarks.md, and the measurements it is made of."""
 
 import json
 import os
@@ -81,21 +81,29 @@ def test_losses_stand_beside_the_first_and_threads_beside_one(report):
 
 
 def test_losses_have_a_table_of_their_own(report, tmp_path, monkeypatch):
-    readme, found = tmp_path / "README.md", tmp_path / "losses.json"
+    page, found = tmp_path / "page.md", tmp_path / "losses.json"
     found.write_text(json.dumps(losses(1, 1, 0.5, 4.0)))
     before = f"{report.BEGIN}\nold\n{report.END}\n{report.LOSSES_BEGIN}\nold\n{report.LOSSES_END}\n"
-    readme.write_text(before)
-    monkeypatch.setattr(sys, "argv", ["report.py", str(found), "--readme", str(readme)])
+    page.write_text(before)
+    monkeypatch.setattr(sys, "argv", ["report.py", str(found), "--page", str(page)])
     report.main()
-    first, losses_begin, rest = readme.read_text().partition(report.LOSSES_BEGIN)
+    first, losses_begin, rest = page.read_text().partition(report.LOSSES_BEGIN)
     assert first + losses_begin == before.partition(report.LOSSES_BEGIN)[0] + report.LOSSES_BEGIN
     assert "**8.0**" in rest and "old" not in rest
 
 
-def test_the_readme_holds_both_tables(report):
-    text = (HERE.parent / "README.md").read_text()
+def test_the_page_holds_both_tables(report):
+    text = (report.PAGES / "benchmarks.md").read_text()
     assert report.insert(text, "new") != text
     assert report.insert(text, "new", report.LOSSES_BEGIN, report.LOSSES_END) != text
+
+
+def test_the_page_shows_the_results_that_are_kept(report, tmp_path, monkeypatch):
+    page, text = tmp_path / "page.md", (report.PAGES / "benchmarks.md").read_text()
+    page.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["report.py", "--page", str(page)])
+    report.main()
+    assert page.read_text() == text
 
 
 def test_from_inputs_to_table(tmp_path):
@@ -107,13 +115,13 @@ def test_from_inputs_to_table(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    inputs, result, readme = tmp_path / "tiny.h5", tmp_path / "tiny.json", tmp_path / "README.md"
+    inputs, result, page = tmp_path / "tiny.h5", tmp_path / "tiny.json", tmp_path / "page.md"
     script("make_inputs.py", inputs, "--size", 24)
     printed = script("peers.py", inputs, "--what", "evaluate", "--repeat", 1, "--out", result)
     assert "times segkit's" in printed
     first = json.loads(result.read_text())["contests"][0]
     ours, skimage = first["rows"][:2]
     assert ours["name"] == "segkit" and skimage["ratio"] == pytest.approx(skimage["seconds"] / ours["seconds"])
-    readme.write_text("# Title\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
-    script("report.py", result, "--readme", readme)
-    assert "| evaluate: VOI and adapted Rand |" in readme.read_text()
+    page.write_text("# Title\n<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
+    script("report.py", result, "--page", page)
+    assert "| evaluate: VOI and adapted Rand |" in page.read_text()

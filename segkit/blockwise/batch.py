@@ -127,7 +127,7 @@ def read_settings(file: Path) -> dict[str, Any]:
 
     if not file.exists():
         raise MissingFile(
-            sentence(f"cluster file {file}", "must exist", next_step="write it as segkit/docs/cluster.md says")
+            sentence(f"cluster file {file}", "must exist", next_step="write it as docs/how-to/cluster.md says")
         )
     try:
         settings = yaml.safe_load(file.read_text())
@@ -141,7 +141,7 @@ def read_settings(file: Path) -> dict[str, Any]:
         raise InvalidParameter(sentence(f"{file}: {key}", f"must be one of {', '.join(kinds)}"))
     for key in ("cluster", "jobs"):
         if key not in settings:
-            raise InvalidParameter(sentence(f"{file}: {key}", "must be given", next_step="see segkit/docs/cluster.md"))
+            raise InvalidParameter(sentence(f"{file}: {key}", "must be given", next_step="see docs/how-to/cluster.md"))
     defaults: dict[str, Any] = {"arguments": {}, "wait": 86400.0}
     settings = defaults | settings
     rules = {"cluster": "a name", "arguments": "a mapping", "jobs": "a number from 1 on", "wait": "seconds"}

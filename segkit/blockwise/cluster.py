@@ -1,6 +1,6 @@
 """What `--cluster` names: processes of this machine, a running scheduler, or jobs of a batch system.
 
-The file of a batch system, all options and advice on scale are in segkit/docs/cluster.md.
+The file of a batch system, all options and advice on scale are in docs/how-to/cluster.md.
 """
 
 import logging

@@ -39,6 +39,10 @@ def neurites(
     in places; inside lie dark mitochondria and vesicles. Contrast drifts, and noise is partly correlated: a threshold
     on the intensity does not solve it.
 
+    >>> phantom = neurites((16, 32, 32), count=5, seed=1)
+    >>> phantom.raw.shape, phantom.raw.array.dtype.name, phantom.truth.ids().tolist()
+    ((16, 32, 32), 'uint8', [1, 2, 3, 4, 5])
+
     Parameters
     ----------
     shape : z, y, x, in voxels
@@ -47,10 +51,6 @@ def neurites(
     voxel_size : nm; neurites are isotropic in nm, so that anisotropic voxels see them cut in sections
     membrane : thickness of membranes, in units of the smallest edge of a voxel
     membranes_in_truth : write membranes as 0 into the truth; of a neurite cut into pieces by that, the largest is kept
-
-    >>> phantom = neurites((16, 32, 32), count=5, seed=1)
-    >>> phantom.raw.shape, phantom.raw.array.dtype.name, phantom.truth.ids().tolist()
-    ((16, 32, 32), 'uint8', [1, 2, 3, 4, 5])
     """
     grid = Grid(tuple(voxel_size))  # type: ignore[arg-type]  # Grid refuses other than three numbers
     shape = _checked_shape(shape)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from fault_tasks import Squares, check, runs, stage
 
-import segkit
 from segkit.blockwise import batch
 from segkit.blockwise.batch import Jobs, read_settings
 from segkit.blockwise.cluster import open_executor
@@ -17,8 +16,8 @@ from segkit.blockwise.engine import Inline, run_stage
 from segkit.errors import BrokenComponent, ClusterUnavailable, InvalidParameter, MissingFile
 
 pytestmark = pytest.mark.timeout(300)
-DOCS = Path(segkit.__file__).parent / "docs" / "cluster.md"
-EXAMPLES = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md"
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def test_no_cluster_is_this_process():
@@ -221,4 +220,4 @@ def test_the_examples_of_the_documentation(tmp_path, monkeypatch, text):
 def test_the_documentation_has_examples_of_both_systems_and_names_all_keys():
     assert {text.split()[1] for text in EXAMPLES} == {"SLURMCluster", "LSFCluster"}
     for word in ("`cluster`", "`jobs`", "`arguments`", "`wait`", "local:", "tcp://", "tls://", ".json"):
-        assert word in DOCS.read_text()
+        assert word in PAGE.read_text()

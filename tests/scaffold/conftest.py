@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import venv
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 import segkit as package
 from segkit.registry import components
 
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "plugins.md"
 BUILDERS = ("hatchling", "editables")
 """What pip needs to build and install a plugin, editable too."""
 
@@ -70,7 +70,7 @@ def lab(tmp_path_factory) -> Lab:
 @pytest.fixture(scope="session")
 def page(lab) -> list[str]:
     """What the commands of the page for authors print, block by block, run in the lab as they are written."""
-    text = (resources.files("segkit") / "docs" / "plugins.md").read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     if not any(component.name == "waterz" for component in components("agglomerators")):
         text = text.replace(" --backend waterz", "")
     return [lab(f"set -e\n{block}") for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)]
