@@ -29,8 +29,10 @@ from segkit.run import shipped_recipes
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
-RUN = [name for name in NAMES if re.match(r"docs/(how-to/|tutorial\.md)", name) and not name.endswith("plugins.md")]
+RUN = [name for name in NAMES if re.match(r"README|docs/(how-to/|tutorial)", name) and not name.endswith("plugins.md")]
 """The page on plugins runs in tests/scaffold, where what it installs is installed."""
+BEGINS = {"README.md": {"sample_A.hdf"}, "docs/tutorial.md": {"demo-output"}}
+"""What pages begin with that do not say so in a paragraph "This page begins with"."""
 BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```(\w+)[^\n]*\n(.*?)^```$", re.M | re.S)
 NETWORK = {
     "model.features": "2",
@@ -54,6 +56,9 @@ SMALL = {
 OTHERWISE = {
     "[0:180]": "[0:2]",
     "[180:200]": "[2:3]",
+    "[0:90]": "[0:12]",
+    "[90:110]": "[12:18]",
+    "[110:125]": "[18:24]",
     " --cluster local:2": "",
     "--resume": "--resume --steps 3",
     "--steps 40000": "--steps 4",
@@ -88,10 +93,9 @@ def blocks(name: str) -> list[Block]:
 
 
 def calls(name: str) -> list[str]:
-    """The calls of segkit on a page; those of the README are indented by four."""
+    """The calls of segkit on a page."""
     shell = [command for block in blocks(name) if block.language == "sh" for command in block.commands()]
-    found = [command for command in shell if command.startswith("segkit ")]
-    return found + [line.strip() for line in re.findall(r"^    segkit (?:.*\\\n)*.*", (ROOT / name).read_text(), re.M)]
+    return [command for command in shell if command.startswith("segkit ")]
 
 
 def words_of(command: str) -> list[str]:
@@ -117,6 +121,10 @@ def made(folder: Path) -> None:
     for seed, name in enumerate(("sample_A.hdf", "sample_B.hdf")):
         phantom = neurites((24, 48, 48), count=8, seed=seed, voxel_size=(40, 4, 4))
         io.write_all(folder / name, {"raw": phantom.raw, "truth": phantom.truth})
+    (folder / "demo-output").mkdir()
+    for name, depth in (("train", 64), ("test", 16)):
+        phantom = neurites((depth, 48, 48), count=8, seed=depth, voxel_size=(40, 4, 4))
+        io.write_all(folder / "demo-output" / f"{name}_0.h5", {"raw": phantom.raw, "truth": phantom.truth})
     pictures(folder / "BSDS500" / "data")
     for command in (
         "segkit train sample_A.hdf --out run",
@@ -146,6 +154,9 @@ def call(command: str) -> None:
     """Run a line of a page in this folder: calls of segkit in this process, all else, and redirections, by bash."""
     for said, instead in OTHERWISE.items():
         command = command.replace(said, instead)
+    if command.startswith("cd "):
+        os.chdir(command.removeprefix("cd "))
+        return
     if not command.startswith("segkit ") or re.search(r" [|>] ", command):
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(["bash", "-ec", command], env=os.environ | {"PATH": path}, capture_output=True, text=True)
@@ -197,10 +208,11 @@ def test_pages_run_from_top_to_bottom(name, beginnings, tmp_path, monkeypatch):
     """A page begins with what the paragraph "This page begins with" names, and nothing else."""
     monkeypatch.chdir(tmp_path)
     text = (ROOT / name).read_text(encoding="utf-8")
-    for paragraph in re.findall(r"^This page begins with.*?(?=\n\n)", text, re.M | re.S):
-        for there in set(re.findall(r"`([\w.]+)`", paragraph)) & {path.name for path in beginnings.iterdir()}:
-            copy = shutil.copytree if (beginnings / there).is_dir() else shutil.copy
-            copy(beginnings / there, tmp_path / there)
+    stated = re.findall(r"^This page begins with.*?(?=\n\n)", text, re.M | re.S)
+    named = set(re.findall(r"`([\w.]+)`", " ".join(stated))) | BEGINS.get(name, set())
+    for there in named & {path.name for path in beginnings.iterdir()}:
+        copy = shutil.copytree if (beginnings / there).is_dir() else shutil.copy
+        copy(beginnings / there, tmp_path / there)
     namespace: dict[str, object] = {}
     for block in blocks(name):
         if block.language == "sh" and block.runs:

@@ -51,6 +51,8 @@ def layout(rows: Sequence[Mapping[str, object]], width: int) -> str:
     turned, and others are split after some columns, the first column repeated; with prose, each row is a block.
     """
     columns = _columns(rows)
+    if not columns:
+        return "none"
     if _total(columns) <= width:
         return _rendered(columns)
     narrow = _narrowed(columns, width)

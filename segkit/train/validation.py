@@ -73,9 +73,8 @@ class Validation(L.Callback):
             scores = distributed.by_the_first(lambda: self._score(module)) if segmenter else {}
         values |= {f"validation/{name}": value for name, value in scores.items()}
         self.journal.write(trainer, step, values)
-        best = self.best
-        if best and "cremi_score" in scores:
-            distributed.by_the_first(lambda: best.offer(module, step, scores))
+        if "cremi_score" in scores:
+            distributed.by_the_first(lambda: self._offer(module, step, scores))
         if segmenter and self.patience and self.patience.see(scores.get("cremi_score"), segmenter.digest):
             trainer.should_stop = True
         if self.on_validation is not None:
@@ -96,6 +95,10 @@ class Validation(L.Callback):
                 return self.segmenter.score(module.kept_network, module.device)
         except (SegkitError, MemoryError, torch.OutOfMemoryError) as error:
             return {"problem": str(error) or type(error).__name__}
+
+    def _offer(self, module: TrainingModule, step: int, scores: dict[str, Any]) -> None:
+        if self.best is not None:
+            self.best.offer(module, step, scores)
 
     def ended_early(self) -> bool:
         """Whether patience is at its end."""

@@ -112,3 +112,8 @@ def test_the_tables_of_the_verbs(files, segkit, monkeypatch, words):
     if words[0] != "benchmark":  # whose times differ from call to call
         monkeypatch.setenv("COLUMNS", "400")
         assert set(NUMBER.findall(done.stdout)) == set(NUMBER.findall(segkit(*words).stdout))
+
+
+@pytest.mark.parametrize("rows", [[], [{}], [{"problem": ""}, {"problem": ""}]])
+def test_a_table_of_nothing_says_so(rows):
+    assert layout(rows, 80) == "none"
