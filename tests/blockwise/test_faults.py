@@ -283,6 +283,7 @@ def test_a_scheduler_that_is_started_again(tmp_path, scheduler):
     assert len(runs(tmp_path)) <= 20 + 3 and set(runs(tmp_path)) == set(range(20))
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_stays_away_is_given_up_and_a_later_call_goes_on(tmp_path, scheduler):
     scheduler.start("scheduler", "worker")
 
@@ -301,6 +302,7 @@ def test_a_scheduler_that_stays_away_is_given_up_and_a_later_call_goes_on(tmp_pa
     assert report.kept >= 4
 
 
+@pytest.mark.slow
 def test_nobody_answers():
     with pytest.raises(ClusterUnavailable, match=r"no scheduler answers.*start it"):
         open_executor("tcp://127.0.0.1:9", patience=Patience(scheduler=0.3))

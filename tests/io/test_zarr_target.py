@@ -110,7 +110,7 @@ def test_nobody_finds_it_before_it_is_finished(tmp_path):
     fill(begun(path), labels().array)
     assert not io.exists(path, "fragments")
     assert io.matching(f"{path}:volumes/*", "fragments")[0].dataset == "volumes/segmentation"
-    with pytest.raises(MissingDataset, match=r"it holds volumes/segmentation$"):
+    with pytest.raises(MissingDataset, match=r"it holds volumes/segmentation;"):
         io.read_labels(path, "fragments")
 
 

@@ -11,6 +11,8 @@ from segkit import io
 from segkit.scaffold import KINDS
 
 OTHERS = [kind for kind in KINDS if kind not in ("agglomerator", "loss")]
+HEAVY = [kind for kind in OTHERS if kind != "metric"]
+"""Those whose own tests take long."""
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +24,9 @@ def plugins(lab, page):
     return lab
 
 
-def test_they_pass_their_own_tests(plugins):
-    folders = " ".join(f"my-{kind}" for kind in OTHERS)
-    summary = plugins(f"python -m pytest -q -p no:cacheprovider {folders}").splitlines()[-1]
+@pytest.mark.parametrize("kind", ["metric", *(pytest.param(each, marks=pytest.mark.slow) for each in HEAVY)])
+def test_they_pass_their_own_tests(plugins, kind):
+    summary = plugins(f"python -m pytest -q -p no:cacheprovider my-{kind}").splitlines()[-1]
     assert "passed" in summary and "failed" not in summary
 
 

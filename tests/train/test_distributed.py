@@ -45,6 +45,7 @@ def test_two_processes_train_as_one_and_a_resume_goes_on(volume, tmp_path, monke
         assert not [name for name in threads if "gloo" in name]
 
 
+@pytest.mark.slow
 def test_a_collapse_that_one_process_sees_is_recovered_from_by_all(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_train_beside", explode)
     said = []
@@ -68,7 +69,7 @@ def only_here():
     ("work", "error", "words"),
     [
         (lambda: fail, InvalidParameter, "wrong in the second"),
-        (lambda: end, TrainingFailed, r"process 1 .* has ended \(exit code 3\)"),
+        pytest.param(lambda: end, TrainingFailed, r"process 1 .* has ended \(exit code 3\)", marks=pytest.mark.slow),
         (only_here, TrainingFailed, r"process 1 .* has ended \(ModuleNotFoundError: .*only_here"),
     ],
 )

@@ -53,7 +53,7 @@ assert ended(start("whole")) == 0
 whole = time.perf_counter() - begin
 random.seed(int(sys.argv[3]))
 kills = {"random": 0, "writing": 0}
-for _ in range(3):
+for _ in range(int(sys.argv[4])):
     process = start("random")
     time.sleep(random.uniform(0, 0.6) * whole)
     os.kill(process, signal.SIGKILL)
@@ -62,7 +62,7 @@ for _ in range(3):
     kills["random"] += 1
 else:
     assert ended(start("random")) == 0
-for number in (1, 2, 3, 4, 5, 6, 7):
+for number in map(int, sys.argv[5:]):
     code = ended(start("writing", lambda: die_at_replacement(number)))
     kills["writing"] += code == -signal.SIGKILL
     if code == 0:
@@ -81,10 +81,15 @@ print(json.dumps(found))
 """
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize(
+    ("kills", "writes"), [(1, (2, 5)), pytest.param(3, (1, 2, 3, 4, 5, 6, 7), marks=pytest.mark.slow)]
+)
+def test_a_killed_run_ends_with_the_same_weights(tmp_path, kills, writes):
+    """`kills` times at random, and just before the n-th file is moved into its place, for each n of `writes`."""
     words = [sys.executable, "-c", PROGRAM, os.path.dirname(__file__), str(tmp_path), "1"]
+    words += map(str, (kills, *writes))
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["kills"]["random"] >= 1 and found["kills"]["writing"] >= 4
+    assert found["kills"]["random"] >= 1 and found["kills"]["writing"] >= min(len(writes), 4)
     assert found["random"] == found["writing"] == [True, 6, [], True]

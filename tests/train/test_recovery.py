@@ -46,6 +46,9 @@ class Explodes(Loss):
         return (loss * float("nan") if self.first <= self.calls <= self.last else loss), parts
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def volume():
     return neurons()
@@ -172,7 +175,7 @@ def test_the_clock_runs_on_through_recoveries(volume, tmp_path, exploding, monke
     assert len(begun) == 2 and begun[0] is begun[1]
 
 
-@pytest.mark.parametrize("stop", [4, 5])
+@pytest.mark.parametrize("stop", [4, pytest.param(5, marks=SLOW)])
 def test_a_resume_after_a_recovery_ends_with_the_same_weights(volume, tmp_path, exploding, stop):
     exploding(5, 1)
     whole = train(config(steps=8), [volume], tmp_path / "whole")
@@ -193,7 +196,7 @@ def test_a_resume_after_a_recovery_ends_with_the_same_weights(volume, tmp_path, 
         assert first == second
 
 
-@pytest.mark.parametrize(("writes", "first"), [(1, 1), (2, 1), (3, 4)])
+@pytest.mark.parametrize(("writes", "first"), [(1, 1), pytest.param(2, 1, marks=SLOW), pytest.param(3, 4, marks=SLOW)])
 def test_a_run_killed_before_its_first_checkpoint_goes_on_from_the_last_healthy_one(
     volume, tmp_path, monkeypatch, writes, first
 ):
