@@ -36,7 +36,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """Replace "auto" by "bf16" where `device` has instructions for bfloat16, and by "32" elsewhere.
 
     Other names pass. Without such instructions torch computes bfloat16 step by step: on a CPU with AVX2 alone, a 3-D
-    convolution takes some hundred times as long as in float32.
+    convolution takes some twenty times as long as in float32.
     """
     if precision != "auto":
         return precision

@@ -49,6 +49,7 @@ def test_every_failure_is_a_row_with_its_reason(inputs, strange):
     assert rows["lazy"]["identical_to"] == {"lazy": True} and rows["lazy"]["merges"] == 0
 
 
+@pytest.mark.slow
 def test_results_that_break_the_contract_stop_nobody_else(inputs, strange):
     given = {"affinities": str(inputs), "truth": str(inputs)}
     report = benchmark("fragment", contenders(["outside", "smaller", "threshold"]), given, repeat=1)

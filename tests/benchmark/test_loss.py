@@ -77,6 +77,7 @@ def test_backends_of_a_loss(file):
     assert higra["device_peak_bytes"] is None
 
 
+@pytest.mark.slow
 def test_a_backend_that_fails_is_a_row_and_stops_nobody_else(file, moody):
     backends = ["bad", "hungry", "nan", "fair", "off"]
     losses = contenders(["moody", "broken"])
@@ -92,6 +93,7 @@ def test_a_backend_that_fails_is_a_row_and_stops_nobody_else(file, moody):
     assert off["gradient_apart_to"]["moody by fair"] == pytest.approx(0.5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_voxels_outside_the_annotation_and_other_neighborhoods(tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.choice(np.array([1, 2, 2**64 - 1], np.uint64), (5, 5, 5))

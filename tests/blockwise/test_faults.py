@@ -263,6 +263,7 @@ def test_a_scheduler_without_workers(scheduler):
     assert said == [f"the scheduler {scheduler.address} has no worker; waiting for one"]
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_started_again(tmp_path, scheduler):
     scheduler.start("scheduler", "worker")
     said = []

@@ -18,6 +18,7 @@ def inputs(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_synthetic_volume_tables_and_trace(segkit, tmp_path):
     trace = tmp_path / "trace.json"
     words = ["--loss", "mse", "--size", 8, "--repeat", 1, "--device", "cpu", "--trace", trace]

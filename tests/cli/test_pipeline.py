@@ -139,11 +139,15 @@ def test_train_and_infer(segkit, files, tmp_path, model):
     assert len(affinities.neighborhood) == {"fcn": 2, "unet3d": 3}[model]
 
 
-def test_plugins_list_and_show(segkit):
-    rows = scores(segkit("plugins", "list", "--check", "--json"))
+@pytest.mark.parametrize("check", [[], pytest.param(["--check"], marks=pytest.mark.slow)])
+def test_plugins_list(segkit, check):
+    rows = scores(segkit("plugins", "list", *check, "--json"))
     ours = [row for row in rows if row["distribution"] == "segkit-em"]
     assert {"unet3d", "constrained-malis", "watershed", "python", "cremi"} <= {row["name"] for row in ours}
     assert [row["problem"] for row in ours] == [""] * len(ours)
+
+
+def test_plugins_show(segkit):
     shown = scores(segkit("plugins", "show", "models", "unet3d", "--json"))
     defaults = {row["parameter"]: row["default"] for row in shown["parameters"]}
     assert defaults["features"] == "12" and defaults["padding"] == "'valid'"

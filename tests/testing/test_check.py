@@ -118,6 +118,7 @@ def test_without_pytest(monkeypatch):
         module.require_libraries()
 
 
+@pytest.mark.slow
 def test_a_component_says_itself_what_it_does_not_claim(tmp_path, monkeypatch):
     info = tmp_path / "other_lab-1.0.dist-info"
     info.mkdir()

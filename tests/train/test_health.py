@@ -31,6 +31,7 @@ def channels(*values):
     )
 
 
+@pytest.mark.slow
 def test_checks_leave_the_number_of_threads(tmp_path):
     code = """
 import sys, torch
