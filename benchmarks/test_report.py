@@ -106,6 +106,7 @@ def test_the_page_shows_the_results_that_are_kept(report, tmp_path, monkeypatch)
     assert page.read_text() == text
 
 
+@pytest.mark.slow
 def test_from_inputs_to_table(tmp_path):
     """The whole way, on a tiny volume, with the contests that need no other package than segkit's own."""
 

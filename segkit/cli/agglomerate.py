@@ -48,8 +48,9 @@ EXAMPLES = examples(
     "thresholds",
     multiple=True,
     type=ThresholdType(),
-    help="Write the segmentation at this threshold too, 0..1; a higher one merges more; repeatable.  [default: run, if "
-    "there is one]",
+    metavar="NUMBER|run",
+    help="Write the segmentation at this threshold too, 0..1; a higher one merges more; repeatable.  "
+    "[default: run, the one that training chose, if it did]",
 )
 @set_option
 @neighborhood_option

@@ -20,8 +20,9 @@ EXAMPLES = examples(
     "thresholds",
     multiple=True,
     type=ThresholdType(),
+    metavar="NUMBER|run",
     help="Do all merges whose altitude (1 - affinity of the fragments) is below this, 0..1; a higher one merges more; "
-    "repeatable.  [default: run, that of the training run]",
+    "repeatable.  [default: run, the threshold that training chose]",
 )
 @click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those of MERGE_TREE]")
 @click.option("--like", metavar="RAW", help="Resample the segmentation to the voxels of this volume.")

@@ -85,6 +85,7 @@ def test_training_says_how_to_resume(volume, tmp_path):
     assert not list(run.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_training_that_had_not_begun(volume, tmp_path):
     code = (
         "import time\nimport segkit.io as io\nio.shape_of = lambda *_: print('asleep', flush=True) or time.sleep(99)\n"

@@ -11,8 +11,7 @@ from segkit import io
 from segkit.scaffold import KINDS
 
 OTHERS = [kind for kind in KINDS if kind not in ("agglomerator", "loss")]
-HEAVY = [kind for kind in OTHERS if kind != "metric"]
-"""Those whose own tests take long."""
+pytestmark = pytest.mark.slow  # the page for authors, which test_plugin_docs.py runs, makes and tests the two others
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def plugins(lab, page):
     return lab
 
 
-@pytest.mark.parametrize("kind", ["metric", *(pytest.param(each, marks=pytest.mark.slow) for each in HEAVY)])
+@pytest.mark.parametrize("kind", OTHERS)
 def test_they_pass_their_own_tests(plugins, kind):
     summary = plugins(f"python -m pytest -q -p no:cacheprovider my-{kind}").splitlines()[-1]
     assert "passed" in summary and "failed" not in summary

@@ -257,6 +257,7 @@ def test_what_is_validated_is_what_is_saved(volume, tmp_path, monkeypatch):
     assert not same(weights_in(alone.model), weights_in(result.model))
 
 
+@pytest.mark.slow
 def test_two_processes_keep_what_one_keeps(volume, tmp_path):
     changes = {"batch_size": 2, "steps": 4, "validate_every": 2, "validation": {"patience": 2}}
     one, two = (
