@@ -19,6 +19,7 @@ from segkit.infer import predict, predict_parts  # noqa: E402
 from segkit.infer.plan import make_plan  # noqa: E402
 from segkit.infer.tiling import Held  # noqa: E402
 from segkit.infer.trial import Bare  # noqa: E402
+from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402
 from segkit.train import TrainConfig, TrainingVolume  # noqa: E402
 from segkit.train.trial import Parts  # noqa: E402
@@ -71,7 +72,8 @@ def test_inference(benchmark, settings, raw, way, tmp_path):
     benchmark.group = "inference"
     torch.manual_seed(0)
     module = UNet3D(**settings.model_parameters).eval()
-    options = {"device": DEVICE, "precision": settings.precision}
+    precision = resolve_precision(settings.precision, torch.device(DEVICE))
+    options = {"device": DEVICE, "precision": precision}
     io.write(tmp_path / "raw.h5", raw[0])
     held, tiling = Held(raw[0]), {"tile": None, "batch_size": 1, "augment": "none"}
     plan = make_plan(module, held.shape, held.grid, np.array(NEAREST), **tiling)
@@ -84,7 +86,7 @@ def test_inference(benchmark, settings, raw, way, tmp_path):
             io.write_affinities(out, parts, source.shape, NEAREST, source.grid)
 
     calls = {
-        "network": Bare(module, held, plan.batches, torch.device(DEVICE), settings.precision, compiled=False),
+        "network": Bare(module, held, plan.batches, torch.device(DEVICE), precision, compiled=False),
         "memory": lambda: predict(module, raw[0], NEAREST, **options),
         "hdf5": lambda: from_file_to_file(tmp_path / "a.h5"),
         "zarr": lambda: from_file_to_file(tmp_path / "a.zarr"),
