@@ -40,7 +40,7 @@ lint: $(VENV)/.installed
 # Material for MkDocs would print a notice about MkDocs 2.0 into every build.
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 docs: $(VENV)/.installed-docs
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 	@echo "open site/index.html"
 
 docs-serve: $(VENV)/.installed-docs
