@@ -17,7 +17,7 @@ MINUTES ?= 30
 ONLY ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-slow lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures clean
 
