@@ -64,8 +64,19 @@ def test_equals_the_reference(seed, shape, fragments, levels, neighborhood, para
     assert_same_tree(tree, Reference(**parameters).agglomerate(*data))
 
 
-@pytest.mark.parametrize("parameters", [*PARAMETERS, *MORE], ids=str)
-@pytest.mark.parametrize("levels", [pytest.param(0, marks=pytest.mark.slow), 2])
+FEW = [PARAMETERS[0], PARAMETERS[1], PARAMETERS[3], MORE[1], MORE[-1]]
+"""A mean, a maximum, a quantile from bins, an exact one of largest affinities, and both constraints at once."""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "levels"),
+    [
+        *((few, 2) for few in FEW),
+        *(pytest.param(each, 2, marks=pytest.mark.slow) for each in [*PARAMETERS, *MORE] if each not in FEW),
+        *(pytest.param(each, 0, marks=pytest.mark.slow) for each in [*PARAMETERS, *MORE]),
+    ],
+    ids=str,
+)
 def test_equals_the_reference_on_thousands_of_edges(parameters, levels):
     data = volume(5, (12, 14, 16), 1500, levels)
     assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
@@ -80,7 +91,7 @@ def test_equals_the_reference_with_a_long_range(score, levels, fragments):
 
 
 @pytest.mark.parametrize("score", ["mean", "min"])
-@pytest.mark.parametrize("columns", [1, 2, 5])
+@pytest.mark.parametrize("columns", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_hubs_that_merge(score, columns):
     # columns of one fragment each, between small fragments that touch two of them
     rng = np.random.default_rng(4)

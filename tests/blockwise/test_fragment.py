@@ -175,7 +175,7 @@ class Stopped(Inline):
         return super().next(timeout)
 
 
-@pytest.mark.parametrize("blocks", [0, 3, 8, 9, 10, 13])
+@pytest.mark.parametrize("blocks", [*(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (0, 8, 9, 10)), 3, 13])
 def test_a_run_that_was_stopped_goes_on(store, blocks):
     """8 blocks, one task for all faces, one for the ids, and 8 blocks again."""
     expected = undisturbed(store)

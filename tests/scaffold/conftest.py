@@ -42,7 +42,8 @@ class Lab:
         path = os.pathsep.join([f"{self.environment}/bin", str(Path(sys.executable).parent), os.environ["PATH"]])
         build = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}  # 0 is pip's word for yes here
         source = str(Path(package.__file__).parents[1])
-        return kept | build | {"PATH": path, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"} | more
+        quick = {"OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": "-m 'not slow'"}
+        return kept | build | quick | {"PATH": path, "PYTHONPATH": source} | more
 
     def run(self, command: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess:
         """Run lines of shell, in the folder of the lab if no other is given."""
