@@ -31,7 +31,7 @@ VERBS = {
 """Verb V lives in segkit/cli/V.py; the sentence is here so that --help imports none of them."""
 
 COMPLETION = """\b
-Completion of verbs, options, names, files, datasets, runs and settings, for the start-up file of your shell:
+Completion by TAB: put the line of your shell into its start-up file.
   bash  eval "$(_SEGKIT_COMPLETE=bash_source segkit)"
   zsh   eval "$(_SEGKIT_COMPLETE=zsh_source segkit)"
   fish  _SEGKIT_COMPLETE=fish_source segkit | source
