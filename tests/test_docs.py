@@ -31,7 +31,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 RUN = [name for name in NAMES if re.match(r"README|docs/(how-to/|tutorial)", name) and not name.endswith("plugins.md")]
 """The page on plugins runs in tests/scaffold, where what it installs is installed."""
-BEGINS = {"README.md": {"sample_A.hdf"}, "docs/tutorial.md": {"demo-output"}}
+BEGINS = {"README.md": {"sample_A.hdf", "sample_B.hdf", "sample_C.hdf"}, "docs/tutorial.md": {"demo-output"}}
 """What pages begin with that do not say so in a paragraph "This page begins with"."""
 BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```(\w+)[^\n]*\n(.*?)^```$", re.M | re.S)
 NETWORK = {
@@ -56,9 +56,6 @@ SMALL = {
 OTHERWISE = {
     "[0:180]": "[0:2]",
     "[180:200]": "[2:3]",
-    "[0:90]": "[0:12]",
-    "[90:110]": "[12:18]",
-    "[110:125]": "[18:24]",
     " --cluster local:2": "",
     "--resume": "--resume --steps 3",
     "--steps 40000": "--steps 4",
@@ -118,7 +115,7 @@ def made(folder: Path) -> None:
     from segkit import io
     from segkit.testing.phantoms import neurites
 
-    for seed, name in enumerate(("sample_A.hdf", "sample_B.hdf")):
+    for seed, name in enumerate(("sample_A.hdf", "sample_B.hdf", "sample_C.hdf")):
         phantom = neurites((24, 48, 48), count=8, seed=seed, voxel_size=(40, 4, 4))
         io.write_all(folder / name, {"raw": phantom.raw, "truth": phantom.truth})
     (folder / "demo-output").mkdir()

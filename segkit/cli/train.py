@@ -29,7 +29,7 @@ from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 EXAMPLES = examples(
     "segkit train sample_A.hdf --val sample_B.hdf --out run",
-    "segkit train 'sample_A.hdf[0:100]' --val 'sample_A.hdf[100:125]' --out run \\\n"
+    "segkit train 'sample_A.hdf[0:100]' --val sample_B.hdf --out run \\\n"
     "    --loss mse --steps 20000 --set model.features=8 --set patch=56,56,56",
 )
 

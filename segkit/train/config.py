@@ -216,8 +216,8 @@ def check_voxel_size(voxel_size: Sequence[float] | None, what: str) -> Sequence[
 
 
 def _explain(problem: dict, config: type[BaseModel]) -> str:
-    name = ".".join(str(part) for part in problem["loc"] if str(part).isalnum() or str(part).isidentifier())
     if problem["type"] == "extra_forbidden":
+        name = ".".join(map(str, problem["loc"]))
         known_names = list(config.model_fields)
         known_names += [f"health.{inner}" for inner in HealthConfig.model_fields]
         known_names += setting_names(AugmentationSettings)
@@ -225,10 +225,11 @@ def _explain(problem: dict, config: type[BaseModel]) -> str:
         known_names += [f"averaging.{inner}" for inner in AveragingConfig.model_fields]
         known_names += [f"descriptors.{inner}" for inner in DescriptorConfig.model_fields]
         guess = nearest(name, known_names)
-        known = ", ".join(known_names)
+        listed = "`segkit train --settings` lists all; parameters of the network are model.NAME, of the loss loss.NAME"
         return sentence(
-            "training", f"has no setting {name!r}", next_step=f"did you mean {guess!r}?" if guess else f"it has {known}"
+            "training", f"has no setting {name!r}", next_step=f"did you mean {guess!r}?" if guess else listed
         )
+    name = ".".join(str(part) for part in problem["loc"] if str(part).isalnum() or str(part).isidentifier())
     said = problem["msg"].removeprefix("Value error, ")
     reason = said[0].lower() + said[1:]
     return sentence(f"setting {name!r}", "does not fit", repr(problem["input"]), f"the reason given is: {reason}")
