@@ -17,6 +17,8 @@ MINUTES ?= 30
 ONLY ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Tests start many processes: each would compile every module anew if none may keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-slow lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures clean

@@ -197,6 +197,7 @@ def wait_for(condition, seconds=100.0):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_driver_killed_in_the_middle(tmp_path, driver):
     first = driver()
     wait_for(lambda: len(runs(tmp_path)) >= 12)

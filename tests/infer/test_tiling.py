@@ -17,6 +17,10 @@ PLANAR = NEAREST[1:]
 GRID = Grid((40, 4, 4), (0, 8, 8))
 
 
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def _volume(*shape, dtype=np.uint8):
     values = np.random.default_rng(5).integers(0, 256, shape, np.uint8)
     return Volume(values if dtype == np.uint8 else (values / 255).astype(dtype), GRID)
@@ -42,7 +46,7 @@ def _zeroed(array, neighborhood):
     return array
 
 
-@pytest.mark.parametrize("shape", [(14, 30, 41), (12, 24, 33), (25, 21, 34)])
+@pytest.mark.parametrize("shape", [(14, 30, 41), slow((12, 24, 33)), slow((25, 21, 34))])
 def test_tilings_of_a_valid_model_agree_with_the_whole(shape):
     """The whole: the network on the reflected volume, in one call, without any of the tiling."""
     model, raw = _unet3d().eval(), _volume(*shape)
@@ -61,7 +65,7 @@ def test_tilings_of_a_valid_model_agree_with_the_whole(shape):
         result.check()
 
 
-@pytest.mark.parametrize("pooling", [((2, 2, 2),), ((2, 2, 2), (3, 3, 3))])
+@pytest.mark.parametrize("pooling", [slow(((2, 2, 2),)), ((2, 2, 2), (3, 3, 3))])
 def test_tilings_of_isotropic_models_agree(pooling):
     model, raw = _unet3d(pooling=pooling), _volume(27, 26, 31)
     two = model.output_shape(model.input_shape([2 * s for s in model.stride]))

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import venv
@@ -26,15 +25,14 @@ class Lab:
         self.folder = folder / "lab"
         self.folder.mkdir()
         self.environment = folder / "environment"
-        venv.create(self.environment, with_pip=True)
+        venv.create(self.environment)
         (site,) = self.environment.glob("lib/python*/site-packages")
-        for old in site.glob("setuptools*"):  # on Python 3.11 venv brings one that torch finds too old
-            shutil.rmtree(old)
         outer = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
         (site / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in outer))
-        script = self.environment / "bin" / "segkit"
-        script.write_text(f"#!{self.environment}/bin/python\nfrom segkit.cli.main import main\n\nmain()\n")
-        script.chmod(0o755)
+        for name, module in (("segkit", "segkit.cli.main"), ("pip", "pip._internal.cli.main")):
+            script = self.environment / "bin" / name
+            script.write_text(f"#!{self.environment}/bin/python\nimport sys\nfrom {module} import main\n\nsys.exit(main())\n")
+            script.chmod(0o755)
 
     def variables(self, **more: str) -> dict[str, str]:
         """Of a shell in which the environment is active; pip builds with what is installed."""

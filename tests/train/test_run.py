@@ -39,7 +39,11 @@ def volume():
 
 @pytest.mark.parametrize(
     "options",
-    [{"accumulate": 2}, {"schedule": "cosine", "warmup_steps": 2, "batch_size": 2}, {"precision": "bf16"}],
+    [
+        {"accumulate": 2, "schedule": "cosine", "warmup_steps": 2},
+        pytest.param({"batch_size": 2}, marks=pytest.mark.slow),
+        pytest.param({"precision": "bf16"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_was_interrupted_ends_with_the_same_weights(volume, tmp_path, options):
     config = TrainConfig(**{**TINY, **options})
