@@ -13,8 +13,8 @@ from segkit.cli.common import (
     echo_table,
     examples,
     json_option,
+    network_options,
     note,
-    precision_option,
 )
 from segkit.cli.completion import complete_component
 from segkit.cli.runs import model_file
@@ -35,17 +35,7 @@ EXAMPLES = examples(
     help="Network with random weights instead.",
 )
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Parameter of --model; repeatable.")
-@click.option("--tile", nargs=3, type=int, metavar="Z Y X", help="Output of one pass, in voxels.  [default: chosen]")
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass.")
-@precision_option("32")
-@click.option(
-    "--augment",
-    type=click.Choice(["none", "flips", "all"]),
-    default="none",
-    show_default=True,
-    help="Test-time augmentation, as of `segkit infer`.",
-)
-@click.option("--compile", "compiled", is_flag=True, help="Compile the network by torch.compile first.")
+@network_options
 @click.option(
     "--format",
     "suffix",

@@ -4,8 +4,18 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.common import DEVICES, Verb, echo_json, echo_table, examples, json_option, note, progress, seed_option
-from segkit.cli.completion import complete_component
+from segkit.cli.common import (
+    DEVICES,
+    Verb,
+    echo_json,
+    echo_table,
+    examples,
+    json_option,
+    note,
+    progress,
+    seed_option,
+    setting_options,
+)
 from segkit.cli.runs import merged_settings, read_settings, read_volumes
 from segkit.errors import InvalidInput, sentence
 
@@ -14,27 +24,7 @@ EXAMPLES = examples("segkit benchmark train sample_A.hdf --model unet3d --set mo
 
 @click.command("train", cls=Verb, epilog=EXAMPLES)
 @click.argument("data", nargs=-1, required=True)
-@click.option(
-    "--model",
-    metavar="NAME",
-    shell_complete=complete_component("models"),
-    help="Architecture of the network.  [default: unet3d]",
-)
-@click.option(
-    "--loss",
-    metavar="LOSS",
-    shell_complete=complete_component("losses", separators="+*"),
-    help="Loss, or weighted sum of losses.  [default: constrained-malis]",
-)
-@click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]")
-@click.option("--config", metavar="F.toml", help="Settings in a file, as of `segkit train`.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Any setting of `segkit train`: patch=56,56,56, model.features=16, ...; repeatable.",
-)
+@setting_options
 @click.option("--repeat", type=click.IntRange(min=2), default=10, show_default=True, help="Timed steps of each part.")
 @click.option("--out", metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option

@@ -158,4 +158,4 @@ def _difference(chosen: Mapping, made: Mapping) -> str | None:
 def _where(chosen: Mapping[str, object]) -> str:
     score = f"CREMI score {chosen['cremi_score']:.3f} on its validation volumes"
     unlike = f", chosen {chosen['unlike']}" if chosen.get("unlike") else ""
-    return f"run {chosen['run']} at step {chosen['step']} ({score}){unlike}"
+    return f"the run {str(chosen['run'])!r} at step {chosen['step']} ({score}){unlike}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from segkit.cli.completion import equip
+from segkit.cli.completion import complete_component, equip
 from segkit.errors import InvalidParameter, SegkitError, sentence
 from segkit.parameters import parse_assignments, parse_value
 
@@ -36,6 +36,8 @@ class Stopped(Failure):
         note(f"Stopped: {self.message}")
 
 
+LOG_EVERY = 60
+"""Seconds between lines of progress in a log."""
 AGAIN = "the same command goes on, and keeps what is done"
 
 
@@ -171,6 +173,73 @@ def precision_option(default: str | None):
     return click.option("--precision", type=choices, default=default, show_default=bool(default), help=text)
 
 
+def network_options(command: Callable) -> Callable:
+    """How a network goes over a volume: --tile, --batch-size, --precision, --augment and --compile."""
+    options = (
+        click.option(
+            "--tile",
+            nargs=3,
+            type=int,
+            metavar="Z Y X",
+            help="Output of the network in one pass, in voxels.  [default: chosen]",
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass."
+        ),
+        precision_option("32"),
+        click.option(
+            "--augment",
+            type=click.Choice(["none", "flips", "all"]),
+            default="none",
+            show_default=True,
+            help="Test-time augmentation: mean over the mirrored (flips: 8 times the work) or also transposed (all) "
+            "volumes.",
+        ),
+        click.option(
+            "--compile", "compiled", is_flag=True, help="Compile the network by torch.compile; needs a C++ compiler."
+        ),
+    )
+    return _with_options(command, options)
+
+
+def setting_options(command: Callable) -> Callable:
+    """What a training is made of: --model, --loss, --loss-backend, --config and --set."""
+    options = (
+        click.option(
+            "--model",
+            metavar="NAME",
+            shell_complete=complete_component("models"),
+            help="Architecture of the network; see `segkit plugins list models`.  [default: unet3d]",
+        ),
+        click.option(
+            "--loss",
+            metavar="LOSS",
+            shell_complete=complete_component("losses", separators="+*"),
+            help="Loss, or weighted sum of losses, constrained-malis+0.1*mse say; see `segkit plugins list losses`.  "
+            "[default: constrained-malis]",
+        ),
+        click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]"),
+        click.option("--config", metavar="F.toml", help="Settings in a file; options and --set override them."),
+        click.option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Any setting, as `segkit train --settings` lists them: patch=56,56,56 (the network's output in "
+            "voxels, z, y, x), model.features=16, learning_rate=1e-4, averaging.decay=0.999 (moving average of the "
+            "weights), ...; repeatable.",
+        ),
+    )
+    return _with_options(command, options)
+
+
+def _with_options(command: Callable, options: Sequence[Callable]) -> Callable:
+    """The command with these options, which its help shows in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def chosen_precision(precision: str, device: str) -> str:
     """What "auto" stands for on a device; bfloat16 that the device only emulates is noted."""
     from segkit.models.device import computes_bf16, resolve_device, resolve_precision
@@ -220,10 +289,13 @@ def parse_neighborhood(text: str | None) -> list[list[int]] | None:
 
 
 def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
-    """Those of ``--threshold``, each once, in order. Refuses what is no number, before the work."""
+    """Those of ``--threshold``, each once, in order. Refuses what is no number, and notes what is no altitude."""
     for threshold in thresholds:
         if threshold != threshold:
             raise InvalidParameter(sentence("--threshold", "must be a number", threshold))
+        if not 0 <= threshold <= 1:
+            done = "all merges are" if threshold > 1 else "no merge is"
+            note(f"threshold {threshold:g} lies outside 0..1, where the altitudes (1 - affinity) are: {done} done")
     return sorted({threshold + 0.0 for threshold in thresholds})  # -0 is 0
 
 
@@ -268,11 +340,24 @@ def note(message: str) -> None:
     click.echo(message, err=True)
 
 
+def _logged(title: str) -> Callable[..., None]:
+    last = time.monotonic()
+
+    def report(done, total, text="") -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_EVERY:
+            last = time.monotonic()
+            note(f"{title}: {done} of {total}  {text}".rstrip())
+
+    return report
+
+
 @contextmanager
 def progress(title: str) -> Iterator:
-    """Yields a callable(done, total, text="") that moves a bar on stderr; silent where that is no terminal."""
+    """Yields a callable(done, total, text="") that moves a bar on stderr; where that is no terminal but a log, say, it
+    prints a line when a minute has passed since the last."""
     if not sys.stderr.isatty():
-        yield lambda done, total, text="": None
+        yield _logged(title)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -79,13 +79,13 @@ def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 def complete_recipe(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Completes names of shipped recipes, then files of recipes, and folders that may hold some."""
+    """Completes names of shipped recipes, then files of recipes and, once something is typed, folders."""
     from segkit.run import shipped_recipes
 
     shipped = [name for name in shipped_recipes() if name.startswith(incomplete)]
     entries = _entries(incomplete)
     files = [name for name, path in entries if path.suffix == ".toml" and path.is_file()]
-    folders = [f"{name}/" for name, path in entries if path.is_dir()]
+    folders = [f"{name}/" for name, path in entries if path.is_dir() and incomplete]
     return [CompletionItem(name) for name in shipped + files + folders]
 
 

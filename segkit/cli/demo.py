@@ -30,7 +30,8 @@ def command(out, steps, seed, as_json) -> dict:
     """Grow two synthetic volumes of neurites, train on the one, segment and score the other.
 
     Training, inference, fragments, agglomeration by `python` and by `waterz` (where segkit-waterz is installed),
-    scores, and a picture. Every command is printed as one could type it.
+    scores, and a picture. Every command is printed as one could type it. An untrained network comes first (one step
+    that changes nothing), for its score is the one to beat.
     """
     from segkit.cli.run import call, check, execute
     from segkit.run import load_recipe

@@ -35,6 +35,13 @@ def command(affinities, labels, stride, method, crop, neighborhood, assignments,
     For each channel how its values are spread; for each pair of channels how often they contradict each other (in a
     square of four voxels one edge is cut, and the path round it is not); for each channel and axis the strongest
     period; and what a fragmenter makes of a crop in the middle. --set gives its parameters.
+
+    The columns. Channels: at_zero and at_one are the shares of values saturated there; auc is how often a true join has
+    a higher affinity than a true split (1 best, 0.5 guessed). Agreements, of two channels: correlation of the two edges
+    of a voxel; opposed, of opposite edges of a square (0 where a channel is noise); cut, the share of squares with an
+    edge below 0.5; contradictions, of those the share in which only one edge is cut; chance, what that share would be
+    if edges knew nothing of each other. Peaks: share of the variance that a period (voxels) holds; prominence, its
+    power over that of its neighbors (about 1: no pattern); in_profile, the part that all lines have in common.
     """
     from segkit import io
     from segkit.health import examine, verdict

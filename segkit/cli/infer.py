@@ -12,9 +12,9 @@ from segkit.cli.common import (
     chosen_precision,
     device_option,
     examples,
+    network_options,
     note,
     out_option,
-    precision_option,
     progress,
 )
 from segkit.cli.runs import model_file
@@ -37,29 +37,13 @@ EXAMPLES = examples(
     help="The network that segmented the validation volumes best, or the last one.  [default: best, if there is one]",
 )
 @out_option
-@click.option(
-    "--tile",
-    nargs=3,
-    type=int,
-    metavar="Z Y X",
-    help="Output of the network in one pass, in voxels.  [default: chosen]",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass.")
-@precision_option("32")
-@click.option(
-    "--augment",
-    type=click.Choice(["none", "flips", "all"]),
-    default="none",
-    show_default=True,
-    help="Test-time augmentation: mean over the mirrored (flips: 8 times the work) or also transposed (all) volumes.",
-)
+@network_options
 @click.option(
     "--voxel-size",
     type=VoxelSizeType(),
     help="Resample RAW to voxels of this size in nm, and the affinities back.  [default: that of a run trained so]",
 )
 @click.option("--keep-grid", is_flag=True, help="Write the affinities on the resampled voxels.")
-@click.option("--compile", "compiled", is_flag=True, help="Compile the network by torch.compile; needs a C++ compiler.")
 @device_option
 @blockwise_options(halo=True)
 def command(

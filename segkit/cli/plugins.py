@@ -8,13 +8,14 @@ from segkit.cli.common import Verb, echo_described, echo_json, echo_table, examp
 from segkit.cli.completion import complete_component_of_kind, complete_kind
 from segkit.cli.plugins_check import check
 from segkit.cli.plugins_new import new
-from segkit.parameters import prose
+from segkit.errors import UnknownComponent, sentence
+from segkit.parameters import nearest, prose
 
 USABLE = {True: "yes", False: "no", None: "not checked"}
 
 
 TRY_LIST = examples("segkit plugins list", "segkit plugins list losses")
-TRY_SHOW = examples("segkit plugins show agglomerators python", "segkit plugins show models unet3d")
+TRY_SHOW = examples("segkit plugins show agglomerators python", "segkit plugins show unet3d")
 
 
 @click.group("plugins", epilog=examples("segkit plugins list", "segkit plugins show agglomerators python"))
@@ -67,20 +68,38 @@ def _list(rows: list[dict]) -> None:
 
 @command.command("show", cls=Verb, epilog=TRY_SHOW)
 @click.argument("kind", shell_complete=complete_kind)
-@click.argument("name", shell_complete=complete_component_of_kind)
+@click.argument("name", required=False, shell_complete=complete_component_of_kind)
 @json_option
 def show(kind, name, as_json) -> dict:
     """Show the parameters, their defaults and the description of the component NAME of a KIND.
 
-    KIND is models, losses, fragmenters, agglomerators or metrics.
+    KIND is models, losses, fragmenters, agglomerators or metrics. It may be left out where only one kind has the name.
     """
     from segkit.registry import find, kind_named
     from segkit.registry.inventory import describe
 
-    component = find(kind_named(kind), name)
+    component = find(kind_named(kind), name) if name else _of_any_kind(kind)
     result = describe(component)
     echo_json(result) if as_json else _echo(component, result)
     return result
+
+
+def _of_any_kind(name: str):
+    """The one component of this name."""
+    from segkit.protocols import GROUPS
+    from segkit.registry import components, find
+
+    known = [each for kind in GROUPS for each in components(kind)]
+    kinds = sorted({each.kind for each in known if each.name == name.rpartition(":")[2]})
+    if len(kinds) > 1:
+        next_step = f"such as `segkit plugins show {kinds[0]} {name}`"
+        rule = f"must have its kind before it, {' or '.join(kinds)}"
+        raise UnknownComponent(sentence(repr(name), rule, None, next_step))
+    if not kinds:
+        guess = nearest(name, [each.name for each in known])
+        next_step = f"did you mean {guess!r}?" if guess else "`segkit plugins list` lists all"
+        raise UnknownComponent(sentence("NAME", "must be that of a component", repr(name), next_step))
+    return find(kinds[0], name)
 
 
 def _echo(component, result: dict) -> None:

@@ -114,4 +114,4 @@ def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None)
     same_shape = io.shape_of(at(raw_dataset, None), "raw") == io.shape_of(whole, "truth")
     raw = io.read_volume(at(raw_dataset, address.crop if same_shape else None))
     mask = io.read_mask(at(None)) if io.exists(at(None, None), "mask") else None
-    return [TrainingVolume(raw, io.read_labels(place, role="truth"), mask) for place in places]
+    return [TrainingVolume(raw, io.read_labels(place, role="truth"), mask, text) for place in places]

@@ -21,8 +21,8 @@ from segkit.cli.common import (
     precision_option,
     progress,
     seed_option,
+    setting_options,
 )
-from segkit.cli.completion import complete_component
 from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
@@ -52,20 +52,7 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
 
 @click.command("train", cls=Verb, epilog=EXAMPLES, stopped=_how_to_resume)
 @click.argument("data", nargs=-1)
-@click.option(
-    "--model",
-    metavar="NAME",
-    shell_complete=complete_component("models"),
-    help="Architecture of the network; see `segkit plugins list models`.  [default: unet3d]",
-)
-@click.option(
-    "--loss",
-    metavar="LOSS",
-    shell_complete=complete_component("losses", separators="+*"),
-    help="Loss, or weighted sum of losses, constrained-malis+0.1*mse say; see `segkit plugins list losses`.  "
-    "[default: constrained-malis]",
-)
-@click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]")
+@setting_options
 @click.option(
     "--val",
     "validation",
@@ -79,15 +66,6 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Updates of the weights.  [default: 10000]")
 @click.option("--like", metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given.")
-@click.option("--config", metavar="F.toml", help="Settings in a file; options and --set override them.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Any setting, as --settings lists them: patch=56,56,56 (the network's output in voxels, z, y, x), "
-    "model.features=16, learning_rate=1e-4, averaging.decay=0.999 (moving average of the weights), ...; repeatable.",
-)
 @click.option("--voxel-size", type=VoxelSizeType(), help="Resample volumes to it, in nm.  [default: as they are]")
 @click.option("--raw-dataset", metavar="NAME", help="Dataset of the raw images.  [default: volumes/raw]")
 @click.option(

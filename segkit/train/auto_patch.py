@@ -13,7 +13,7 @@ from segkit.protocols import Model
 from segkit.train.config import TrainConfig
 from segkit.train.dataset import TrainingVolume
 from segkit.train.patch import DEFAULT, Patch, patch_of, reached
-from segkit.train.sampling import origins
+from segkit.train.sampling import called, origins
 
 LARGEST = {2: (512, 512), 3: (128, 128, 128)}
 """Output that no chosen patch exceeds, by dimensions of the network; on a CPU, where time is short before memory is,
@@ -66,7 +66,7 @@ def _growing(model: Model, volumes: Sequence[TrainingVolume], limit: int) -> lis
             rule = f"must hold raw data of {smallest.input} voxels (z, y, x) around labels of {smallest.output}"
             value = f"raw of {volume.raw.shape} with labels of {volume.labels.shape}"
             next_step = "that is the smallest patch of this network: choose one with less context, or a larger volume"
-            raise InvalidShape(sentence(f"volume {number}", rule, value, next_step))
+            raise InvalidShape(sentence(called(volume, number), rule, value, next_step))
     patches = [smallest]
     depth = None
     for size in range(2, limit + 1):

@@ -1,6 +1,7 @@
 """Everything that decides how a network is trained, in one checked and printable object."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from segkit.data import NEAREST
 from segkit.data.affinities import as_neighborhood
 from segkit.data.neighborhoods import long_range
-from segkit.errors import InvalidInput, InvalidParameter, sentence
+from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
 from segkit.parameters import nearest
 from segkit.train.augment.config import AugmentationSettings, Settings, setting_names
 
@@ -181,7 +182,7 @@ class TrainConfig(Settings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise InvalidParameter(_explain(error.errors()[0], type(self))) from None
+            raise InvalidParameter(_explain(error.errors()[0], type(self), values)) from None
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -215,7 +216,19 @@ def check_voxel_size(voxel_size: Sequence[float] | None, what: str) -> Sequence[
     return voxel_size
 
 
-def _explain(problem: dict, config: type[BaseModel]) -> str:
+def _parameter_called(name: str, values: Mapping[str, object]) -> str | None:
+    """The parameter of the network or of the loss in `values` that has this name: "features" is "model.features"."""
+    from segkit.registry import find
+
+    for table, kind in (("model", "models"), ("loss", "losses")):
+        with suppress(SegkitError):  # such as of a sum of losses
+            chosen = values.get(table, TrainConfig.model_fields[table].default)
+            if name in find(kind, str(chosen)).parameters():
+                return f"{table}.{name}"
+    return None
+
+
+def _explain(problem: dict, config: type[BaseModel], values: Mapping[str, object]) -> str:
     if problem["type"] == "extra_forbidden":
         name = ".".join(map(str, problem["loc"]))
         known_names = list(config.model_fields)
@@ -224,7 +237,7 @@ def _explain(problem: dict, config: type[BaseModel]) -> str:
         known_names += [f"validation.{inner}" for inner in ValidationConfig.model_fields]
         known_names += [f"averaging.{inner}" for inner in AveragingConfig.model_fields]
         known_names += [f"descriptors.{inner}" for inner in DescriptorConfig.model_fields]
-        guess = nearest(name, known_names)
+        guess = _parameter_called(name, values) or nearest(name, known_names)
         listed = "`segkit train --settings` lists all; parameters of the network are model.NAME, of the loss loss.NAME"
         return sentence(
             "training", f"has no setting {name!r}", next_step=f"did you mean {guess!r}?" if guess else listed

@@ -35,6 +35,8 @@ class TrainingVolume:
     """Objects, on the lattice of `raw`: same voxel size, shifted by whole voxels."""
     mask: Volume | None = None
     """bool, on the grid of `labels`: False where the labels are not to be trusted."""
+    name: str | None = None
+    """What messages call it, such as the address that it was read from; None: by its number."""
 
     def __post_init__(self) -> None:
         _ = self.position

@@ -22,7 +22,7 @@ class PatchSampler:
     def __init__(self, volumes: Sequence, patch: Patch, name: str = "training volume") -> None:
         if not volumes:
             raise InvalidInput(sentence(f"{name}s", "must be at least one"))
-        ranges = [origins(volume, patch, f"{name} {number}") for number, volume in enumerate(volumes)]
+        ranges = [origins(volume, patch, called(volume, number, name)) for number, volume in enumerate(volumes)]
         self.low = np.array([low for low, _ in ranges])
         self.size = np.array([high - low for low, high in ranges])
         self.ends = np.cumsum(self.size.prod(axis=1))
@@ -35,6 +35,11 @@ class PatchSampler:
         return number, self.low[number] + np.unravel_index(within, self.size[number])
 
 
+def called(volume, number: int, purpose: str = "training volume") -> str:
+    """What messages call a volume: what it is for, and its name, or else its number among those."""
+    return f"{purpose} {number if volume.name is None else volume.name}"
+
+
 def origins(volume, patch: Patch, name: str) -> tuple[np.ndarray, np.ndarray]:
     """First and one past the last voxel of the labels at which the output of a patch may begin, int64 (3,) each."""
     before, position = np.array(patch.before), np.array(volume.position)
@@ -44,6 +49,7 @@ def origins(volume, patch: Patch, name: str) -> tuple[np.ndarray, np.ndarray]:
     if (high <= low).any():
         rule = f"must hold raw data of {patch.input} voxels (z, y, x) around labels of {patch.output}"
         value = f"raw of {volume.raw.shape} with labels of {volume.labels.shape} beginning at {volume.position}"
-        next_step = "choose a smaller patch (patch=auto finds one), a network with less context, or a larger volume"
+        next_step = "choose a smaller patch (patch=auto finds one), a network with less context (model.padding=same has"
+        next_step += " none, where the network takes it), or a larger volume"
         raise InvalidShape(sentence(name, rule, value, next_step))
     return low, high
