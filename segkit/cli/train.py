@@ -52,7 +52,6 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
 
 @click.command("train", cls=Verb, epilog=EXAMPLES, stopped=_how_to_resume)
 @click.argument("data", nargs=-1)
-@setting_options
 @click.option(
     "--val",
     "validation",
@@ -66,6 +65,7 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Updates of the weights.  [default: 10000]")
 @click.option("--like", metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given.")
+@setting_options
 @click.option("--voxel-size", type=VoxelSizeType(), help="Resample volumes to it, in nm.  [default: as they are]")
 @click.option("--raw-dataset", metavar="NAME", help="Dataset of the raw images.  [default: volumes/raw]")
 @click.option(

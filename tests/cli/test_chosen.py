@@ -73,9 +73,9 @@ def test_from_the_run_to_the_segmentation(segkit, files, run, tmp_path):
     assert io.read_notes(affinities, "affinities")["chosen"] == {"run": str(run), **chosen()}
     done(segkit("fragment", affinities, "--set", "seed_distance=3", "--out", fragments))
     found = done(segkit("agglomerate", affinities, "--fragments", fragments, "--out", tree))
-    assert f"threshold 0.25 is that of run {run} at step 40 (CREMI score 0.500 on its validation" in found.stderr
+    assert f"threshold 0.25 is that of the run '{run}' at step 40 (CREMI score 0.500 on its validation" in found.stderr
     found = done(segkit("segment", tree, "--out", cut))
-    assert "threshold 0.25 is that of run" in found.stderr and np.array_equal(array(tree), array(cut))
+    assert "threshold 0.25 is that of the run" in found.stderr and np.array_equal(array(tree), array(cut))
     done(segkit("segment", tree, "--threshold", 0.25, "--out", cut))
     assert np.array_equal(array(tree), array(cut))
 
@@ -91,7 +91,7 @@ def test_a_threshold_that_was_chosen_otherwise_is_taken_and_that_is_said(segkit,
         segkit("agglomerate", affinities, "--fragments", fragments, "--out", tree),
         segkit("segment", tree, "--out", tmp_path / "cut.h5"),
     ):
-        assert f"threshold 0.25 is that of run {run} at step 40" in done(found).stderr and said in found.stderr
+        assert f"threshold 0.25 is that of the run '{run}' at step 40" in done(found).stderr and said in found.stderr
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_with_other_components_it_is_not_taken(segkit, files, tmp_path, fragment
     done(segkit("fragment", files / "affinities.h5", *fragmenting, "--out", path))
     words = ["agglomerate", files / "affinities.h5", "--fragments", path, *agglomerating, "--out", tree]
     found = done(segkit(*words))
-    assert "threshold 0.25 of run RUN at step 40" in found.stderr and said in found.stderr
+    assert "threshold 0.25 of the run 'RUN' at step 40" in found.stderr and said in found.stderr
     assert not io.exists(tree, "segmentation") and "chosen" not in io.read_notes(tree, "merge_tree")
     refused = segkit(*words, "--threshold", "run")
     assert refused.exit_code == 2 and "--threshold run cannot be had" in refused.stderr and said in refused.stderr
     refused = segkit("segment", tree, "--out", tmp_path / "cut.h5")
-    assert refused.exit_code == 2 and "--threshold must be given: threshold 0.25 of run RUN" in refused.stderr
+    assert refused.exit_code == 2 and "--threshold must be given: threshold 0.25 of the run 'RUN'" in refused.stderr
     assert said in refused.stderr
     io.write(tree, io.read_merge_tree(tree))  # as earlier versions wrote it
     refused = segkit("segment", tree, "--out", tmp_path / "cut.h5")

@@ -64,6 +64,19 @@ def said(result) -> str:
             ["agglomerate", "affinities.h5", "--score", "max", "--set", "score=mean", "--out", "o.h5"],
             ["--score must be the score of --set, 'mean', not 'max'"],
         ),
+        (
+            ["train", "cremi.h5", "--out", "run", "--set", "features=8"],
+            ["training has no setting 'features'; did you mean 'model.features'?"],
+        ),
+        (
+            ["train", "cremi.h5", "--loss", "malis", "--out", "run", "--set", "balanced=false"],
+            ["no setting 'balanced'; did you mean 'loss.balanced'?"],
+        ),
+        (
+            ["train", "cremi.h5", "--out", "run", "--set", "patch=44,44,44"],
+            ["training volume cremi.h5 must hold raw data of", "(model.padding=same"],
+        ),
+        (["plugins", "show", "pyton"], ["NAME must be that of a component, not 'pyton'; did you mean 'python'?"]),
     ],
 )
 def test_a_mistake_is_answered_with_the_next_step(segkit, folder, words, sentences):
@@ -71,6 +84,20 @@ def test_a_mistake_is_answered_with_the_next_step(segkit, folder, words, sentenc
     for sentence in sentences:
         assert sentence in line
     assert not (folder / "o.h5").exists()
+
+
+@pytest.mark.parametrize(("threshold", "done"), [(50, "all merges are done"), (-0.5, "no merge is done")])
+def test_a_threshold_that_is_no_altitude_is_noted(segkit, folder, threshold, done):
+    for words in (
+        ["fragment", "affinities.h5", "--out", "f.h5"],
+        ["agglomerate", "affinities.h5", "--fragments", "f.h5"],
+    ):
+        assert segkit(*words, *(["--out", "t.h5"] if words[0] == "agglomerate" else [])).exit_code == 0
+    found = segkit("segment", "t.h5", "--threshold", threshold, "--out", "s.h5")
+    assert (
+        found.exit_code == 0 and f"threshold {threshold:g} lies outside 0..1" in found.stderr and done in found.stderr
+    )
+    assert "lies outside" not in segkit("segment", "t.h5", "--threshold", 1, "--out", "s.h5").stderr
 
 
 def test_a_stack_without_a_voxel_size_is_answered_with_the_call_that_states_it(segkit, folder):

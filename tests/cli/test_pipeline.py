@@ -153,6 +153,7 @@ def test_plugins_show(segkit):
     assert defaults["features"] == "12" and defaults["padding"] == "'valid'"
     text = segkit("plugins", "show", "agglomerators", "python").stdout
     assert "score" in text and "median" in text
+    assert segkit("plugins", "show", "python").stdout == text
 
 
 def test_text_in_brackets_is_shown_as_it_is(segkit):

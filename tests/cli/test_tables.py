@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segkit import Affinities, Grid, Labels, io
+from segkit.cli import common
 from segkit.cli.tables import layout
 from segkit.data import NEAREST
 from segkit.data.neighborhoods import long_range
@@ -117,3 +118,12 @@ def test_the_tables_of_the_verbs(files, segkit, monkeypatch, words):
 @pytest.mark.parametrize("rows", [[], [{}], [{"problem": ""}, {"problem": ""}]])
 def test_a_table_of_nothing_says_so(rows):
     assert layout(rows, 80) == "none"
+
+
+def test_progress_in_a_log_is_a_line_a_minute(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(common.time, "monotonic", lambda: now[0])
+    with common.progress("train") as report:
+        for now[0], done in ((59, 1), (60, 2), (61, 3), (119, 4), (121, 5)):
+            report(done, 9, "loss 0.5")
+    assert capsys.readouterr().err.splitlines() == ["train: 2 of 9  loss 0.5", "train: 5 of 9  loss 0.5"]

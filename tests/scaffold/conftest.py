@@ -31,7 +31,8 @@ class Lab:
         (site / "outer.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in outer))
         for name, module in (("segkit", "segkit.cli.main"), ("pip", "pip._internal.cli.main")):
             script = self.environment / "bin" / name
-            script.write_text(f"#!{self.environment}/bin/python\nimport sys\nfrom {module} import main\n\nsys.exit(main())\n")
+            code = f"import sys\nfrom {module} import main\n\nsys.exit(main())\n"
+            script.write_text(f"#!{self.environment}/bin/python\n{code}")
             script.chmod(0o755)
 
     def variables(self, **more: str) -> dict[str, str]:
