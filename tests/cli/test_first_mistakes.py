@@ -73,7 +73,7 @@ def said(result) -> str:
             ["no setting 'balanced'; did you mean 'loss.balanced'?"],
         ),
         (
-            ["train", "cremi.h5", "--out", "run", "--set", "patch=44,44,44"],
+            ["train", "cremi.h5", "--out", "run", "--set", "patch=29,29,29"],
             ["training volume cremi.h5 must hold raw data of", "(model.padding=same"],
         ),
         (["plugins", "show", "pyton"], ["NAME must be that of a component, not 'pyton'; did you mean 'python'?"]),
@@ -88,15 +88,11 @@ def test_a_mistake_is_answered_with_the_next_step(segkit, folder, words, sentenc
 
 @pytest.mark.parametrize(("threshold", "done"), [(50, "all merges are done"), (-0.5, "no merge is done")])
 def test_a_threshold_that_is_no_altitude_is_noted(segkit, folder, threshold, done):
-    for words in (
-        ["fragment", "affinities.h5", "--out", "f.h5"],
-        ["agglomerate", "affinities.h5", "--fragments", "f.h5"],
-    ):
-        assert segkit(*words, *(["--out", "t.h5"] if words[0] == "agglomerate" else [])).exit_code == 0
+    segkit("fragment", "affinities.h5", "--out", "f.h5")
+    segkit("agglomerate", "affinities.h5", "--fragments", "f.h5", "--out", "t.h5")
     found = segkit("segment", "t.h5", "--threshold", threshold, "--out", "s.h5")
-    assert (
-        found.exit_code == 0 and f"threshold {threshold:g} lies outside 0..1" in found.stderr and done in found.stderr
-    )
+    assert found.exit_code == 0 and done in found.stderr
+    assert f"threshold {threshold:g} lies outside 0..1" in found.stderr
     assert "lies outside" not in segkit("segment", "t.h5", "--threshold", 1, "--out", "s.h5").stderr
 
 

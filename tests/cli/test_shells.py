@@ -165,7 +165,9 @@ def test_every_shell_asks_the_same(place, monkeypatch, shell):
     ]
     assert offered("train", "--like", "runs/s", shell=shell) == ["runs/second"]
     assert offered("segment", "sample.h5", "--like", "sample.h5:v", shell=shell)[0].startswith("sample.h5:volumes/")
-    assert "demo" in offered("run", "", shell=shell) and "own.toml" in offered("run", "", shell=shell)
+    recipes = offered("run", "", shell=shell)
+    assert "demo" in recipes and "own.toml" in recipes and "runs/" not in recipes
+    assert offered("run", "ru", shell=shell) == ["runs/"]
 
 
 @pytest.mark.parametrize(
