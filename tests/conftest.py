@@ -1,5 +1,6 @@
 """What all tests share: the real volumes, where there are any, and a way to call the command line."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,6 +8,12 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of every later search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,8 @@ def execute(calls: list, folder: Path) -> dict[str, dict]:
     results: dict[str, dict] = {}
     for stage, verb, template in calls:
         words = fill(template, results)
-        inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
+        parameters = verb.make_context(stage.verb, words[2:]).params
+        inputs, outputs = _files(parameters)
         before = fingerprint(_deciding(words), inputs)
         result = record.result(stage.name, before, outputs)
         if result is not None:
@@ -92,7 +93,8 @@ def execute(calls: list, folder: Path) -> dict[str, dict]:
             known = stage.name in record.stages
             resume = _make_room(stage, go_on=record.begin(stage.name, before), ours=known)
             result = _invoke(stage, verb, [*words, *resume])
-            record.finish(stage.name, before, outputs, result, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            record.finish(stage.name, before, outputs, result, seconds, words, _given(parameters))
         results[stage.name] = result
     return results
 
@@ -223,14 +225,16 @@ def _matches(parameter: click.Parameter, key: str) -> bool:
     return any(key.replace("_", "-") == option.lstrip("-") for option in parameter.opts)
 
 
+def _given(parameters: dict) -> dict:
+    """The addresses that a call is given, by the name of the parameter: one, or a tuple of several."""
+    return {name: parameters[name] for name in INPUTS if parameters.get(name)}
+
+
 def _files(parameters: dict) -> tuple[list[Path], list[Path]]:
     """Files that a call reads and files that it writes."""
     from segkit.io import parse_address
 
-    inputs = []
-    for name in INPUTS:
-        value = parameters.get(name)
-        for text in value if isinstance(value, tuple) else [value] if value else []:
-            inputs.append(parse_address(text).path)
+    given = _given(parameters).values()
+    inputs = [parse_address(text).path for value in given for text in ([value] if isinstance(value, str) else value)]
     out = parameters.get("out")
     return inputs, [parse_address(out).path] if out else []

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segkit import __version__
@@ -35,10 +35,19 @@ class Record:
         self._save()
         return "result" not in entry and entry.get("inputs") == inputs
 
-    def finish(self, stage: str, inputs: str, outputs: Iterable[Path], result: dict, seconds: float) -> None:
-        """Note that a stage is done."""
+    def finish(
+        self,
+        stage: str,
+        inputs: str,
+        outputs: Iterable[Path],
+        result: dict,
+        seconds: float,
+        command: Sequence[str] = (),
+        given: Mapping[str, object] | None = None,
+    ) -> None:
+        """Note that a stage is done, with its command and, by role (raw, truth, ...), the addresses given to it."""
         entry = {"inputs": inputs, "outputs": fingerprint([], outputs), "result": result, "seconds": seconds}
-        self.stages[stage] = entry
+        self.stages[stage] = entry | {"command": list(command), "given": dict(given or {})}
         self._save()
 
     def _save(self) -> None:

@@ -56,6 +56,7 @@ def test_a_worker_killed_in_the_middle(two, tmp_path):
     assert len({line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}) >= 2
 
 
+@pytest.mark.slow
 def test_a_block_whose_worker_dies_each_time_is_named_and_the_others_are_kept(two, tmp_path):
     with pytest.raises(BlocksFailed, match=r"1 of 12.*block 3: its worker died, 3 times in all: is the memory enough"):
         run_stage(stage(Dies(tmp_path, times={3: 10**9, 7: 2})), two)

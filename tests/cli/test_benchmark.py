@@ -44,6 +44,7 @@ def test_tables(segkit, inputs):
         assert word in result.stdout
 
 
+@pytest.mark.slow
 def test_fragment_and_evaluate(segkit, inputs):
     result = segkit("benchmark", "fragment", inputs, "--method", "threshold", "--repeat", 1)
     assert result.exit_code == 0 and "fragments" in result.stdout

@@ -74,7 +74,7 @@ def said(result) -> str:
         ),
         (
             ["train", "cremi.h5", "--out", "run", "--set", "patch=29,29,29"],
-            ["training volume cremi.h5 must hold raw data of", "(model.padding=same"],
+            ["cremi.h5 must hold raw data of", "(model.padding=same"],
         ),
         (["plugins", "show", "pyton"], ["NAME must be that of a component, not 'pyton'; did you mean 'python'?"]),
     ],

@@ -65,6 +65,7 @@ def gradient_of_rank(rank, folder):
     os._exit(0)  # to take gloo apart may hang: its thread wants Python's lock, and who waits for that thread has it
 
 
+@pytest.mark.slow
 def test_two_processes_with_an_item_each_have_the_gradient_of_the_batch(tmp_path):
     commands = [[sys.executable, __file__, str(rank), str(tmp_path)] for rank in range(2)]
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]

@@ -27,13 +27,15 @@ def close(first, second):
         torch.testing.assert_close(value, second[name], rtol=1e-4, atol=1e-6)
 
 
-def test_two_processes_train_as_one_and_a_resume_goes_on(volume, tmp_path, monkeypatch):
+@pytest.mark.parametrize("resume", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_train_as_one_and_a_resume_goes_on(volume, tmp_path, monkeypatch, resume):
     monkeypatch.setattr(run, "_train_beside", keep_weights)
     config = TrainConfig(**TWO, accumulate=2, averaging={"decay": 0.5}, gradient_clip=0.1)
     alone = train(config, [volume], tmp_path / "alone", validation=[volume])
     beside = config.model_copy(update={"devices": 2})
-    train(beside.model_copy(update={"steps": 3}), [volume], tmp_path / "both", validation=[volume])
-    both = train(beside, [volume], tmp_path / "both", validation=[volume], resume=True)
+    if resume:
+        train(beside.model_copy(update={"steps": 3}), [volume], tmp_path / "both", validation=[volume])
+    both = train(beside, [volume], tmp_path / "both", validation=[volume], resume=resume)
     close(weights(alone), weights(both))
     trained = torch.load(both.checkpoint, weights_only=True)
     close(torch.load(tmp_path / "other"), {n.removeprefix("network."): v for n, v in trained["state_dict"].items()})
