@@ -6,7 +6,6 @@ did not. `segment` finds either there.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import isclose
 from typing import Any
 
@@ -121,23 +120,6 @@ def choice_of(tree: Mapping[str, Any]) -> Choice:
         return Choice(tree["chosen"])
     unknown = "the merge tree has none, being of no run, or of other components than the run was scored with"
     return Choice(None, str(tree.get("not_chosen", unknown)))
-
-
-def fragments_of(merge_tree, notes: Mapping[str, object]):
-    """The fragments of a merge tree: where its notes say, or beside it if both were moved; without notes, in its file.
-
-    Why not first in its file? Those there may be of an earlier tree, and ids of other fragments fit as a rule.
-    """
-    from segkit import io
-
-    path = io.parse_address(str(merge_tree)).path
-    stated = notes.get("fragments")
-    if not isinstance(stated, str):
-        return path
-    found = io.parse_address(stated)
-    beside = replace(found, path=path.parent / found.path.name)
-    there = next((each for each in (found, beside) if each.path.exists()), None)
-    return there or (path if io.exists(path, "fragments") else found)
 
 
 def _difference(chosen: Mapping, made: Mapping) -> str | None:

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
-from segkit.cli.chosen import fragments_of
 from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, examples, json_option, set_option
 from segkit.cli.completion import complete_component
 from segkit.errors import InvalidParameter, sentence
@@ -164,7 +163,7 @@ def _swept(tree, fragments, truth, options: dict, blocks: Blocks):
     from segkit import io
     from segkit.evaluate import sweep
 
-    fragments = fragments or fragments_of(tree, io.read_notes(tree, "merge_tree"))
+    fragments = fragments or io.fragments_of(tree, io.read_notes(tree, "merge_tree"))
     if not blocks.wanted:
         labels = io.read_labels(fragments, role="fragments")
         return sweep(io.read_merge_tree(tree), labels, io.read_labels(truth, role="truth"), **options)

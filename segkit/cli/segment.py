@@ -1,15 +1,19 @@
 """segkit segment: merge tree -> segmentation, or several."""
 
+from dataclasses import asdict
+
 import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
-from segkit.cli.chosen import ThresholdType, choice_of, fragments_of
-from segkit.cli.common import Verb, examples, note, out_option
+from segkit.cli.chosen import ThresholdType, choice_of
+from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note
 from segkit.cli.voxels import check_stated
+from segkit.errors import InvalidParameter, sentence
 
 EXAMPLES = examples(
     "segkit segment tree.h5 --threshold 0.4 --out segmentation.h5",
     "segkit segment tree.h5 --threshold 0.3 --threshold 0.5 --out two.h5",
+    "segkit segment tree.h5 --threshold 0.4 --uncertain 20",
 )
 
 
@@ -26,21 +30,39 @@ EXAMPLES = examples(
 )
 @click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those of MERGE_TREE]")
 @click.option("--like", metavar="RAW", help="Resample the segmentation to the voxels of this volume.")
-@out_option
+@click.option("--out", metavar="FILE", help="File to write, .h5 or .zarr.  [required, but for --uncertain]")
+@click.option(
+    "--uncertain",
+    "count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="List the N merges on whose decision most hangs, with places to look at; --out may be left away.",
+)
+@json_option
 @blockwise_options()
-def command(merge_tree, thresholds, fragments, like, out, blocks) -> dict:
+def command(merge_tree, thresholds, fragments, like, out, count, as_json, blocks) -> dict:
     """Cut MERGE_TREE at a threshold, or at several, into segmentations.
 
     FILE receives volumes/segmentation for one threshold, volumes/segmentation_T for each of several; uint64 of shape
     (Z, Y, X), 0 = background.
+
+    --uncertain N lists merges for proofreaders, done at the threshold or not, the heaviest first: the voxels of the
+    smaller side, times exp(-|altitude - threshold| / 0.05). Each is given with the segments that it joins, their voxels
+    and a voxel where they touch (z, y, x, from 0); --json adds its position in nm.
     """
     from segkit import io
     from segkit.segment import segmentations
 
     notes = io.read_notes(merge_tree, "merge_tree")
     thresholds = choice_of(notes).thresholds(thresholds, required=True)
-    fragments = fragments or fragments_of(merge_tree, notes)
-    refuse_with_blocks(blocks, like=like)
+    fragments = fragments or io.fragments_of(merge_tree, notes)
+    refuse_with_blocks(blocks, like=like, uncertain=count)
+    if count:
+        found = _uncertain(merge_tree, fragments, thresholds, count, as_json)
+        if out is None:
+            return found
+    if out is None:
+        raise click.MissingParameter(param_type="option", param_hint="'--out'")
     if blocks.wanted:
         return _by_blocks(merge_tree, fragments, thresholds, out, blocks)
     io.check_writable(out, dataset=len(thresholds) == 1)
@@ -59,6 +81,35 @@ def command(merge_tree, thresholds, fragments, like, out, blocks) -> dict:
         io.write_all(out, {f"segmentation:volumes/segmentation_{t!r}": found[t] for t in thresholds})
     rows = [{"threshold": threshold, "segments": _count(tree, known, threshold)} for threshold in thresholds]
     return _told(rows, out)
+
+
+def _uncertain(merge_tree, fragments, thresholds: list[float], count: int, as_json: bool) -> dict:
+    """Print the merges on which most hangs."""
+    from segkit import io
+    from segkit.segment import uncertain
+
+    if len(thresholds) != 1:
+        rule, next_step = "must be one for --uncertain", "give one of them"
+        raise InvalidParameter(sentence("--threshold", rule, ", ".join(f"{t:g}" for t in thresholds), next_step))
+    source = io.RegionSource(fragments, "fragments")
+    tree = io.read_merge_tree(merge_tree)
+    merges = uncertain(tree, source.read, source.shape, source.grid, thresholds[0], count=count)
+    result = {"threshold": thresholds[0], "merges": [asdict(merge) for merge in merges]}
+    if as_json:
+        echo_json(result)
+        return result
+    rows = [
+        {
+            "altitude": merge.altitude,
+            "done": "yes" if merge.done else "no",
+            "segments": " + ".join(map(str, merge.sides)),
+            "voxels": " + ".join(map(str, merge.voxels)),
+            "at z, y, x": ", ".join(map(str, merge.voxel)) if merge.voxel else "they do not touch",
+        }
+        for merge in merges
+    ]
+    echo_table(f"Merges to look at, threshold {thresholds[0]:g}", rows)
+    return result
 
 
 def _by_blocks(merge_tree, fragments, thresholds: list[float], out, blocks: Blocks) -> dict:

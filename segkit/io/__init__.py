@@ -17,7 +17,16 @@ from segkit.io.files import (
     write_all,
     write_blocks,
 )
-from segkit.io.lookup import datasets, exists, matching, opened, read_notes, shape_of, states_voxel_size
+from segkit.io.lookup import (
+    datasets,
+    exists,
+    fragments_of,
+    matching,
+    opened,
+    read_notes,
+    shape_of,
+    states_voxel_size,
+)
 from segkit.io.records import Blocks, Stored
 from segkit.io.regions import RegionSource, open_affinities, open_labels, open_mask
 from segkit.io.streams import OpenVolume, open_volume, write_affinities
@@ -33,6 +42,7 @@ __all__ = [
     "check_writable",
     "datasets",
     "exists",
+    "fragments_of",
     "matching",
     "open_affinities",
     "open_labels",

@@ -1,12 +1,13 @@
 """Finding objects in files, and what can be said of them without reading their voxels."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from segkit.io.address import Address, as_address
+from segkit.io.address import Address, as_address, parse_address
 from segkit.io.formats import EXCHANGE, format_to_read, module_of
 from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_axes, check_kind, located
@@ -86,6 +87,21 @@ def read_notes(address: AnyAddress, role: str) -> dict[str, object]:
     except ValueError:
         found = {}
     return found if isinstance(found, dict) else {}
+
+
+def fragments_of(merge_tree: AnyAddress, notes: Mapping[str, object]) -> Address:
+    """The fragments of a merge tree: where its notes say, or beside it if both were moved; without notes, in its file.
+
+    Why not first in its file? Those there may be of an earlier tree, and ids of other fragments fit as a rule.
+    """
+    path = as_address(merge_tree).path
+    stated = notes.get("fragments")
+    if not isinstance(stated, str):
+        return Address(path)
+    found = parse_address(stated)
+    beside = replace(found, path=path.parent / found.path.name)
+    there = next((each for each in (found, beside) if each.path.exists()), None)
+    return there or (Address(path) if exists(path, "fragments") else found)
 
 
 def part_of(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[int, int, int]]:

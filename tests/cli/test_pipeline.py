@@ -39,6 +39,28 @@ def test_from_affinities_to_scores(segkit, files, tmp_path):
     assert merged["rand_index"] == pytest.approx(1 - merged["adapted_rand_error"])
 
 
+def test_merges_to_look_at(segkit, files, tmp_path):
+    fragments, tree = tmp_path / "fragments.h5", tmp_path / "tree.h5"
+    segkit("fragment", files / "affinities.h5", "--set", "seed_distance=3", "--out", fragments)
+    segkit("agglomerate", files / "affinities.h5", "--fragments", fragments, "--out", tree)
+    words = ["segment", tree, "--threshold", 0.4, "--uncertain", 3]
+    first, *_ = found = scores(segkit(*words, "--json"))["merges"]
+    assert len(found) == 3 and [each["weight"] for each in found] == sorted((e["weight"] for e in found), reverse=True)
+    array = io.read_labels(fragments, role="fragments").array
+    assert array[tuple(first["voxel"])] > 0
+    before, after = (first["altitude"], np.nextafter(first["altitude"], 1))
+    sides = []
+    for threshold in (before, after):
+        assert segkit("segment", tree, "--threshold", threshold, "--out", tmp_path / "s.h5").exit_code == 0
+        cut = io.read_labels(tmp_path / "s.h5", role="segmentation").array
+        sides.append([int((cut == side).sum()) for side in first["sides"]])
+    assert sides[0] == first["voxels"] and max(sides[1]) == sum(first["voxels"]) and min(sides[1]) == 0
+    table = segkit(*words)
+    assert ", ".join(map(str, first["voxel"])) in table.stdout and "threshold 0.4" in table.stdout
+    assert "--threshold must be one for --uncertain" in segkit(*words, "--threshold", 0.5).stderr
+    assert "Missing option '--out'" in segkit("segment", tree, "--threshold", 0.4).stderr
+
+
 @pytest.mark.parametrize("backend", ["reference", "python", "higra"])
 def test_thresholds_write_what_segment_would(segkit, files, tmp_path, backend):
     fragments, tree = tmp_path / "fragments.h5", tmp_path / "tree.h5"
