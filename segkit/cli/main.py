@@ -22,6 +22,7 @@ VERBS = {
     "agglomerate": "Merge fragments into a merge tree.",
     "segment": "Cut a merge tree at a threshold into a segmentation.",
     "evaluate": "Score a segmentation against the truth.",
+    "view": "Show volumes, runs and results in the browser, the threshold live.",
     "diagnose": "Say what is wrong with affinities, in figures and words.",
     "benchmark": "Time interchangeable components head to head, and compare their results.",
     "convert": "Read and write the files and conventions of other tools.",

@@ -14,6 +14,7 @@ from functools import cache
 MARKERS = {
     "gpu": "a CUDA GPU that torch sees",
     "data": "the real volumes in the folder that SEGKIT_DATA names",
+    "browser": "Chromium or Chrome (Debian: apt install chromium)",
     "compiler": "a C++ compiler and the boost headers (Debian: apt install g++ libboost-dev)",
 }
 """Marker -> what its tests need."""
@@ -49,7 +50,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
 @cache
 def present(marker: str) -> bool:
     """Whether this machine has what the tests of a marker need."""
-    return {"gpu": _gpu, "data": _data, "compiler": _compiler}[marker]()
+    return {"gpu": _gpu, "data": _data, "browser": _browser, "compiler": _compiler}[marker]()
 
 
 def _gpu() -> bool:
@@ -60,6 +61,12 @@ def _gpu() -> bool:
 
 def _data() -> bool:
     return os.path.isdir(os.environ.get("SEGKIT_DATA", ""))
+
+
+def _browser() -> bool:
+    from segkit.view.browser import find_browser
+
+    return find_browser() is not None
 
 
 def _compiler() -> bool:

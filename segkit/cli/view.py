@@ -1,0 +1,81 @@
+"""segkit view: volumes, runs and results in the browser."""
+
+import time
+from pathlib import Path
+
+import click
+
+from segkit.cli.common import Verb, examples, note
+
+EXAMPLES = examples(
+    "segkit view sample_A.hdf",
+    "segkit view demo-output",
+    "segkit view sample_C.hdf tree.h5 --threshold 0.4 --at 20,64,64",
+    "segkit view sample_C.hdf affinities.h5 --screenshot seen.png",
+)
+
+
+class VoxelType(click.ParamType):
+    """A voxel z,y,x."""
+
+    name = "Z,Y,X"
+
+    def convert(self, value, param, ctx):
+        """The three indices."""
+        try:
+            voxel = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            voxel = ()
+        if len(voxel) != 3:
+            self.fail(f"must look like 20,64,64, not {value!r}", param, ctx)
+        return voxel
+
+
+@click.command("view", cls=Verb, stopped=lambda params: "the page is closed", epilog=EXAMPLES)
+@click.argument("data", nargs=-1, required=True, metavar="THING...")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="NUMBER",
+    help="Cut the merge tree here at first, 0..1.  [default: where training chose to, or 0.5]",
+)
+@click.option("--at", type=VoxelType(), help="Voxel in the middle of the view, from 0.  [default: the middle]")
+@click.option("--follow", is_flag=True, help="Show what is written anew, such as the validations of a training run.")
+@click.option("--link", is_flag=True, help="Print the address, and open no browser.")
+@click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port.  [default: any that is free]"
+)
+@click.option("--screenshot", metavar="FILE.png", help="Take a picture without a window (by Chromium), and end.")
+@click.option("--size", default=(1400, 1000), type=int, nargs=2, show_default=True, help="Of that picture, in pixels.")
+def command(data, threshold, at, follow, link, bind, port, screenshot, size) -> dict:
+    """Show THINGs in the browser: files, stores, training runs and folders of recipes, each as what it is.
+
+    Volumes are read chunk by chunk, never as a whole. ROLE=ADDRESS says what an object is where its file does not, as
+    in raw=stack.h5:images or truth=labels.h5:ids; URLs such as raw=precomputed://https://... are read by the page
+    itself. All stages of a run or a recipe are layers; labels over raw are shown first.
+
+    With a merge tree the threshold is live: [ and ] move it by 0.01, with shift by 0.1, or the slider of the raw layer.
+    The segments change at once; nothing is written. With a truth, its scores stand below (of a large volume those of
+    the middle), and the worst splits and merges are marked; without one, the merges on which most hangs. < and > step
+    from one to the next. Shift+click on two places says which merge joins them, and shows where.
+
+    Whoever knows the address, with the token in it, sees the data; it is open to this machine alone unless --bind says
+    otherwise.
+    """
+    from segkit.view import Session, things
+
+    session = Session(things(data), threshold=threshold, at=at, bind=bind, port=port)
+    if screenshot:
+        session.wait()
+        session.save(Path(screenshot), size)
+        note(f"{screenshot}: {size[0]} x {size[1]} pixels")
+        return {"out": screenshot}
+    click.echo(session.url)
+    if not link:
+        click.launch(session.url)
+        note("Ctrl-C closes the page")
+    while True:
+        time.sleep(1)
+        if follow:
+            session.refresh()

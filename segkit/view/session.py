@@ -1,0 +1,481 @@
+"""A view: the layers, and what keys and clicks do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import neuroglancer
+import numpy as np
+
+from segkit.data import Labels
+from segkit.errors import InvalidInput, SegkitError, sentence
+from segkit.evaluate import Sweep, sweep, worst
+from segkit.io import RegionSource, read_merge_tree, read_notes
+from segkit.io.atomic import replacing
+from segkit.segment import uncertain
+from segkit.segment.uncertainty import contacts, joining_merge
+from segkit.view.browser import opened
+from segkit.view.served import METERS, Cut, Served, dimensions_of
+from segkit.view.things import Thing
+
+SCORED = 2**24
+"""Voxels that are scored against the truth, at most; of a larger volume the middle is."""
+PANEL = 450
+"""Pixels of a panel, about."""
+MISTAKES = 20
+"""How many are listed of each kind."""
+STEP = 0.01
+"""By how much a key moves the threshold; with shift, ten times that."""
+KEYS = {
+    "bracketleft": "lower",
+    "bracketright": "higher",
+    "shift+bracketleft": "much-lower",
+    "shift+bracketright": "much-higher",
+    "period": "next-mistake",
+    "comma": "previous-mistake",
+}
+GREY = """#uicontrol invlerp normalized
+void main() { emitGrayscale(normalized()); }"""
+SLIDER = """#uicontrol invlerp normalized
+#uicontrol float threshold slider(min=0, max=1, step=0.01, default=0.5)
+void main() { emitGrayscale(normalized() + 0.0 * threshold); }"""
+COLOURED = """void main() {
+  emitRGB(vec3(toNormalized(getDataValue(0)), toNormalized(getDataValue(1)), toNormalized(getDataValue(2))));
+}"""
+POINTS = """void main() { setColor(prop_color()); setPointMarkerSize(14.0); setPointMarkerBorderWidth(2.0); }"""
+SPLIT, MERGE, UNSURE = "#56b4e9", "#d55e00", "#e69f00"
+"""Colours of marks, which the colour-blind can tell apart."""
+CUT = "segments"
+"""The layer of the segmentation that follows the threshold."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place to look at."""
+
+    text: str
+    position: tuple[float, float, float]
+    """z, y, x, in nm."""
+    color: str
+
+
+class Session:
+    """What is shown, at :attr:`url`, for as long as the object lives.
+
+    Parameters
+    ----------
+    found
+        What :func:`segkit.view.things` found.
+    threshold
+        Where the first merge tree is cut at first, 0..1; None for the one that its run chose, or else 0.5.
+    at
+        The voxel in the middle of the view, z, y, x, counted from 0 in the first volume; None for its middle.
+    bind, port
+        Address and port to listen at; 0 for any that is free. Whoever knows the address with its token sees the data.
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Thing],
+        *,
+        threshold: float | None = None,
+        at: Sequence[int] | None = None,
+        bind: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        neuroglancer.set_server_bind_address(bind, port)
+        self.viewer = neuroglancer.Viewer()
+        self.sources: dict[str, RegionSource] = {}
+        self.volumes: dict[str, Served] = {}
+        self.cut: Cut | None = None
+        self.marks: list[Mark] = []
+        self._mark = -1
+        self._first: tuple[int, np.ndarray] | None = None
+        self._sweep: Sweep | None = None
+        self._identities: dict[str, str] = {}
+        self._worker = ThreadPoolExecutor(1)
+        self._layers(found, threshold)
+        self._place(at)
+        self._keys()
+        self._say("threshold", self._told())
+        self._later(self._look_for_mistakes)
+
+    @property
+    def url(self) -> str:
+        """The address of the page, with its token."""
+        return str(self.viewer.get_viewer_url())
+
+    @property
+    def threshold(self) -> float | None:
+        """Where the merge tree is cut; None if there is none."""
+        return self.cut.threshold if self.cut else None
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        if self.cut is None or threshold == self.cut.threshold:
+            return
+        self.cut.threshold = threshold
+        self.volumes[CUT].invalidate()
+        with self.viewer.txn() as state:
+            self._slide(state)
+        self._say("threshold", self._told())
+        self._later(self._look_for_mistakes)
+
+    def save(self, path: Path, size: tuple[int, int] = (1400, 1000)) -> None:
+        """Take a picture of `size` (width, height) pixels without a window, and write it as PNG; needs Chromium."""
+        with self.viewer.txn() as state:
+            state.selected_layer.visible = False
+        with opened(self.url, size):
+            found = self.viewer.screenshot(size=list(size))
+        with replacing(path) as half:
+            half.write_bytes(found.screenshot.image)
+
+    def refresh(self) -> None:
+        """Show anew what was written anew since it was read."""
+        for name, source in self.sources.items():
+            identity = source.identity
+            if self._identities.setdefault(name, identity) != identity:
+                self._identities[name] = identity
+                self.volumes[name].invalidate()
+
+    def wait(self) -> None:
+        """Wait until all work in the background is done: scores, marks, places."""
+        self._worker.submit(lambda: None).result()
+
+    def go_to(self, number: int) -> None:
+        """Move the view to a mark, counted from 0, round and round."""
+        if not self.marks:
+            self._say("mark", "nothing is marked (yet)")
+            return
+        self._mark = number % len(self.marks)
+        mark = self.marks[self._mark]
+        with self.viewer.txn() as state:
+            state.position = self._to_view(mark.position)
+        self._say("mark", f"{self._mark + 1} of {len(self.marks)}: {mark.text}")
+
+    def _layers(self, found: Sequence[Thing], threshold: float | None) -> None:
+        with self.viewer.txn() as state:
+            for thing in found:
+                if isinstance(thing.address, str):
+                    labels = thing.role in ("fragments", "segmentation", "truth")
+                    kind = neuroglancer.SegmentationLayer if labels else neuroglancer.ImageLayer
+                    state.layers.append(name=thing.name, layer=kind(source=thing.address), visible=thing.shown)
+                elif thing.role == "merge_tree":
+                    if self.cut is None or thing.shown:
+                        self._open_tree(thing, threshold)
+                else:
+                    self.sources[thing.name] = RegionSource(thing.address, thing.role)
+                    self._layer(state, thing)
+            if self.cut is not None:
+                self.volumes[CUT] = Served(self.sources[CUT], self.cut, np.uint64, labels=True)
+                state.layers.append(name=CUT, layer=self._labels(self.volumes[CUT]))
+            self._only_one_shown(state)
+            self._slide(state)
+
+    def _open_tree(self, thing: Thing, threshold: float | None) -> None:
+        from segkit.io import fragments_of
+
+        notes = read_notes(thing.address, "merge_tree")
+        chosen = notes.get("chosen")
+        if threshold is None:
+            threshold = float(chosen["threshold"]) if isinstance(chosen, Mapping) else 0.5
+        self.cut = Cut(read_merge_tree(thing.address), threshold)
+        self.sources[CUT] = RegionSource(fragments_of(thing.address, notes), "fragments")
+
+    def _layer(self, state, thing: Thing) -> None:
+        source = self.sources[thing.name]
+        visible = thing.shown and thing.role != "mask"
+        if thing.role == "affinities":
+            channels = _channels(source.neighborhood)
+            served = Served(source, lambda array: _as_bytes(array, channels), np.uint8, channels=3)
+            layer = neuroglancer.ImageLayer(source=self._placed(served), shader=COLOURED)
+        elif thing.role in ("raw", "mask"):
+            served, layer = self._image(source)
+        else:
+            served = Served(source, lambda array: array, np.uint64, labels=True)
+            layer = self._labels(served)
+        self.volumes[thing.name] = served
+        state.layers.append(name=thing.name, layer=layer, visible=visible)
+
+    def _image(self, source: RegionSource) -> tuple[Served, neuroglancer.ImageLayer]:
+        sample = source.read(_middle(source.shape, 2**18))
+        dtype = np.dtype(np.uint8) if sample.dtype == bool else sample.dtype
+        dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
+        served = Served(source, lambda array: array.astype(dtype, copy=False), dtype)
+        layer = neuroglancer.ImageLayer(source=self._placed(served), shader=GREY)
+        if dtype != np.uint8:
+            low, high = np.percentile(sample, [0.5, 99.5]).tolist()
+            layer.shader_controls = {"normalized": {"range": [low, high if high > low else low + 1]}}
+        elif sample.max(initial=0) <= 1:
+            layer.shader_controls = {"normalized": {"range": [0, 1]}}
+        return served, layer
+
+    def _labels(self, served: Served) -> neuroglancer.SegmentationLayer:
+        return neuroglancer.SegmentationLayer(source=self._placed(served), selected_alpha=0.45, not_selected_alpha=0.15)
+
+    def _placed(self, served: Served):
+        """The volume as the source of a layer, moved by the part of a voxel that its offset has."""
+        if not any(served.remainder):
+            return served
+        skipped = 1 if served.channels else 0
+        matrix = np.eye(3 + skipped, 4 + skipped)
+        matrix[skipped:, -1] = served.remainder
+        dimensions = dimensions_of(served.source.grid, served.channels)
+        transform = neuroglancer.CoordinateSpaceTransform(output_dimensions=dimensions, matrix=matrix)
+        return neuroglancer.LayerDataSource(url=served, transform=transform)
+
+    def _only_one_shown(self, state) -> None:
+        """Of labels that lie over each other show one: the segments, or a segmentation, or fragments, or the truth."""
+        layers = [layer for layer in state.layers if isinstance(layer.layer, neuroglancer.SegmentationLayer)]
+        order = [CUT, "segmentation", "fragments", "truth"]
+        ranked = sorted(
+            (layer for layer in layers if layer.visible),
+            key=lambda layer: next((n for n, start in enumerate(order) if layer.name.startswith(start)), len(order)),
+        )
+        for layer in ranked[1:]:
+            layer.visible = False
+        images = [layer for layer in state.layers if isinstance(layer.layer, neuroglancer.ImageLayer) and layer.visible]
+        if ranked and any(layer.name.startswith("raw") for layer in images):
+            for layer in images:
+                layer.visible = layer.name.startswith("raw")
+
+    def _slide(self, state) -> None:
+        """Let the slider stand at the threshold."""
+        if self.cut is None or (name := self._slider(state)) is None:
+            return
+        layer = state.layers[name].layer
+        controls = dict(layer.shader_controls.to_json() if layer.shader_controls else {})
+        layer.shader, layer.shader_controls = SLIDER, controls | {"threshold": self.cut.threshold}
+
+    def _slider(self, state) -> str | None:
+        """The layer that has the slider."""
+        return next((layer.name for layer in state.layers if layer.name.startswith("raw")), None)
+
+    def _place(self, at: Sequence[int] | None) -> None:
+        """Look at the middle of the first volume, so near that voxels are seen, so far that much is."""
+        if not self.sources:
+            return
+        source = next(iter(self.sources.values()))
+        self.grid, shape = source.grid, source.shape
+        middle = [size / 2 for size in shape] if at is None else [index + 0.5 for index in at]
+        if at is not None and not all(0 <= index < size for index, size in zip(at, shape, strict=True)):
+            rule = f"must be a voxel z,y,x of the first volume, which has {','.join(map(str, shape))}"
+            raise InvalidInput(sentence("at", rule, ",".join(map(str, at))))
+        size = np.array(self.grid.voxel_size)
+        position = np.array(self.grid.offset) + np.array(middle) * size
+        extent = np.array(shape) * size / size.min()
+        with self.viewer.txn() as state:
+            z, y, x = (length * METERS for length in size)
+            state.dimensions = neuroglancer.CoordinateSpace(names=["x", "y", "z"], units="m", scales=[x, y, z])
+            state.position = self._to_view(position)
+            state.cross_section_scale = min(max(extent[1:].max() / PANEL, 0.2), 1.0)
+            state.projection_scale = float(extent.max()) * 1.6
+            state.layout = "4panel"
+            state.show_axis_lines, state.show_scale_bar = False, True
+            state.cross_section_background_color = "#101418"
+            if self.cut is not None and (name := self._slider(state)) is not None:
+                state.selected_layer.layer, state.selected_layer.visible = name, True
+
+    def _to_view(self, position: Sequence[float] | np.ndarray) -> list[float]:
+        """A place in the world, z, y, x in nm, in the coordinates of the page."""
+        return [float(place / size) for place, size in zip(position[::-1], self.grid.voxel_size[::-1], strict=True)]
+
+    def _keys(self) -> None:
+        actions: dict[str, Callable] = {
+            "next-mistake": lambda _: self.go_to(self._mark + 1),
+            "previous-mistake": lambda _: self.go_to(max(self._mark, 0) - 1),
+            "join": self._clicked,
+        }
+        for name, step in (("lower", -1), ("higher", 1), ("much-lower", -10), ("much-higher", 10)):
+            actions[name] = lambda _, step=step: self._move(step)
+        for name, action in actions.items():
+            self.viewer.actions.add(name, action)
+        with self.viewer.config_state.txn() as config:
+            for key, name in KEYS.items():
+                config.input_event_bindings.viewer[key] = name
+            config.input_event_bindings.data_view["shift+mousedown0"] = "join"
+        self.viewer.shared_state.add_changed_callback(self._follow_slider)
+
+    def _move(self, steps: int) -> None:
+        if self.cut is not None:
+            self.threshold = float(np.clip(round(self.cut.threshold + steps * STEP, 6), 0, 1))
+
+    def _follow_slider(self) -> None:
+        state = self.viewer.state
+        name = self._slider(state) if self.cut is not None else None
+        controls = state.layers[name].layer.shader_controls if name else None
+        value = (controls.to_json() if controls else {}).get("threshold")
+        if isinstance(value, int | float) and self.cut is not None and value != self.cut.threshold:
+            self._later(lambda: setattr(self, "threshold", float(value)))
+
+    def _clicked(self, action) -> None:
+        """The first or the second of two places: which merge joins them?"""
+        if self.cut is None or action.mouse_voxel_coordinates is None:
+            return
+        source = self.sources[CUT]
+        place = np.array(action.mouse_voxel_coordinates, np.float64)[::-1] * self.grid.voxel_size
+        voxel = np.floor((place - source.grid.offset) / source.grid.voxel_size).astype(int)
+        if (voxel < 0).any() or (voxel >= source.shape).any():
+            return
+        z, y, x = voxel.tolist()
+        fragment = int(source.read((slice(z, z + 1), slice(y, y + 1), slice(x, x + 1))).item())
+        if self._first is None:
+            self._first = (fragment, place)
+            self._say("join", f"fragment {fragment}; shift+click another one")
+            return
+        (first, begin), self._first = self._first, None
+        self._later(lambda: self._tell_merge(first, fragment, begin, place))
+
+    def _tell_merge(self, first: int, second: int, begin, end) -> None:
+        """Say what joins two fragments, and mark where."""
+        assert self.cut is not None
+        tree, source = self.cut.tree, self.sources[CUT]
+        merge = joining_merge(tree, first, second)
+        if merge is None:
+            self._say("join", f"nothing joins {first} and {second}" if first != second else "that is one fragment")
+            return
+        altitude = float(tree.altitudes[merge])
+        done = "done" if altitude < self.cut.threshold else "not done"
+        text = f"{first} and {second} are joined by a merge of altitude {altitude:.3f} ({done})"
+        self._say("join", f"{text}; looking for the place")
+        (voxel,) = contacts(tree, source.read, source.shape, [merge])
+        if voxel is None:
+            self._say("join", f"{text}; its sides do not touch")
+            return
+        where = np.array(source.grid.offset) + (np.array(voxel) + 0.5) * source.grid.voxel_size
+        self._say("join", f"{text}, at voxel z, y, x = {', '.join(map(str, voxel))}")
+        with self.viewer.txn() as state:
+            points = [self._to_view(each) for each in (begin, where, where, end)]
+            lines = [
+                neuroglancer.LineAnnotation(id=str(n), point_a=points[2 * n], point_b=points[2 * n + 1]) for n in (0, 1)
+            ]
+            state.layers["merge"] = neuroglancer.LocalAnnotationLayer(
+                dimensions=state.dimensions, annotations=lines, annotation_color=UNSURE
+            )
+            state.position = points[1]
+
+    def _look_for_mistakes(self) -> None:
+        """Mark the worst splits and merges, or, without a truth, the merges on which most hangs; say the scores."""
+        threshold = self.threshold
+        truth = next((name for name in self.sources if name.startswith("truth")), None)
+        labels = CUT if self.cut else next((n for n in self.sources if n.startswith("segmentation")), None)
+        if truth and labels:
+            self.marks = self._worst(self.sources[labels], self.sources[truth])
+        elif self.cut is not None:
+            self.marks = self._unsure()
+        if threshold != self.threshold:  # the next one is waiting already
+            return
+        self._say("threshold", self._told())
+        with self.viewer.txn() as state:
+            points = [
+                neuroglancer.PointAnnotation(
+                    id=str(number), point=self._to_view(mark.position), description=mark.text, props=[mark.color]
+                )
+                for number, mark in enumerate(self.marks)
+            ]
+            state.layers["places to look at"] = neuroglancer.LocalAnnotationLayer(
+                dimensions=state.dimensions,
+                annotations=points,
+                annotation_properties=[neuroglancer.AnnotationPropertySpec(id="color", type="rgb", default=UNSURE)],
+                shader=POINTS,
+            )
+
+    def _worst(self, source: RegionSource, truth: RegionSource) -> list[Mark]:
+        box, truth_box = _overlap(source, truth)
+        fragments, objects = _labels_of(source, box), _labels_of(truth, truth_box)
+        segments = fragments
+        if self.cut is not None:
+            if self._sweep is None:
+                self._sweep = sweep(self.cut.tree, fragments, objects)
+            segments = Labels(self.cut(fragments.array), fragments.grid)
+        splits, merges = worst(segments, objects, count=MISTAKES)
+        marks = [(s.bits, f"split: object {s.id}, {s.bits:.3f} bits, {_parts(s.parts)}", s, SPLIT) for s in splits]
+        marks += [(m.bits, f"merge: segment {m.id}, {m.bits:.3f} bits, {_parts(m.parts)}", m, MERGE) for m in merges]
+        marks.sort(key=lambda mark: -mark[0])
+        return [Mark(text, each.position, color) for _, text, each, color in marks]
+
+    def _unsure(self) -> list[Mark]:
+        assert self.cut is not None
+        source, cut = self.sources[CUT], self.cut
+        found = uncertain(cut.tree, source.read, source.shape, source.grid, cut.threshold, count=MISTAKES)
+        return [
+            Mark(
+                f"altitude {each.altitude:.3f} ({'done' if each.done else 'not done'}): segments {each.sides[0]} and "
+                f"{each.sides[1]}, {each.voxels[0]} and {each.voxels[1]} voxels",
+                each.position,
+                UNSURE,
+            )
+            for each in found
+            if each.position is not None
+        ]
+
+    def _told(self) -> str:
+        """The threshold, and the scores there if they are known."""
+        if self.cut is None:
+            return ""
+        text = f"threshold {self.cut.threshold:.2f}  ([ and ] move it, with shift by 0.1; < > go from place to place)"
+        if self._sweep is not None:
+            (row,) = self._sweep.at([self.cut.threshold])
+            scores = (("VOI split", "voi_split"), ("merge", "voi_merge"), ("CREMI", "cremi_score"))
+            text += "  " + ", ".join(f"{title} {row[name]:.3f}" for title, name in scores)
+        return text
+
+    def _say(self, key: str, text: str) -> None:
+        with self.viewer.config_state.txn() as config:
+            if text:
+                config.status_messages[key] = text
+
+    def _later(self, work: Callable[[], None]) -> None:
+        """Do it in the background, one thing after the other; an error is said on the page."""
+
+        def done() -> None:
+            try:
+                work()
+            except SegkitError as error:
+                self._say("error", str(error))
+
+        self._worker.submit(done)
+
+
+def _channels(neighborhood: np.ndarray | None) -> list[int]:
+    """The channels of the nearest neighbours along z, y and x, for red, green and blue; else the first three."""
+    offsets = np.zeros((0, 3)) if neighborhood is None else neighborhood
+    nearest = [np.flatnonzero((np.abs(offsets) == axis).all(axis=1)) for axis in np.eye(3)]
+    if all(len(each) for each in nearest):
+        return [int(each[0]) for each in nearest]
+    return [min(channel, len(offsets) - 1) for channel in range(3)]
+
+
+def _as_bytes(affinities: np.ndarray, channels: list[int]) -> np.ndarray:
+    return np.rint(affinities[channels] * 255).astype(np.uint8)
+
+
+def _middle(shape: Sequence[int], voxels: int) -> tuple[slice, slice, slice]:
+    """A box of at most so many voxels in the middle of a volume."""
+    sizes = np.array(shape)
+    while sizes.prod() > voxels:
+        sizes[np.argmax(sizes)] = (sizes.max() + 1) // 2
+    starts = (np.array(shape) - sizes) // 2
+    z, y, x = (slice(int(a), int(a + n)) for a, n in zip(starts, sizes, strict=True))
+    return z, y, x
+
+
+def _overlap(first: RegionSource, second: RegionSource):
+    """The same box in both volumes: where they overlap, or the middle of that where it is larger than `SCORED`."""
+    shift = np.array(first.grid.voxel_position(second.grid))
+    low, high = np.maximum(shift, 0), np.minimum(np.array(first.shape), shift + second.shape)
+    if (high <= low).any():
+        raise InvalidInput(sentence("segmentation and truth", "must overlap"))
+    part = _middle((high - low).tolist(), SCORED)
+    mine = tuple(slice(int(a) + p.start, int(a) + p.stop) for a, p in zip(low, part, strict=True))
+    theirs = tuple(slice(a.start - int(s), a.stop - int(s)) for a, s in zip(mine, shift, strict=True))
+    return mine, theirs
+
+
+def _labels_of(source: RegionSource, box) -> Labels:
+    return Labels(source.read(box), source.grid.crop([along.start for along in box]))
+
+
+def _parts(parts) -> str:
+    return " + ".join(f"{identity} ({voxels} voxels)" for identity, voxels in parts[:2])
