@@ -21,7 +21,7 @@ LAYERS = [
     {"models", "losses", "health"},
     {"infer", "fragment", "agglomerate", "segment", "evaluate"},
     {"train"},  # it scores networks by what the other stages make of them
-    {"run", "benchmark", "blockwise", "convert", "scaffold"},
+    {"run", "benchmark", "blockwise", "convert", "scaffold", "view"},
     {"testing"},
     {"demo"},
     {"cli"},
@@ -51,6 +51,7 @@ PLACES = {
     "tifffile": {"io"},
     "tensorstore": {"io"},
     "dask": {"blockwise"},
+    "neuroglancer": {"view"},
     "distributed": {"blockwise"},
     "dask_jobqueue": {"blockwise"},
     "entrypoints": {"registry"},

@@ -8,7 +8,6 @@ import click
 from segkit.cli.common import Verb, examples, note
 
 EXAMPLES = examples(
-    "segkit view sample_A.hdf",
     "segkit view demo-output",
     "segkit view sample_C.hdf tree.h5 --threshold 0.4 --at 20,64,64",
     "segkit view sample_C.hdf affinities.h5 --screenshot seen.png",
