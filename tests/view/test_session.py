@@ -39,9 +39,12 @@ def address(session, name):
 def chunk(session, name, start, end, factor=(1, 1, 1)):
     """What the page receives, over HTTP, in the axes of the file."""
     home, key = address(session, name)
+    served = session.volumes[name]
     scale, begin, stop = (",".join(map(str, each)) for each in (factor, start, end))
-    data = urlopen(f"{home}/neuroglancer/npz/{key}/{scale}/{begin}/{stop}").read()
-    return np.load(streams.BytesIO(zlib.decompress(data)))
+    data = urlopen(f"{home}/neuroglancer/{served.encoding}/{key}/{scale}/{begin}/{stop}").read()
+    if served.encoding == "npz":
+        return np.load(streams.BytesIO(zlib.decompress(data)))
+    return np.frombuffer(data, served.data_type).reshape(np.subtract(end, start), order="F")
 
 
 def test_chunks_are_what_the_files_hold(folder, opened):
@@ -82,7 +85,7 @@ def test_other_places_and_strangers_are_refused(opened):
     home, key = address(session, "raw")
     assert home.startswith("http://127.0.0.1:") and len(session.url.split("/v/")[1]) > 30
     with pytest.raises(HTTPError):
-        urlopen(f"{home}/neuroglancer/npz/0{key[1:]}/1,1,1/0,0,0/1,1,1")
+        urlopen(f"{home}/neuroglancer/raw/0{key[1:]}/1,1,1/0,0,0/1,1,1")
 
 
 def press(session, action):
