@@ -343,26 +343,25 @@ def note(message: str) -> None:
 def _logged(title: str) -> Callable[..., None]:
     last = time.monotonic()
 
-    def report(done, total, text="") -> None:
+    def report(done, total, text="", more="") -> None:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY:
             last = time.monotonic()
-            note(f"{title}: {done} of {total}  {text}".rstrip())
+            note(f"{title}: {done} of {total}  {text}  {more}".rstrip())
 
     return report
 
 
 @contextmanager
 def progress(title: str) -> Iterator:
-    """Yields a callable(done, total, text="") that moves a bar on stderr; where that is no terminal but a log, say, it
-    prints a line when a minute has passed since the last."""
+    """Yields a callable(done, total, text="", more="") that moves a bar on stderr; where that is no terminal but a log,
+    say, it prints a line when a minute has passed since the last. `more` are details for which there may be no room."""
     if not sys.stderr.isatty():
         yield _logged(title)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, text="")
-        yield lambda done, total, text="": bar.update(task, completed=done, total=total, text=text)
+    from segkit.cli.progress_bar import Bar
+
+    with Bar(title, Console(stderr=True)) as bar:
+        yield bar.report
