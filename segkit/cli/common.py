@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from segkit.cli.compiling import telling_of_compiling
 from segkit.cli.completion import complete_component, equip
 from segkit.errors import InvalidParameter, SegkitError, sentence
 from segkit.parameters import parse_assignments, parse_value
@@ -81,6 +82,10 @@ class Verb(click.Command):
         """Run the verb, and let its errors pass."""
         ctx.params.pop("debug")
         limit_threads(ctx.params.pop("threads"))
+        with telling_of_compiling(note):
+            return self._timed(ctx)
+
+    def _timed(self, ctx: click.Context):
         if not ctx.params.pop("verbose"):
             return super().invoke(ctx)
         from segkit.timing import listening
