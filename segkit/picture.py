@@ -101,6 +101,19 @@ def _mixed(ids: np.ndarray) -> np.ndarray:
     return (np.stack(channels, axis=-1).astype(np.float32) * 0.8 + 50).astype(np.uint8)
 
 
+def affinity_colours(affinities: np.ndarray, neighborhood: np.ndarray) -> np.ndarray:
+    """Affinities along z, y and x as red, green and blue: uint8 (..., 3), from float (C, ...) in 0..1.
+
+    Of several offsets along an axis the shortest counts; an axis without any is black.
+    """
+    image = np.zeros((*affinities.shape[1:], 3), np.uint8)
+    for axis in range(3):
+        along = [c for c, offset in enumerate(neighborhood) if np.flatnonzero(offset).tolist() == [axis]]
+        if along:
+            image[..., axis] = affinities[min(along, key=lambda c: abs(neighborhood[c][axis]))] * 255
+    return image
+
+
 def overlay(raw: np.ndarray, coloured: np.ndarray, alpha: float = 0.35) -> np.ndarray:
     """The colours of labels, uint8 (Y, X, 3), over grey `raw`, uint8 (Y, X): uint8 (Y, X, 3).
 

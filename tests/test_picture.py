@@ -10,6 +10,7 @@ from segkit.picture import (
     PAPER,
     Panel,
     Row,
+    affinity_colours,
     bar_length,
     colours,
     draw_rows,
@@ -125,3 +126,9 @@ def test_panels_have_the_proportions_of_the_world():
     side = np.array([[10, 20], [30, 40]], np.uint8)
     drawn = np.asarray(draw_rows([Row([Panel("", side, (40, 16))])], scale=2))[GAP:, :, 0]
     assert np.array_equal(drawn, np.kron(side, np.ones((5, 2), np.uint8)))
+
+
+def test_affinities_along_the_axes_are_red_green_and_blue():
+    neighborhood = np.array([[0, 0, -9], [0, -1, 0], [0, 0, 1], [-1, -1, 0]])
+    affinities = np.array([0.1, 0.2, 1.0, 0.5], np.float32)[:, None, None]
+    assert affinity_colours(affinities, neighborhood).tolist() == [[[0, 51, 255]]]
