@@ -42,6 +42,8 @@ class Row:
     panels: Sequence[Panel]
     caption: str = ""
     """A line of text above them."""
+    scale: int | None = None
+    """How much its pixels are enlarged; None: as those of all rows."""
 
 
 def colours(labels: np.ndarray) -> np.ndarray:
@@ -157,11 +159,11 @@ def save_picture(path: Path, rows: Sequence[Row], scale: int = 3) -> None:
     draw_rows(rows, scale).save(path, format="PNG")
 
 
-def draw_rows(rows: Sequence[Row], scale: int = 3):
+def draw_rows(rows: Sequence[Row], scale: int = 1):
     """The picture that :func:`save_picture` writes, as a PIL image in RGB."""
     from PIL import Image
 
-    drawn = [_draw_row(row, scale) for row in rows]
+    drawn = [_draw_row(row, row.scale or scale) for row in rows]
     canvas = Image.new("RGB", (max(row.width for row in drawn), sum(row.height for row in drawn)), PAPER)
     top = 0
     for row in drawn:

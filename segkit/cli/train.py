@@ -148,6 +148,8 @@ def command(
         def begin(card):
             if settings.patch in (None, "auto"):
                 note(f"patch={','.join(map(str, card['settings']['patch']))}, the network's output")
+            if others:
+                note(f"what it looks like, renewed by each validation: {Path(out) / 'progress.png'}")
             if on_card is not None:
                 on_card(card)
 
