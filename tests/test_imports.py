@@ -12,7 +12,7 @@ import segkit
 
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
-    {"errors", "threads", "timing", "memory", "picture", "_kernels_forest", "_kernels_prefetch"},
+    {"errors", "threads", "timing", "memory", "picture", "curves", "_kernels_forest", "_kernels_prefetch"},
     {"data"},
     {"parameters"},
     {"protocols"},

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from segkit.curves import COLOURS, FINER, ticks
 from segkit.errors import InvalidInput, sentence
 from segkit.io.atomic import replacing
 
 WIDTH, HEIGHT = 900, 660
 LEFT, RIGHT, TOP, BOTTOM = 80, 30, 40, 70
-FINER = 2
-"""Drawn this many times larger and scaled down, for smooth lines."""
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222")
-"""Okabe and Ito's, which the colour-blind can tell apart."""
 DASHES = ((), (12, 8), (3, 6), (14, 5, 3, 5))
 """Line and gap by turns, so that curves that coincide can both be seen."""
 
@@ -33,19 +30,6 @@ class Axes:
         across, up = x / self.ticks_x[-1], y / self.ticks_y[-1]
         left = LEFT + across * (WIDTH - LEFT - RIGHT)
         return FINER * left, FINER * (HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM))
-
-
-def ticks(highest: float, wanted: int = 6) -> tuple[float, ...]:
-    """Round numbers from 0 to at least `highest`, about `wanted` of them.
-
-    >>> ticks(2.3)
-    (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
-    """
-    highest = max(highest, 1e-3)
-    rough = highest / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    return tuple(round(step * k, 12) for k in range(math.ceil(highest / step - 1e-9) + 1))
 
 
 def save_plot(path: str | Path, curves: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> None:

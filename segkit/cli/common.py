@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from segkit.cli.compiling import telling_of_compiling
 from segkit.cli.completion import complete_component, equip
 from segkit.errors import InvalidParameter, SegkitError, sentence
 from segkit.parameters import parse_assignments, parse_value
@@ -81,6 +82,10 @@ class Verb(click.Command):
         """Run the verb, and let its errors pass."""
         ctx.params.pop("debug")
         limit_threads(ctx.params.pop("threads"))
+        with telling_of_compiling(note):
+            return self._timed(ctx)
+
+    def _timed(self, ctx: click.Context):
         if not ctx.params.pop("verbose"):
             return super().invoke(ctx)
         from segkit.timing import listening
@@ -343,26 +348,25 @@ def note(message: str) -> None:
 def _logged(title: str) -> Callable[..., None]:
     last = time.monotonic()
 
-    def report(done, total, text="") -> None:
+    def report(done, total, text="", more="") -> None:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY:
             last = time.monotonic()
-            note(f"{title}: {done} of {total}  {text}".rstrip())
+            note(f"{title}: {done} of {total}  {text}  {more}".rstrip())
 
     return report
 
 
 @contextmanager
 def progress(title: str) -> Iterator:
-    """Yields a callable(done, total, text="") that moves a bar on stderr; where that is no terminal but a log, say, it
-    prints a line when a minute has passed since the last."""
+    """Yields a callable(done, total, text="", more="") that moves a bar on stderr; where that is no terminal but a log,
+    say, it prints a line when a minute has passed since the last. `more` are details for which there may be no room."""
     if not sys.stderr.isatty():
         yield _logged(title)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, text="")
-        yield lambda done, total, text="": bar.update(task, completed=done, total=total, text=text)
+    from segkit.cli.progress_bar import Bar
+
+    with Bar(title, Console(stderr=True)) as bar:
+        yield bar.report

@@ -85,22 +85,39 @@ def _grow(folder: Path, seed: int) -> dict[str, str]:
 
 
 def _draw(folder: Path, test: str, path: Path) -> None:
+    """The middle section of everything, and below it a cut across the sections, x to the right and z down."""
     import numpy as np
 
     from segkit import io
-    from segkit.demo import Panel, Row, colours, save_picture
+    from segkit.demo import Panel, Row, affinity_colours, colours, matched_colours, overlay, save_picture
 
-    raw = io.read_volume(test).array
-    section = raw.shape[0] // 2
-    affinities = io.read_affinities(folder / "affinities.h5").array[:, section]
-    fragments = io.read_labels(folder / "fragments.h5", role="fragments").array[section]
-    segmentation = io.read_labels(folder / "python.h5", role="segmentation").array[section]
-    truth = io.read_labels(test, role="truth").array[section]
-    panels = [
-        Panel("raw", raw[section]),
-        Panel("affinities (z, y, x as red, green, blue)", (np.moveaxis(affinities, 0, -1) * 255).astype(np.uint8)),
-        Panel("fragments", colours(fragments)),
-        Panel("segmentation", colours(segmentation)),
-        Panel("truth", colours(truth)),
-    ]
-    save_picture(path, [Row(panels)])
+    volume = io.read_volume(test)
+    raw, grid = volume.array, volume.grid
+    affinities = io.read_affinities(folder / "affinities.h5")
+    fragments = io.read_labels(folder / "fragments.h5", role="fragments").array
+    segmentation = io.read_labels(folder / "python.h5", role="segmentation").array
+    truth = io.read_labels(test, role="truth").array
+    matched = matched_colours(segmentation, truth)
+    middle, across = raw.shape[0] // 2, raw.shape[1] // 2
+
+    def rows(*columns: tuple[str, np.ndarray, np.ndarray]) -> list[Row]:
+        size = grid.voxel_size
+        above = [Panel(title, section, size[1:], k == 0) for k, (title, section, _) in enumerate(columns)]
+        return [Row(above), Row([Panel("", side, size[::2]) for _, _, side in columns])]
+
+    def cuts(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return array[middle], array[:, across]
+
+    (raw_xy, raw_xz), (matched_xy, matched_xz) = cuts(raw), cuts(matched)
+    rgb = affinity_colours(affinities.array, affinities.neighborhood)
+    first = rows(
+        ("raw", raw_xy, raw_xz),
+        ("affinities along z, y, x as red, green, blue", *cuts(rgb)),
+        ("fragments", *cuts(matched_colours(fragments, truth))),
+    )
+    second = rows(
+        ("segmentation over raw", overlay(raw_xy, matched_xy), overlay(raw_xz, matched_xz)),
+        ("segmentation, coloured as the truth where it is right", matched_xy, matched_xz),
+        ("truth", *cuts(colours(truth))),
+    )
+    save_picture(path, [*first, *second])

@@ -143,18 +143,25 @@ def command(
     with progress("train") as report:
 
         def on_step(step, total, loss, parts, steps_per_second):
-            named = "".join(f"  {name} {value:.4f}" for name, value in parts.items())
-            report(step, total, f"loss {loss:.4f}{named}  {steps_per_second:.2f} steps/s{validated.text}")
+            report(step, total, *words_of_step(loss, parts, steps_per_second, validated.text))
 
         def begin(card):
             if settings.patch in (None, "auto"):
                 note(f"patch={','.join(map(str, card['settings']['patch']))}, the network's output")
+            if others:
+                note(f"what it looks like, renewed by each validation: {Path(out) / 'progress.png'}")
             if on_card is not None:
                 on_card(card)
 
         calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": begin}
         result = train(settings, volumes, Path(out), validation=others, resume=resume, source=source, **calls)
     return _print(_summary(result, settings, out), as_json)
+
+
+def words_of_step(loss: float, parts: Mapping[str, float], rate: float, validated: str) -> tuple[str, str]:
+    """What the bar says of a step: what must be seen, and the parts of the loss."""
+    said = [f"loss {loss:.4f}", f"{rate:.{0 if rate >= 100 else 2}f} steps/s", validated]
+    return "  ".join(filter(None, said)), "  ".join(f"{name} {value:.4f}" for name, value in parts.items())
 
 
 def _print(result: dict, as_json: bool) -> dict:
@@ -218,7 +225,8 @@ class _Validated:
 
     def see(self, step, values) -> None:
         score = values.get("cremi_score")
-        self.text = f"  step {step}: " + (f"loss {values['loss']:.4f}" if score is None else f"CREMI {score:.3f}")
+        seen = f"validation loss {values['loss']:.4f}" if score is None else f"CREMI {score:.3f}"
+        self.text = f"{seen} (step {step})"
         if values.get("problem", self.problem) != self.problem:
             self.problem = values["problem"]
             note(f"the validation volumes were not scored after step {step}: {self.problem}")

@@ -48,6 +48,16 @@ class RunFolder:
         return self.path / "checkpoints" / "healthy.ckpt"
 
     @property
+    def picture(self) -> Path:
+        """Curves of the run, and what the last validation saw."""
+        return self.path / "progress.png"
+
+    @property
+    def validation(self) -> Path:
+        """Affinities, fragments and segmentation of the last validation."""
+        return self.path / "validation.h5"
+
+    @property
     def journal(self) -> Path:
         """Losses, figures of health and recoveries, one JSON object a line."""
         return self.path / "metrics.jsonl"

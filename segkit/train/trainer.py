@@ -15,6 +15,7 @@ from segkit.train.callbacks import Checkpoints, Journal, OnStep
 from segkit.train.health import Health
 from segkit.train.job import Job
 from segkit.train.module import TrainingModule
+from segkit.train.pictures import Pictures
 from segkit.train.progress import Progress, RunFolder
 from segkit.train.save import save_checkpoint, save_network
 from segkit.train.validation import Validation
@@ -82,11 +83,12 @@ def _logger(folder: RunFolder, step: int) -> TensorBoardLogger:
 
 def _validation(job: Job, folder: RunFolder, journal: Journal) -> Validation:
     every, chosen, segmenter = job.config.validate_every, job.config.validation, job.segmenter
+    pictures = Pictures(folder, segmenter)
     if segmenter is None:
-        return Validation(job.validation, every, journal, on_validation=job.on_validation)
+        return Validation(job.validation, every, journal, on_validation=job.on_validation, pictures=pictures)
     best = BestNetwork(folder, segmenter.made_by, segmenter.digest)
     patience = Patience(chosen.patience, chosen.min_improvement)
-    return Validation(job.validation, every, journal, segmenter, best, patience, job.on_validation)
+    return Validation(job.validation, every, journal, segmenter, best, patience, job.on_validation, pictures)
 
 
 def _save(folder: RunFolder, trainer: L.Trainer, module: TrainingModule) -> None:

@@ -13,6 +13,7 @@ from segkit.train import distributed
 from segkit.train.best import BestNetwork, Patience
 from segkit.train.callbacks import Journal, ends_step
 from segkit.train.module import TrainingModule
+from segkit.train.pictures import Pictures
 from segkit.train.quiet import kept_threads
 from segkit.train.resume import VALIDATION
 from segkit.train.validation_score import Segmenter
@@ -24,8 +25,9 @@ OnValidation = Callable[[int, Mapping[str, float | str]], None]
 class Validation(L.Callback):
     """Every `every` steps and when training ends: the loss over fixed `batches`, and the score of `segmenter`.
 
-    Both go into one line of the log. A network that cannot be scored gets the reason there instead (`problem`), and
-    counts as one that is not better; training goes on. One process segments, the others wait for its scores.
+    Both go into one line of the log, and what was segmented into `pictures`. A network that cannot be scored gets the
+    reason there instead (`problem`), and counts as one that is not better; training goes on. One process segments, the
+    others wait for its scores.
     """
 
     state_key = VALIDATION
@@ -39,9 +41,11 @@ class Validation(L.Callback):
         best: BestNetwork | None = None,
         patience: Patience | None = None,
         on_validation: OnValidation | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         self.batches, self.every, self.journal = batches, every, journal
         self.segmenter, self.best, self.patience, self.on_validation = segmenter, best, patience, on_validation
+        self.pictures = pictures
         self.validated = -1
 
     def state_dict(self) -> dict[str, object]:
@@ -75,6 +79,8 @@ class Validation(L.Callback):
         self.journal.write(trainer, step, values)
         if "cremi_score" in scores:
             distributed.by_the_first(lambda: self._offer(module, step, scores))
+        if (pictures := self.pictures) is not None:
+            distributed.by_the_first(lambda: pictures.renew(trainer, step))
         if segmenter and self.patience and self.patience.see(scores.get("cremi_score"), segmenter.digest):
             trainer.should_stop = True
         if self.on_validation is not None:

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 import torch
 
-from segkit.data import Affinities, Labels, Volume
+from segkit.data import Affinities, Labels, MergeTree, Volume
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, sentence
 from segkit.evaluate import Sweep, mean_sweep, sweep
@@ -18,9 +18,12 @@ from segkit.infer import predict
 from segkit.protocols import Model
 from segkit.registry import find
 from segkit.registry.settings import settings
+from segkit.segment import segment
 from segkit.train.config import TrainConfig
 from segkit.train.dataset import TrainingVolume
 
+SHOWN = (48, 256, 256)
+"""Voxels of a volume that are shown at most, z, y, x."""
 LARGEST = 2**24
 """Voxels of a volume that are segmented if the settings name no crop: about 1 GB of memory."""
 
@@ -35,6 +38,19 @@ class Scene:
     """Where in `raw` the part lies."""
     truth: Labels
     """Its objects; outside the annotation and the mask 2^64 - 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What people are shown of a validation: the middle of the first volume, all of one shape (Z, Y, X)."""
+
+    raw: np.ndarray
+    affinities: Affinities
+    fragments: Labels
+    segmentation: Labels
+    """At the best threshold."""
+    threshold: float
+    truth: Labels
 
 
 class Segmenter:
@@ -60,6 +76,8 @@ class Segmenter:
         }
         """The components with all their parameters: a threshold is worth something with these alone."""
         self.scenes = [choose_scene(volume, network, chosen.crop, per_section) for volume in volumes]
+        self.shown: Shown | None = None
+        """What the last network that was scored made of the first volume; None before, and if it failed."""
 
     def score(self, network: torch.nn.Module, device: torch.device) -> dict[str, float]:
         """The scores at the threshold of the best CREMI score, which is in `threshold`.
@@ -68,9 +86,12 @@ class Segmenter:
         to with them. Of several volumes, the means at one threshold for all. Raises InvalidInput if the output of the
         network is NaN, and what the components raise.
         """
-        numbers, sweeps = zip(*(self._sweep(scene, network, device) for scene in self.scenes), strict=True)
+        self.shown, seen = None, _Middle(self.scenes[0])
+        numbers, sweeps = zip(*(self._sweep(scene, network, device, seen) for scene in self.scenes), strict=True)
         found = mean_sweep(sweeps)
-        return found.best() | {"fragments": sum(numbers), "oracle_cremi_score": found.oracle["cremi_score"]}
+        best = found.best()
+        self.shown = seen.cut(best["threshold"])
+        return best | {"fragments": sum(numbers), "oracle_cremi_score": found.oracle["cremi_score"]}
 
     @cached_property
     def digest(self) -> str:
@@ -83,14 +104,43 @@ class Segmenter:
                     found.update(np.ascontiguousarray(section).data)
         return found.hexdigest()
 
-    def _sweep(self, scene: Scene, network: torch.nn.Module, device: torch.device) -> tuple[int, Sweep]:
+    def _sweep(
+        self, scene: Scene, network: torch.nn.Module, device: torch.device, seen: "_Middle"
+    ) -> tuple[int, Sweep]:
         options = {"tile_shape": self.config.validation.tile, "precision": self.config.precision}
         whole = predict(network, scene.raw, self.neighborhood, device=device, **options)
         part = whole.array[(slice(None), *scene.window)]
         affinities = Affinities.convert(part, whole.neighborhood, scene.truth.grid)
         fragments = self.fragmenter.fragment(affinities)
         tree = self.agglomerator.agglomerate(affinities, fragments)
+        if scene is seen.scene:
+            seen.keep(affinities, fragments, tree)
         return len(tree.leaf_ids), sweep(tree, fragments, scene.truth)
+
+
+class _Middle:
+    """Keeps of a scene what is shown, so that the rest need not stay in memory."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene, shape = scene, scene.truth.shape
+        size = np.minimum(shape, SHOWN)
+        start = np.subtract(shape, size) // 2
+        self.part, self.grid = _slices(start, start + size), scene.truth.grid.crop(start.tolist())
+
+    def keep(self, affinities: Affinities, fragments: Labels, tree: MergeTree) -> None:
+        """Take the middle of what was made."""
+        part = affinities.array[(slice(None), *self.part)]
+        self.affinities = Affinities.convert(part.copy(), affinities.neighborhood, self.grid)
+        self.fragments, self.tree = self._middle(fragments), tree
+
+    def cut(self, threshold: float) -> Shown:
+        """What is shown, segmented at `threshold`."""
+        segmentation = segment(self.tree, self.fragments, threshold)
+        raw = self.scene.raw.array[self.scene.window][self.part]
+        return Shown(raw, self.affinities, self.fragments, segmentation, threshold, self._middle(self.scene.truth))
+
+    def _middle(self, labels: Labels) -> Labels:
+        return Labels(labels.array[self.part].copy(), self.grid)
 
 
 def choose_scene(volume: TrainingVolume, network: Model, crop: Sequence[int] | None, per_section: bool) -> Scene:

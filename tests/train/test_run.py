@@ -85,6 +85,7 @@ def test_what_a_run_leaves(volume, tmp_path, capsys):
     assert not caught and capsys.readouterr() == ("", "")
     run = tmp_path / "run"
     names = ["model.safetensors", "best.safetensors", "best.json", "checkpoints", "metrics.jsonl", "logs"]
+    names += ["progress.png", "validation.h5"]
     assert {path.name for path in run.iterdir()} == {"card.json", "config.json", *names}
     assert [s[:2] for s in seen] == [(n, 6) for n in range(1, 7)]
     assert all(s[2] > 0 and s[4] > 0 and isinstance(s[3], dict) for s in seen)
