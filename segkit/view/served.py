@@ -138,7 +138,7 @@ def averaging(array: np.ndarray, factor: np.ndarray) -> np.ndarray:
         if step == 1:
             continue
         moved = np.moveaxis(means, axis, 0)
-        sums = moved[::step].astype(wide)
+        sums: Any = moved[::step].astype(wide)
         for start in range(1, step):  # by strides: far faster than to reduce short axes
             part = moved[start::step]
             sums[: len(part)] += part
