@@ -39,6 +39,12 @@ class VoxelType(click.ParamType):
     help="Cut the merge tree here at first, 0..1.  [default: where training chose to, or 0.5]",
 )
 @click.option("--at", type=VoxelType(), help="Voxel in the middle of the view, from 0.  [default: the middle]")
+@click.option(
+    "--largest",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Select the N largest segments: their surfaces stand in 3-D, the others are faint.",
+)
 @click.option("--follow", is_flag=True, help="Show what is written anew, such as the validations of a training run.")
 @click.option("--link", is_flag=True, help="Print the address, and open no browser.")
 @click.option("--bind", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
@@ -47,7 +53,7 @@ class VoxelType(click.ParamType):
 )
 @click.option("--screenshot", metavar="FILE.png", help="Take a picture without a window (by Chromium), and end.")
 @click.option("--size", default=(1400, 1000), type=int, nargs=2, show_default=True, help="Of that picture, in pixels.")
-def command(data, threshold, at, follow, link, bind, port, screenshot, size) -> dict:
+def command(data, threshold, at, largest, follow, link, bind, port, screenshot, size) -> dict:
     """Show THINGs in the browser: files, stores, training runs and folders of recipes, each as what it is.
 
     Volumes are read chunk by chunk, never as a whole. ROLE=ADDRESS says what an object is where its file does not, as
@@ -65,6 +71,8 @@ def command(data, threshold, at, follow, link, bind, port, screenshot, size) -> 
     from segkit.view import Session, things
 
     session = Session(things(data), threshold=threshold, at=at, bind=bind, port=port)
+    if largest:
+        session.select_largest(largest)
     if screenshot:
         session.wait()
         session.save(Path(screenshot), size)

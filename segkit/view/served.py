@@ -82,6 +82,13 @@ class Served(LocalVolume):
             result[..., z, y, x] = thinned(self.values(read), factor)
         return result
 
+    def overview(self) -> tuple[np.ndarray, np.ndarray]:
+        """The whole volume, so coarse that it has at most `MESHED` voxels, and by what factors, int64 (3,)."""
+        factor, size = np.ones(3, np.int64), np.array(self.source.grid.voxel_size)
+        while np.prod(-(-np.array(self.source.shape) // factor)) > MESHED:
+            factor[np.argmin(size * factor)] *= 2
+        return self.coarse(factor, np.zeros(3, np.int64), -(-np.array(self.source.shape) // factor)), factor
+
     def _get_mesh_generator(self):
         with self._mesh_generator_lock:
             if self._mesh_generator is None:
@@ -91,13 +98,10 @@ class Served(LocalVolume):
     def _generator(self):
         from neuroglancer import _neuroglancer
 
-        factor = np.ones(3, np.int64)
-        size = np.array(self.source.grid.voxel_size)
-        while np.prod(-(-np.array(self.source.shape) // factor)) > MESHED:
-            factor[np.argmin(size * factor)] *= 2
-        volume = self.coarse(factor, np.zeros(3, np.int64), -(-np.array(self.source.shape) // factor))
+        volume, factor = self.overview()
+        size = np.array(self.source.grid.voxel_size) * factor * METERS
         centre = np.full(3, 0.5)  # it takes a voxel for the point at its first corner
-        return _neuroglancer.OnDemandObjectMeshGenerator(volume.T, size * factor * METERS, centre)
+        return _neuroglancer.OnDemandObjectMeshGenerator(volume.T, size, centre)
 
 
 class _Described:

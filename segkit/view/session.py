@@ -139,6 +139,21 @@ class Session:
                 self._identities[name] = identity
                 self.volumes[name].invalidate()
 
+    def select_largest(self, count: int) -> list[int]:
+        """Select the largest segments of the layer that is shown, so that 3-D shows their surfaces; returns their ids.
+
+        They are counted at the resolution of the surfaces.
+        """
+        with self.viewer.txn() as state:
+            labels = (layer for layer in state.layers if layer.visible and layer.name in self.volumes)
+            name = next((each.name for each in labels if isinstance(each.layer, neuroglancer.SegmentationLayer)), None)
+            if name is None:
+                return []
+            ids, counts = np.unique(self.volumes[name].overview()[0], return_counts=True)
+            largest = [int(ids[k]) for k in np.argsort(-counts, kind="stable") if ids[k]][:count]
+            state.layers[name].layer.segments = set(largest)
+        return largest
+
     def wait(self) -> None:
         """Wait until all work in the background is done: scores, marks, places."""
         self._worker.submit(lambda: None).result()

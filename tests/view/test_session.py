@@ -167,6 +167,16 @@ def test_meshes_lie_where_the_object_lies(folder, opened):
         assert np.abs(vertices.max(axis=0) - (high + 1)).max() <= 1.01, "surfaces are simplified"
 
 
+def test_the_largest_segments_are_selected(folder, opened):
+    session = opened("d.h5", "t.h5", threshold=0.9)
+    cut = segment(io.read_merge_tree(folder / "t.h5"), io.read_labels(folder / "f.h5", "fragments"), 0.9).array
+    ids, counts = np.unique(cut, return_counts=True)
+    expected = ids[np.argsort(-counts, kind="stable")][:2].tolist()
+    assert session.select_largest(2) == expected
+    assert set(session.viewer.state.layers["segments"].layer.segments) == set(expected)
+    assert opened("a.h5").select_largest(2) == []
+
+
 def test_grids_are_kept(tmp_path):
     rng = np.random.default_rng(0)
     labels = Labels(rng.integers(1, 9, (4, 5, 6)).astype(np.uint64), Grid((40, 4, 4), (80, 6, -8)))
