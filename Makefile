@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures clean
+.PHONY: demo test test-slow lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -75,6 +75,10 @@ experiments: $(VENV)/.installed
 
 pictures: $(VENV)/.installed
 	$(BIN)/python benchmarks/pictures.py '$(TRAIN)' '$(TEST)'
+
+# The pictures of docs/gallery.md, from a finished demo: make gallery [DATA=FILE, of real tissue].
+gallery: $(VENV)/.installed
+	$(BIN)/python docs/gallery.py demo-output $(DATA)
 
 clean:
 	rm -rf $(VENV) demo-output site

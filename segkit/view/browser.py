@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from segkit.errors import SegkitError, sentence
@@ -28,8 +29,8 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def opened(url: str, size: tuple[int, int] = (1400, 1000), options: tuple[str, ...] = ()) -> Iterator[None]:
-    """Open a page in a browser without a window, for as long as the block runs.
+def opened(url: str, size: tuple[int, int] = (1400, 1000), options: tuple[str, ...] = ()) -> Iterator[subprocess.Popen]:
+    """Open a page in a browser without a window, for as long as the block runs. Yields the process.
 
     Raises SegkitError if there is no browser.
     """
@@ -43,7 +44,15 @@ def opened(url: str, size: tuple[int, int] = (1400, 1000), options: tuple[str, .
         words = [program, *OPTIONS, *alone, *window, *options, url]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait()
+
+
+def photograph(url: str, picture: Path, size: tuple[int, int]) -> None:
+    """Take a picture of a page that needs no more than to be loaded, as PNG. Raises SegkitError if there is none."""
+    with opened(url, size, (f"--screenshot={picture.absolute()}",)) as process:
+        process.wait(60)
+    if not picture.exists():
+        raise SegkitError(sentence("the browser", f"took no picture of {url}"))
