@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkit.report.blocks import Block, Chart, Code, Grid, Page, Section, Table, Text
+from segkit.report.blocks import Block, Chart, Code, Grid, Number, Page, Section, Table, Text
 from segkit.report.charts import COLOURS, MARKERS, chart, series
 from segkit.report.page import write_page
+from segkit.report.scores import LOWEST, NAMES
 
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "++")
-SCORES = ("voi_split", "voi_merge", "adapted_rand_error", "cremi_score")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -21,14 +21,15 @@ def write_benchmark_report(report: Mapping[str, Any], out: str | Path) -> Path:
         sections.append(Section("cost", "Time and memory", [_cost(done)]))
     curves = [row for row in done if row.get("thresholds") and "cremi_score" in row["thresholds"][0]]
     if curves:
-        sections.append(Section("scores", "Scores over the threshold", _curves(curves)))
+        sections.append(Section("scores", "Scores over the threshold", [_curves(curves)]))
+    elif any(name in row for row in done for name in LOWEST):
+        sections.append(Section("scores", "Scores", _scores(done)))
     elif report["verb"] != "evaluate":
-        missing = "" if any("cremi_score" in row for row in done) else "without --truth there are none"
-        blocks = [] if missing else [_scores(done)]
-        sections.append(Section("scores", "Scores", blocks, missing))
+        sections.append(Section("scores", "Scores", missing="without --truth there are none"))
     sections.append(Section("made", "Where it was measured", [_machine(report)]))
     shape = " x ".join(map(str, report["shape"]))
-    subtitle = f"{shape} voxels, {report['repeat']} timed calls of each, each in a process of its own"
+    calls = "one timed call" if report["repeat"] == 1 else f"{report['repeat']} timed calls"
+    subtitle = f"{shape} voxels, {calls} of each component, in a process of its own"
     page = Page(f"Benchmark of segkit {report['verb']}", subtitle, [Text(_told(done))] if done else [], sections)
     write_page(page, Path(out))
     return Path(out)
@@ -64,7 +65,11 @@ def _how(done: Rows) -> str:
 
 def _cells(row: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, object]:
     cells: dict[str, object] = {"backend": row["backend"], "seconds": row["seconds"]}
-    cells |= {"ratio": row["seconds"] / first["seconds"], "cpu": row["cpu_seconds"], "compile": row["compile_seconds"]}
+    cells |= {
+        "ratio": Number(row["seconds"] / first["seconds"], 2),
+        "cpu": row["cpu_seconds"],
+        "compile": row["compile_seconds"],
+    }
     cells["peak MB"] = round(row["peak_bytes"] / 1e6) if row["peak_bytes"] is not None else "?"
     cells |= {name: row[name] for name in ("merges", "fragments") if name in row}
     if row is not first and "identical_to" in row:
@@ -72,7 +77,7 @@ def _cells(row: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, object
         cells["identical"] = {True: "yes", False: "no"}.get(same, "nothing in common")
     if best := row.get("best"):
         cells |= {"best CREMI score": best["cremi_score"], "at": f"{best['threshold']:g}"}
-    return cells | {name.replace("_", " "): row[name] for name in SCORES if name in row}
+    return cells
 
 
 def _cost(done: Rows) -> Grid:
@@ -96,6 +101,7 @@ def _bars(done: Rows, values: Mapping[str, float], title: str, unit: str) -> Cha
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.15)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_title(title)
         axes.set_xlabel(unit)
 
@@ -103,22 +109,33 @@ def _bars(done: Rows, values: Mapping[str, float], title: str, unit: str) -> Cha
     return chart(draw, f"{title} in {unit}: {told}", size=(4.5, 0.9 + 0.42 * max(2, len(values))))
 
 
-def _scores(done: Rows) -> Grid:
-    """VOI split against VOI merge, a point a backend."""
+def _scores(done: Rows) -> list[Block]:
+    """A table, and VOI split against VOI merge, a point a backend."""
+    rows = [
+        {"backend": row["backend"]} | {NAMES[name]: row[name] for name in LOWEST if name in row}
+        for row in done
+        if any(name in row for name in LOWEST)
+    ]
+    table = Table.of(rows, "The lower the better.", lowest=[NAMES[name] for name in LOWEST])
+    points = [row for row in done if "voi_merge" in row and "fragments" in row]
+    return [table, _plane_of(points)] if points else [table]
 
+
+def _plane_of(points: Rows) -> Grid:
     def draw(axes) -> None:
-        for number, row in enumerate(done):
+        for number, row in enumerate(points):
             look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
             axes.scatter(row["voi_merge"], row["voi_split"], s=50, label=row["backend"], **look)
+        axes.margins(0.12)
         _axes_of_voi(axes)
 
-    told = ", ".join(f"{row['backend']} {row['voi_merge']:.2f}, {row['voi_split']:.2f}" for row in done)
+    told = ", ".join(f"{row['backend']} {row['voi_merge']:.2f}, {row['voi_split']:.2f}" for row in points)
     return Grid(
         [chart(draw, f"VOI merge and split of the fragments: {told}", "The lower left is good.", (4.5, 3.4))], 2
     )
 
 
-def _curves(rows: Rows) -> list[Block]:
+def _curves(rows: Rows) -> Grid:
     def over_threshold(axes) -> None:
         for number, row in enumerate(rows):
             found = [(point["threshold"], point["cremi_score"]) for point in row["thresholds"]]
@@ -142,7 +159,7 @@ def _curves(rows: Rows) -> list[Block]:
         chart(over_threshold, f"CREMI score over the threshold: {names}", "Lower is better.", (4.5, 3.4)),
         chart(plane, f"VOI split against VOI merge: {names}", "The lower left is good.", (4.5, 3.4)),
     ]
-    return [Grid(charts, 2)]
+    return Grid(charts, 2)
 
 
 def _axes_of_voi(axes) -> None:

@@ -28,7 +28,8 @@ def section(sources: Sources) -> Section:
         blocks += _card(run, card)
     elif not sources.runs:
         blocks.append(Text("No training run is here, and so no card of one.", "small"))
-    blocks.append(Table(["volume", "address"], _addresses(sources), "Where the volumes of this page were read."))
+    if addresses := _addresses(sources):
+        blocks.append(Table(["volume", "address"], addresses, "Where the volumes of this page were read."))
     return Section(KEY, TITLE, blocks)
 
 
@@ -79,7 +80,7 @@ def _addresses(sources: Sources) -> list[tuple[str, object]]:
         title: "segmentation" if title == "segmentation" else f"segmentation {title}" for title in sources.segmentations
     }
     known |= {titles[title]: at for title, at in sources.segmentations.items() if title not in known}
-    return [(name, Code(str(at)) if at else "not found") for name, at in known.items()]
+    return [(name, Code(str(at))) for name, at in known.items() if at]
 
 
 def made_by() -> str:
