@@ -1,6 +1,7 @@
 """The sections on scores: the merge tree at all thresholds, and a table of all segmentations."""
 
 from collections.abc import Mapping
+from math import isclose
 
 import numpy as np
 
@@ -65,8 +66,15 @@ def _points(facts: Facts) -> dict[str, Mapping[str, float]]:
     if facts.sources.threshold is not None:
         found["chosen"] = facts.sweep.at([facts.sources.threshold])[0]
     found |= {"best threshold": facts.sweep.best(), "oracle": facts.sweep.oracle}
-    beside = [row for row in facts.scores if row["segmentation"] not in ("fragments", facts.main)]
+    beside = [row for row in facts.scores if row["segmentation"] not in ("fragments", _drawn_already(facts, found))]
     return found | {str(row["segmentation"]): {name: float(row[name]) for name in LOWEST} for row in beside}
+
+
+def _drawn_already(facts: Facts, found: Mapping[str, Mapping[str, float]]) -> str | None:
+    """The segmentation that is shown, if the tree cut at the chosen threshold has its scores."""
+    main = next((row for row in facts.scores if row["segmentation"] == facts.main), None)
+    same = main and "chosen" in found and all(isclose(main[name], found["chosen"][name], abs_tol=1e-6) for name in BITS)
+    return facts.main if same else None
 
 
 def _told(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> str:

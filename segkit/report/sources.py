@@ -69,8 +69,10 @@ def find_sources(folder: Path, given: Mapping[str, str] | None = None) -> Source
     found = _of_stages(folder, stages) if stages else _of_files(folder)
     known = {role: io.parse_address(text) for role, text in (given or {}).items()}
     if "segmentation" in known:
-        others = {title: at for title, at in found.segmentations.items() if at != known["segmentation"]}
-        found = replace(found, segmentations={"segmentation": known.pop("segmentation"), **others})
+        shown = known.pop("segmentation")
+        others = {title: at for title, at in found.segmentations.items() if at != shown}
+        others = {"segmentation before" if title == "segmentation" else title: at for title, at in others.items()}
+        found = replace(found, segmentations={"segmentation": shown, **others})
     found = replace(found, **known)  # type: ignore[arg-type]
     found = replace(found, raw=found.raw or _beside(found.truth, "raw"))
     if found.merge_tree and not found.fragments:

@@ -45,8 +45,8 @@ def write_report(
     """
     folder = Path(folder)
     out = Path(out) if out else folder / NAME
-    check(out)
     sources = find_sources(folder, given)
+    check(out)
     scene = Scene(sources, {title: io.parse_address(text) for title, text in (beside or {}).items()})
     facts = Facts(sources, scene, sources.border if border is None else border)
     makers: dict[str, Callable[[], Section]] = {
