@@ -14,7 +14,7 @@ def as_svg(picture: Picture, number: int = 0) -> str:
     rows, columns = picture.image.shape[:2]
     smallest = min(picture.pixel_size)
     height, width = rows * picture.pixel_size[0] / smallest, columns * picture.pixel_size[1] / smallest
-    unit = (width * height) ** 0.5 / 100
+    unit = min((width * height) ** 0.5, 1.5 * min(width, height)) / 100
     inside = [
         f'<image href="{as_data(picture.image)}" width="{width:g}" height="{height:g}" preserveAspectRatio="none"/>'
     ]
@@ -23,7 +23,8 @@ def as_svg(picture: Picture, number: int = 0) -> str:
         inside.append(_mark(mark, x, y, unit, width))
     if picture.scale_bar:
         inside.append(_scale_bar(width, height, columns * picture.pixel_size[1], unit))
-    head = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{_quoted(picture.alt)}"'
+    head = f'viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="xMinYMin" '
+    head += f'role="img" aria-label="{_quoted(picture.alt)}"'
     return f"<svg {head}>{''.join(inside)}</svg>"
 
 

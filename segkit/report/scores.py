@@ -47,6 +47,7 @@ def counted(facts: Facts) -> str:
     where = ", ".join(f"{axis} {part.start}..{part.stop}" for axis, part in zip("zyx", facts.scene.box, strict=True))
     text = f"Scored are {'the middle ' if facts.scene.cropped else 'all '}{size} voxels"
     text += f" ({where} of {' x '.join(map(str, facts.scene.whole))})" if facts.scene.cropped else ""
+    text += f" against {facts.sources.truth}"
     text += f", without those within {facts.border:g} nm of a true boundary" if facts.border else ""
     return text + (", section by section." if facts.sources.per_section else ".")
 
@@ -123,7 +124,7 @@ def _over_thresholds(facts: Facts, points: Mapping[str, Mapping[str, float]]) ->
         for name, dashes in (("chosen", "--"), ("best threshold", "-")):
             if name in points:
                 axes.axvline(points[name]["threshold"], color="#777", linewidth=1.1, linestyle=dashes)
-                side = "left" if name == "chosen" else "right"
+                side = "left" if name == "chosen" and points[name]["threshold"] < 0.94 else "right"
                 place, where = (points[name]["threshold"], 0.97), axes.get_xaxis_transform()
                 axes.text(*place, f" {name} ", transform=where, rotation=90, va="top", ha=side, fontsize=8)
         axes.set_xlim(0, 1)

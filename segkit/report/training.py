@@ -78,6 +78,7 @@ def _draw(axes, lines: Lines, names: Iterable[tuple[str, str]]) -> None:
     for number, (name, label) in enumerate(names):
         steps, values = _points(lines, name)
         axes.plot(steps, values, label=label, markevery=sparse(len(steps)), **series(number))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("step")
 
 

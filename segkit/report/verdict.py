@@ -20,7 +20,7 @@ def sentences(facts: Facts) -> list[Text]:
     _, findings = facts.health
     if not findings:
         return [Text("Healthy: the affinities show none of the known faults.", "good")]
-    return [Text(f"{finding.kind}: {finding.sentence}.", "bad") for finding in findings]
+    return [Text(f"{finding.kind}: {finding.sentence}".removesuffix("?") + ".", "bad") for finding in findings]
 
 
 def section(facts: Facts) -> Section:

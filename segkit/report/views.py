@@ -18,6 +18,8 @@ NEAR = 2
 """Sections off a cut in which a mistake is still marked in it."""
 AROUND = 32
 """Voxels of a close-up on each side of the mistake, at most."""
+TONES = ("red", "green", "blue")
+"""Colours of affinities along z, y and x."""
 OPAQUE = 0.45
 """How much of a pixel is the colour of its segment, and not raw data."""
 
@@ -66,6 +68,21 @@ class Painter:
         truth = self.scene.labels("truth").array
         return {name: matched_colours(array, truth) for name, array in labels.items()} | {"truth": colours(truth)}
 
+    @cached_property
+    def channels(self) -> Mapping[int, int]:
+        """Axis -> the first channel of edges along it and no other: that of the nearest neighbours, as a rule."""
+        offsets = self.scene.found["affinities"].neighborhood
+        assert offsets is not None
+        along = [np.flatnonzero(offset) for offset in offsets]
+        first = {axis: [k for k, axes in enumerate(along) if axes.tolist() == [axis]][:1] for axis in range(3)}
+        return {axis: found[0] for axis, found in first.items() if found}
+
+    @property
+    def of_affinities(self) -> str:
+        """What the colours of the affinities stand for."""
+        axes, tones = ("".join("zyx"[axis] for axis in self.channels), [TONES[axis] for axis in self.channels])
+        return f"affinities: {', '.join(axes)} as {', '.join(tones)}"
+
     def panels(self, cut: Cut, names: Mapping[str, str], marks: tuple[Mark, ...], where: str) -> list[Picture]:
         """A picture of each volume that is there, by name with its title."""
         size, known = cut.pixel_size(self.scene.grid.voxel_size), [name for name in names if self.scene.has(name)]
@@ -103,10 +120,10 @@ class Painter:
         return as_grey(cut.flat(self.scene.layer("raw").read(cut.part)))
 
     def _affinities(self, cut: Cut) -> np.ndarray:
-        values = self.scene.layer("affinities").read(cut.part)[:3]
+        values = self.scene.layer("affinities").read(cut.part)
         image = np.zeros((*cut.flat(values[0]).shape, 3), np.uint8)
-        for channel, found in enumerate(values):
-            image[..., channel] = cut.flat(found) * 255
+        for axis, channel in self.channels.items():
+            image[..., axis] = cut.flat(values[channel]) * 255
         return image
 
 
@@ -117,7 +134,8 @@ def sections(facts: Facts) -> Section:
         return Section(key, title, missing="no volume was found")
     painter = Painter(facts)
     blocks: list[Block] = [Text(_legend(facts))]
-    names = {"raw": "raw", "affinities": "affinities: z, y, x as red, green, blue", "fragments": "fragments"}
+    names = {"raw": "raw"} | ({"affinities": painter.of_affinities} if facts.scene.has("affinities") else {})
+    names |= {"fragments": "fragments"}
     names |= {facts.main: _title(facts.main)} if facts.main else {}
     names |= {"truth": "truth"}
     for plane in PLANES:
@@ -126,7 +144,7 @@ def sections(facts: Facts) -> Section:
         where = f"{plane} cut at {axis} = {at}"
         marks = tuple(cut.mark(each, _in_box(each)) for each in found)
         pictures = painter.panels(cut, names, marks, where)
-        blocks.append(Grid(pictures, 2 if _is_flat(pictures) else 3, where + (_marked(found) if found else "")))
+        blocks.append(Grid(pictures, _columns(pictures), where + (_marked(found) if found else "")))
     return Section(key, title, blocks)
 
 
@@ -158,11 +176,12 @@ def command(facts: Facts, found: Found) -> str:
     return f"segkit view {facts.sources.folder} --at {_voxel(facts, found, ',')}  # {found.name}"
 
 
-def _is_flat(pictures: list[Picture]) -> bool:
-    """Whether pictures are so wide that few of them fit side by side."""
+def _columns(pictures: list[Picture]) -> int:
+    """How many pictures fit side by side: few flat ones, many tall ones."""
     rows, columns = pictures[0].image.shape[:2]
     high, wide = pictures[0].pixel_size
-    return columns * wide > 2 * rows * high
+    proportion = columns * wide / (rows * high)
+    return 2 if proportion > 2 else 5 if proportion < 0.6 else 3
 
 
 def _choose(facts: Facts, plane: str) -> tuple[Cut, list[Found]]:

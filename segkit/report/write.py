@@ -12,6 +12,8 @@ from segkit.report.page import check, write_page
 from segkit.report.scene import Scene
 from segkit.report.sources import find_sources
 
+MOST = 2
+"""Faults that the head names."""
 NAME = "report.html"
 """The page in the folder of a run."""
 
@@ -87,7 +89,8 @@ def _head(facts: Facts) -> list[Block]:
     """The verdict on the affinities, and the score."""
     blocks: list[Block] = []
     if facts.scene.has("affinities"):
-        blocks += _tried(lambda: verdict.sentences(facts))
+        found = _tried(lambda: verdict.sentences(facts))
+        blocks += found[:MOST] + ([Text(f"And {len(found) - MOST} more: see below.")] if len(found) > MOST else [])
     if facts.scene.has("truth") and facts.main:
         blocks += _tried(lambda: [Text(_told(facts))])
     return blocks
