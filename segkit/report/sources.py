@@ -76,7 +76,9 @@ def find_sources(folder: Path, given: Mapping[str, str] | None = None) -> Source
     found = replace(found, **known)  # type: ignore[arg-type]
     found = replace(found, raw=found.raw or _beside(found.truth, "raw"))
     if found.merge_tree and not found.fragments:
-        found = replace(found, fragments=io.fragments_of(found.merge_tree, io.read_notes(found.merge_tree, "merge_tree")))
+        found = replace(
+            found, fragments=io.fragments_of(found.merge_tree, io.read_notes(found.merge_tree, "merge_tree"))
+        )
     return replace(found, threshold=found.threshold or _noted_threshold(found.merge_tree))
 
 
@@ -158,8 +160,11 @@ def _of_files(folder: Path) -> Sources:
     holders = {role: [path for path in files if _holds(path, role)] for role in ROLES}
     one = {role: Address(paths[0]) for role, paths in holders.items() if len(paths) == 1}
     tree = one.get("merge_tree")
+    validated = _validated(folder) if "affinities" in one else {}
     return Sources(
         folder,
+        raw=validated.get("raw"),
+        truth=validated.get("truth"),
         runs=tuple(runs),
         affinities=one.get("affinities"),
         fragments=None if tree else one.get("fragments"),
@@ -168,7 +173,19 @@ def _of_files(folder: Path) -> Sources:
     )
 
 
-def _holds(path: Path, role: str) -> bool:
+def _validated(run: Path) -> dict[str, Address]:
+    """Raw data and truth of the first validation volume of a training run; nothing where its card names none."""
+    try:
+        source = json.loads((run / "card.json").read_text())["source"]
+        at = located(source["validation"][0], run)
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    truth = _one(replace(at, dataset=source.get("labels_dataset")))
+    found = {"raw": replace(at, dataset=source.get("raw_dataset")), "truth": truth}
+    return {role: address for role, address in found.items() if address and _holds(address, role)}
+
+
+def _holds(path: Path | Address, role: str) -> bool:
     try:
         return io.exists(path, role)
     except SegkitError:

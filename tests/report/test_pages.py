@@ -15,6 +15,7 @@ from report_pages import Page, check
 from segkit import io
 from segkit.report import write_report
 from segkit.report.write import NAME
+from segkit.view.browser import find_browser
 
 
 @pytest.fixture
@@ -115,6 +116,26 @@ def test_a_training_run_has_its_curves_and_says_what_is_missing(made, monkeypatc
     assert "an abacus" in page.sections["made"]
 
 
+def test_a_training_run_shows_its_last_validation(made, monkeypatch, tmp_path, segkit):
+    """The volumes in validation.h5 are a part of the validation volume, which the card names."""
+    monkeypatch.chdir(made)
+    shutil.copytree(made / "run", tmp_path / "run")
+    card = json.loads((made / "run" / "card.json").read_text())
+    (tmp_path / "run" / "card.json").write_text(json.dumps(card | {"source": {"validation": ["data.h5[2:16]"]}}))
+    crop = "[4:12,8:40,8:40]"
+    made_of = {
+        "affinities": io.read_affinities(f"affinities.h5{crop}"),
+        "segmentation": io.read_labels(f"wrong.h5:volumes/segmentation{crop}"),
+    }
+    io.write_all(tmp_path / "run" / "validation.h5", made_of)
+    page = written(tmp_path / "run")
+    check(page)
+    assert {key for key, text in page.sections.items() if "Left out" in text} == {"thresholds"}
+    expected = json.loads(segkit("evaluate", f"wrong.h5{crop}", f"data.h5{crop}", "--json").stdout)
+    (row,) = page.rows("segments")
+    assert float(row["CREMI score"]) == pytest.approx(expected["cremi_score"], abs=6e-5)
+
+
 def test_a_folder_of_files_is_looked_through(made, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("affinities.h5", "out/tree.h5", "out/fragments.h5", "data.h5"):
@@ -169,9 +190,9 @@ def test_sections_across_are_in_true_proportions(page):
     assert (width, height) == (40, 16 * 40 / 8)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser (Debian: apt install chromium)")
+@pytest.mark.browser
 def test_a_browser_opens_it_without_a_complaint(made, tmp_path):
-    words = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+    words = [find_browser(), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     words += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1100,4000"]
     page = made / "out" / NAME
     done = subprocess.run(
