@@ -22,6 +22,7 @@ LAYERS = [
     {"infer", "fragment", "agglomerate", "segment", "evaluate"},
     {"train"},  # it scores networks by what the other stages make of them
     {"run", "benchmark", "blockwise", "convert", "scaffold", "view"},
+    {"report"},
     {"testing"},
     {"demo"},
     {"cli"},
@@ -55,6 +56,8 @@ PLACES = {
     "distributed": {"blockwise"},
     "dask_jobqueue": {"blockwise"},
     "entrypoints": {"registry"},
+    "jinja2": {"report"},
+    "matplotlib": {"report"},
 }
 """Library -> the packages, or single modules, that may import it."""
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -128,7 +131,20 @@ def loaded(code):
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
-HEAVY = {"torch", "lightning", "numba", "dask", "scipy", "skimage", "higra", "h5py", "zarr", "pydantic"}
+HEAVY = {
+    "torch",
+    "lightning",
+    "numba",
+    "dask",
+    "scipy",
+    "skimage",
+    "higra",
+    "h5py",
+    "zarr",
+    "pydantic",
+    "matplotlib",
+    "jinja2",
+}
 
 
 @pytest.mark.parametrize(

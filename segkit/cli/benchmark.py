@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from segkit.cli import benchmark_infer, benchmark_train
-from segkit.cli.benchmark_report import check_outputs, write_report
+from segkit.cli.benchmark_report import check_outputs, check_page, write_page, write_report
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -49,6 +49,7 @@ class Measured(Verb):
         return super().invoke(ctx)
 
 
+report_option = click.option("--report", "page", metavar="FILE.html", help="Write a page: the table, and plots of it.")
 TRY_AGGLOMERATE = examples(
     "segkit benchmark agglomerate affinities.h5 --fragments fragments.h5 \\\n"
     "    --backend python --backend waterz --truth sample_C.hdf"
@@ -96,6 +97,7 @@ command.add_command(benchmark_infer.command)
 )
 @click.option("--score", metavar="NAME", help="The same as --set score=NAME: mean, max, min, median, quantile.")
 @click.option("--plot", metavar="FILE.png", help="Draw VOI split against VOI merge; needs --truth.")
+@report_option
 @neighborhood_option
 @json_option
 @click.pass_context
@@ -133,6 +135,7 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
     help="Fragmenter; repeatable.",
 )
 @click.option("--truth", metavar="ADDRESS", help="Ground truth to score the fragments by.")
+@report_option
 @neighborhood_option
 @json_option
 @click.pass_context
@@ -155,6 +158,7 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
     shell_complete=complete_component("metrics", separators="="),
     help="Metric; repeatable.",
 )
+@report_option
 @json_option
 @click.pass_context
 def evaluate(ctx, segmentation, truth, names, **options) -> dict:
@@ -214,6 +218,7 @@ def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
     from segkit.benchmark import benchmark, contenders
 
     check_outputs(*outputs, options["out"])
+    check_page(options["page"])
     assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
     limits = {"repeat": options["repeat"], "timeout": options["timeout"], "threads": ctx.obj}
     with progress(f"benchmark {verb}") as bar:
@@ -232,6 +237,7 @@ def _plot(path, report) -> None:
 def _finish(ctx, report, options, echo=None) -> dict:
     """Print and write the report; exit code 1 if a component failed."""
     write_report(options["out"], report)
+    write_page(options.get("page"), report)
     failed = [row for row in report["rows"] if "error" in row]
     if options["as_json"]:
         echo_json(report)

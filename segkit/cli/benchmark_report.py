@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from segkit.cli.common import note
+
 
 def check_outputs(*paths: str | None) -> None:
     """Refuse what is no name of a file that could be written."""
@@ -25,3 +27,19 @@ def write_report(path: str | None, report: Mapping) -> None:
 
     with replacing(Path(path)) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def check_page(page: str | None) -> None:
+    """Refuse a page that could not be written."""
+    if page:
+        from segkit.report.page import check
+
+        check(Path(page))
+
+
+def write_page(page: str | None, report: Mapping) -> None:
+    """Write the page about a benchmark, if one was named."""
+    if page:
+        from segkit.report import write_benchmark_report
+
+        note(f"report -> {write_benchmark_report(report, page)}")

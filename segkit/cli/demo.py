@@ -30,9 +30,10 @@ def command(out, steps, seed, as_json) -> dict:
     """Grow two synthetic volumes of neurites, train on the one, segment and score the other.
 
     Training, inference, fragments, agglomeration by `python` and by `waterz` (where segkit-waterz is installed),
-    scores, and a picture. Every command is printed as one could type it. An untrained network comes first (one step
-    that changes nothing), for its score is the one to beat.
+    scores, a picture, and a page (report.html). Every command is printed as one could type it. An untrained network
+    comes first (one step that changes nothing), for its score is the one to beat.
     """
+    from segkit.cli.report import write_after
     from segkit.cli.run import call, check, execute
     from segkit.run import load_recipe
 
@@ -52,6 +53,7 @@ def command(out, steps, seed, as_json) -> dict:
     else:
         echo_table("Scores on a volume that training never saw", [{"what": name} | row for name, row in scores.items()])
         note(f"raw, affinities, fragments, segmentation, truth: {picture}")
+    write_after(folder)
     return scores
 
 

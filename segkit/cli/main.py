@@ -23,6 +23,7 @@ VERBS = {
     "segment": "Cut a merge tree at a threshold into a segmentation.",
     "evaluate": "Score a segmentation against the truth.",
     "view": "Show volumes, runs and results in the browser, the threshold live.",
+    "report": "Write one HTML page about a run: curves, scores, sections, mistakes.",
     "diagnose": "Say what is wrong with affinities, in figures and words.",
     "benchmark": "Time interchangeable components head to head, and compare their results.",
     "convert": "Read and write the files and conventions of other tools.",

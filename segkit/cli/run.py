@@ -15,6 +15,7 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options
 from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json_option, note
+from segkit.cli.report import write_after
 from segkit.errors import InvalidInput, sentence
 from segkit.parameters import nest, parse_assignments
 
@@ -48,7 +49,7 @@ def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
 
     Stages that are finished are not run again; a training that was interrupted goes on. Shipped recipes are mala3d and
     mala2d (anisotropic volumes, a GPU), fib25-small (isotropic volumes, a CPU), demo, and others; an unknown name lists
-    them all.
+    them all. At the end the page report.html in FOLDER shows what came out (`segkit report`).
 
     With --blockwise all stages after training work block by block, and write .zarr where the recipe says .h5.
     """
@@ -65,6 +66,7 @@ def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
         return {}
     check_inputs(calls)
     results = execute(calls, folder)
+    write_after(folder)
     scores = [{"stage": name} | result for name, result in results.items() if "cremi_score" in result]
     if as_json:
         echo_json(results)
