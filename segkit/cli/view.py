@@ -85,4 +85,4 @@ def command(data, threshold, at, largest, follow, link, bind, port, screenshot, 
     while True:
         time.sleep(1)
         if follow:
-            session.refresh()
+            session.refresh(things(data))

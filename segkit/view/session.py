@@ -12,6 +12,7 @@ from segkit.data import Labels
 from segkit.errors import InvalidInput, SegkitError, sentence
 from segkit.evaluate import Sweep, sweep, worst
 from segkit.io import RegionSource, read_merge_tree, read_notes
+from segkit.io.address import Address
 from segkit.io.atomic import replacing
 from segkit.segment import uncertain
 from segkit.segment.uncertainty import contacts, joining_merge
@@ -131,8 +132,15 @@ class Session:
         with replacing(path) as half:
             half.write_bytes(found.screenshot.image)
 
-    def refresh(self) -> None:
-        """Show anew what was written anew since it was read."""
+    def refresh(self, found: Sequence[Thing] = ()) -> None:
+        """Show anew what was written anew since it was read, and what of `found` was not there before."""
+        new = [thing for thing in found if thing.role != "merge_tree" and isinstance(thing.address, Address)]
+        new = [thing for thing in new if thing.name not in self.sources]
+        if new:
+            with self.viewer.txn() as state:
+                for thing in new:
+                    self.sources[thing.name] = RegionSource(thing.address, thing.role)
+                    self._layer(state, thing)
         for name, source in self.sources.items():
             identity = source.identity
             if self._identities.setdefault(name, identity) != identity:

@@ -200,6 +200,9 @@ def test_what_is_written_anew_is_shown_anew(tmp_path):
         session.refresh()
     assert session.volumes["segmentation"].info()["generation"] == before + 1
     assert (chunk(session, "segmentation", (0, 0, 0), (2, 3, 4)) == 4).all()
+    io.write(tmp_path / "a.h5", Labels(np.full((2, 3, 4), 5, np.uint64), Grid((1, 1, 1))), "fragments")
+    session.refresh(things([str(tmp_path / "s.h5"), str(tmp_path / "a.h5")]))
+    assert (chunk(session, "fragments", (0, 0, 0), (2, 3, 4)) == 5).all(), "what is there only now"
 
 
 LARGE = """
