@@ -14,20 +14,21 @@ EXAMPLES = examples(
 )
 
 
-class VoxelType(click.ParamType):
-    """A voxel z,y,x."""
+class PlaceType(click.ParamType):
+    """A voxel z,y,x, or a place in nm."""
 
-    name = "Z,Y,X"
+    name = "Z,Y,X[nm]"
 
     def convert(self, value, param, ctx):
-        """The three indices."""
+        """The three numbers, and whether they are nm."""
+        text = value.removesuffix("nm")
         try:
-            voxel = tuple(int(part) for part in value.split(","))
+            place = tuple(float(part) if text != value else int(part) for part in text.split(","))
         except ValueError:
-            voxel = ()
-        if len(voxel) != 3:
-            self.fail(f"must look like 20,64,64, not {value!r}", param, ctx)
-        return voxel
+            place = ()
+        if len(place) != 3:
+            self.fail(f"must look like 20,64,64, or in nm like 820,258,258nm, not {value!r}", param, ctx)
+        return place, text != value
 
 
 @click.command("view", cls=Verb, stopped=lambda params: "the page is closed", epilog=EXAMPLES)
@@ -38,7 +39,11 @@ class VoxelType(click.ParamType):
     metavar="NUMBER",
     help="Cut the merge tree here at first, 0..1.  [default: where training chose to, or 0.5]",
 )
-@click.option("--at", type=VoxelType(), help="Voxel in the middle of the view, from 0.  [default: the middle]")
+@click.option(
+    "--at",
+    type=PlaceType(),
+    help="Look here first: at a voxel of the first volume, from 0, or a place in nm.  [default: the middle]",
+)
 @click.option(
     "--largest",
     type=click.IntRange(1),
@@ -70,7 +75,9 @@ def command(data, threshold, at, largest, follow, link, bind, port, screenshot, 
     """
     from segkit.view import Session, things
 
-    session = Session(things(data), threshold=threshold, at=at, bind=bind, port=port)
+    place, in_nm = at or (None, False)
+    where = {"position": place} if in_nm else {"at": place}
+    session = Session(things(data), threshold=threshold, bind=bind, port=port, **where)
     if largest:
         session.select_largest(largest)
     if screenshot:

@@ -171,7 +171,8 @@ def mistakes(facts: Facts) -> Section:
 
 def command(facts: Facts, found: Found) -> str:
     """What one types to look at a mistake."""
-    return f"segkit view {facts.sources.folder} --at {_voxel(facts, found, ',')}  # {found.name}"
+    place = ",".join(f"{at:g}" for at in found.mistake.position)
+    return f"segkit view {facts.sources.folder} --at {place}nm  # {found.name}"
 
 
 def _columns(pictures: list[Picture]) -> int:

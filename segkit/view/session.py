@@ -72,6 +72,8 @@ class Session:
         Where the first merge tree is cut at first, 0..1; None for the one that its run chose, or else 0.5.
     at
         The voxel in the middle of the view, z, y, x, counted from 0 in the first volume; None for its middle.
+    position
+        A place in the world instead, z, y, x in nm.
     bind, port
         Address and port to listen at; 0 for any that is free. Whoever knows the address with its token sees the data.
     """
@@ -82,6 +84,7 @@ class Session:
         *,
         threshold: float | None = None,
         at: Sequence[int] | None = None,
+        position: Sequence[float] | None = None,
         bind: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -97,7 +100,7 @@ class Session:
         self._identities: dict[str, str] = {}
         self._worker = ThreadPoolExecutor(1)
         self._layers(found, threshold)
-        self._place(at)
+        self._place(at, position)
         self._keys()
         self._say("threshold", self._told())
         self._later(self._look_for_mistakes)
@@ -228,7 +231,7 @@ class Session:
         served = Served(source, lambda array: array.astype(dtype, copy=False), dtype)
         layer = neuroglancer.ImageLayer(source=self._placed(served), shader=GREY)
         if dtype != np.uint8:
-            low, high = np.percentile(sample, [0.5, 99.5]).tolist()
+            low, high = np.percentile(sample[np.isfinite(sample)], [0.5, 99.5]).tolist()
             layer.shader_controls = {"normalized": {"range": [low, high if high > low else low + 1]}}
         elif sample.max(initial=0) <= 1:
             layer.shader_controls = {"normalized": {"range": [0, 1]}}
@@ -275,7 +278,7 @@ class Session:
         """The layer that has the slider."""
         return next((layer.name for layer in state.layers if layer.name.startswith("raw")), None)
 
-    def _place(self, at: Sequence[int] | None) -> None:
+    def _place(self, at: Sequence[int] | None, place: Sequence[float] | None) -> None:
         """Look at the middle of the first volume, so near that voxels are seen, so far that much is."""
         if not self.sources:
             return
@@ -286,7 +289,7 @@ class Session:
             rule = f"must be a voxel z,y,x of the first volume, which has {','.join(map(str, shape))}"
             raise InvalidInput(sentence("at", rule, ",".join(map(str, at))))
         size = np.array(self.grid.voxel_size)
-        position = np.array(self.grid.offset) + np.array(middle) * size
+        position = np.array(self.grid.offset) + np.array(middle) * size if place is None else np.array(place)
         extent = np.array(shape) * size / size.min()
         with self.viewer.txn() as state:
             z, y, x = (length * METERS for length in size)

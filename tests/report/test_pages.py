@@ -72,7 +72,10 @@ def test_the_worst_mistakes_are_those_of_evaluate(made, monkeypatch, tmp_path, s
     for name, mistake, what in (("S1", split, "object"), ("M1", merge, "segment")):
         assert rows[name]["id"] == str(mistake[what])
         assert rows[name]["voxel z, y, x"] == ", ".join(map(str, mistake["voxel"]))
-        assert f"segkit view out --at {','.join(map(str, mistake['voxel']))}  # {name}" in page.sections["mistakes"]
+        assert (
+            f"segkit view out --at {','.join(f'{at:g}' for at in mistake['position'])}nm  # {name}"
+            in page.sections["mistakes"]
+        )
     assert {"segments, M1, xy cut", "truth, M1, xy cut"} <= {each["aria-label"] for each in page.all("svg")}
     check(page)
 

@@ -186,6 +186,8 @@ def test_grids_are_kept(tmp_path):
     assert session.volumes["segmentation"].info()["voxelOffset"].tolist() == [2, 2, -2]
     assert layer.source[0].transform.matrix[:, -1].tolist() == [0, -0.5, 0]
     assert np.allclose(session.viewer.state.position, [(3.5 * 4 - 8) / 4, (2.5 * 4 + 6) / 4, (1.5 * 40 + 80) / 40])
+    again = Session(things([str(tmp_path / "s.h5")]), position=(140, 16, 6))
+    assert np.allclose(again.viewer.state.position, session.viewer.state.position)
     with pytest.raises(InvalidInput, match="at must be a voxel z,y,x of the first volume, which has 4,5,6, not 4,0,0"):
         Session(things([str(tmp_path / "s.h5")]), at=(4, 0, 0))
 
