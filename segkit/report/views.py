@@ -213,9 +213,9 @@ def _in_box(found: Found) -> tuple[int, int, int]:
     return found.mistake.voxel
 
 
-def _voxel(facts: Facts, found: Found, between: str) -> str:
+def _voxel(facts: Facts, found: Found) -> str:
     """The voxel of a mistake in the whole volume."""
-    return between.join(str(at + start) for at, start in zip(_in_box(found), facts.scene.start, strict=True))
+    return ", ".join(str(at + start) for at, start in zip(_in_box(found), facts.scene.start, strict=True))
 
 
 def _row(facts: Facts, found: Found) -> dict[str, object]:
@@ -229,7 +229,7 @@ def _row(facts: Facts, found: Found) -> dict[str, object]:
         "bits": mistake.bits,
         "id": str(mistake.id),
         "made of (voxels)": parts,
-        "voxel z, y, x": _voxel(facts, found, ", "),
+        "voxel z, y, x": _voxel(facts, found),
         f"position ({facts.scene.grid.unit})": position,
     }
 

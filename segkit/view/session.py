@@ -231,7 +231,8 @@ class Session:
         served = Served(source, lambda array: array.astype(dtype, copy=False), dtype)
         layer = neuroglancer.ImageLayer(source=self._placed(served), shader=GREY)
         if dtype != np.uint8:
-            low, high = np.percentile(sample[np.isfinite(sample)], [0.5, 99.5]).tolist()
+            finite = sample[np.isfinite(sample)]
+            low, high = np.percentile(finite if finite.size else [0], [0.5, 99.5]).tolist()
             layer.shader_controls = {"normalized": {"range": [low, high if high > low else low + 1]}}
         elif sample.max(initial=0) <= 1:
             layer.shader_controls = {"normalized": {"range": [0, 1]}}
