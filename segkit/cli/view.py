@@ -67,7 +67,7 @@ def command(data, threshold, at, largest, follow, link, bind, port, screenshot, 
 
     With a merge tree the threshold is live: [ and ] move it by 0.01, with shift by 0.1, or the slider of the raw layer.
     The segments change at once; nothing is written. With a truth, its scores stand below (of a large volume those of
-    the middle), and the worst splits and merges are marked; without one, the merges on which most hangs. < and > step
+    the middle), and the worst splits and merges are marked; without one, the merges on which most hangs. , and . step
     from one to the next. Shift+click on two places says which merge joins them, and shows where.
 
     Whoever knows the address, with the token in it, sees the data; it is open to this machine alone unless --bind says

@@ -2,30 +2,24 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import neuroglancer
 import numpy as np
 
-from segkit.data import Labels
 from segkit.errors import InvalidInput, SegkitError, sentence
-from segkit.evaluate import Sweep, sweep, worst
-from segkit.io import RegionSource, read_merge_tree, read_notes
+from segkit.io import RegionSource, fragments_of, read_merge_tree, read_notes
 from segkit.io.address import Address
 from segkit.io.atomic import replacing
-from segkit.segment import uncertain
 from segkit.segment.uncertainty import contacts, joining_merge
 from segkit.view.browser import opened
-from segkit.view.served import METERS, Cut, Served, dimensions_of
+from segkit.view.layers import SLIDER, labels_layer, layer_of, layer_of_url, marks_layer, show_few
+from segkit.view.marks import UNSURE, Mark, Scored, unsure
+from segkit.view.served import METERS, Cut, Served
 from segkit.view.things import Thing
 
-SCORED = 2**24
-"""Voxels that are scored against the truth, at most; of a larger volume the middle is."""
 PANEL = 450
 """Pixels of a panel, about."""
-MISTAKES = 20
-"""How many are listed of each kind."""
 STEP = 0.01
 """By how much a key moves the threshold; with shift, ten times that."""
 KEYS = {
@@ -36,29 +30,10 @@ KEYS = {
     "period": "next-mistake",
     "comma": "previous-mistake",
 }
-GREY = """#uicontrol invlerp normalized
-void main() { emitGrayscale(normalized()); }"""
-SLIDER = """#uicontrol invlerp normalized
-#uicontrol float threshold slider(min=0, max=1, step=0.01, default=0.5)
-void main() { emitGrayscale(normalized() + 0.0 * threshold); }"""
-COLOURED = """void main() {
-  emitRGB(vec3(toNormalized(getDataValue(0)), toNormalized(getDataValue(1)), toNormalized(getDataValue(2))));
-}"""
-POINTS = """void main() { setColor(prop_color()); setPointMarkerSize(14.0); setPointMarkerBorderWidth(2.0); }"""
-SPLIT, MERGE, UNSURE = "#56b4e9", "#d55e00", "#e69f00"
-"""Colours of marks, which the colour-blind can tell apart."""
 CUT = "segments"
 """The layer of the segmentation that follows the threshold."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A place to look at."""
-
-    text: str
-    position: tuple[float, float, float]
-    """z, y, x, in nm."""
-    color: str
+PLACES = "places to look at"
+"""The layer of the marks."""
 
 
 class Session:
@@ -96,7 +71,7 @@ class Session:
         self.marks: list[Mark] = []
         self._mark = -1
         self._first: tuple[int, np.ndarray] | None = None
-        self._sweep: Sweep | None = None
+        self._scored: Scored | None = None
         self._identities: dict[str, str] = {}
         self._worker = ThreadPoolExecutor(1)
         self._layers(found, threshold)
@@ -142,7 +117,6 @@ class Session:
         if new:
             with self.viewer.txn() as state:
                 for thing in new:
-                    self.sources[thing.name] = RegionSource(thing.address, thing.role)
                     self._layer(state, thing)
         for name, source in self.sources.items():
             identity = source.identity
@@ -184,88 +158,30 @@ class Session:
         with self.viewer.txn() as state:
             for thing in found:
                 if isinstance(thing.address, str):
-                    labels = thing.role in ("fragments", "segmentation", "truth")
-                    kind = neuroglancer.SegmentationLayer if labels else neuroglancer.ImageLayer
-                    state.layers.append(name=thing.name, layer=kind(source=thing.address), visible=thing.shown)
+                    state.layers.append(name=thing.name, layer=layer_of_url(thing), visible=thing.shown)
                 elif thing.role == "merge_tree":
                     if self.cut is None or thing.shown:
                         self._open_tree(thing, threshold)
                 else:
-                    self.sources[thing.name] = RegionSource(thing.address, thing.role)
                     self._layer(state, thing)
             if self.cut is not None:
                 self.volumes[CUT] = Served(self.sources[CUT], self.cut, np.uint64, labels=True)
-                state.layers.append(name=CUT, layer=self._labels(self.volumes[CUT]))
-            self._only_one_shown(state)
+                state.layers.append(name=CUT, layer=labels_layer(self.volumes[CUT]))
+            show_few(state, CUT)
             self._slide(state)
 
-    def _open_tree(self, thing: Thing, threshold: float | None) -> None:
-        from segkit.io import fragments_of
+    def _layer(self, state, thing: Thing) -> None:
+        source = self.sources[thing.name] = RegionSource(thing.address, thing.role)
+        self.volumes[thing.name], layer = layer_of(thing, source)
+        state.layers.append(name=thing.name, layer=layer, visible=thing.shown and thing.role != "mask")
 
+    def _open_tree(self, thing: Thing, threshold: float | None) -> None:
         notes = read_notes(thing.address, "merge_tree")
         chosen = notes.get("chosen")
         if threshold is None:
             threshold = float(chosen["threshold"]) if isinstance(chosen, Mapping) else 0.5
         self.cut = Cut(read_merge_tree(thing.address), threshold)
         self.sources[CUT] = RegionSource(fragments_of(thing.address, notes), "fragments")
-
-    def _layer(self, state, thing: Thing) -> None:
-        source = self.sources[thing.name]
-        visible = thing.shown and thing.role != "mask"
-        if thing.role == "affinities":
-            channels = _channels(source.neighborhood)
-            served = Served(source, lambda array: _as_bytes(array, channels), np.uint8, channels=3)
-            layer = neuroglancer.ImageLayer(source=self._placed(served), shader=COLOURED)
-        elif thing.role in ("raw", "mask"):
-            served, layer = self._image(source)
-        else:
-            served = Served(source, lambda array: array, np.uint64, labels=True)
-            layer = self._labels(served)
-        self.volumes[thing.name] = served
-        state.layers.append(name=thing.name, layer=layer, visible=visible)
-
-    def _image(self, source: RegionSource) -> tuple[Served, neuroglancer.ImageLayer]:
-        sample = source.read(_middle(source.shape, 2**18))
-        dtype = np.dtype(np.uint8) if sample.dtype == bool else sample.dtype
-        dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
-        served = Served(source, lambda array: array.astype(dtype, copy=False), dtype)
-        layer = neuroglancer.ImageLayer(source=self._placed(served), shader=GREY)
-        if dtype != np.uint8:
-            finite = sample[np.isfinite(sample)]
-            low, high = np.percentile(finite if finite.size else [0], [0.5, 99.5]).tolist()
-            layer.shader_controls = {"normalized": {"range": [low, high if high > low else low + 1]}}
-        elif sample.max(initial=0) <= 1:
-            layer.shader_controls = {"normalized": {"range": [0, 1]}}
-        return served, layer
-
-    def _labels(self, served: Served) -> neuroglancer.SegmentationLayer:
-        return neuroglancer.SegmentationLayer(source=self._placed(served), selected_alpha=0.45, not_selected_alpha=0.15)
-
-    def _placed(self, served: Served):
-        """The volume as the source of a layer, moved by the part of a voxel that its offset has."""
-        if not any(served.remainder):
-            return served
-        skipped = 1 if served.channels else 0
-        matrix = np.eye(3 + skipped, 4 + skipped)
-        matrix[skipped:, -1] = served.remainder
-        dimensions = dimensions_of(served.source.grid, served.channels)
-        transform = neuroglancer.CoordinateSpaceTransform(output_dimensions=dimensions, matrix=matrix)
-        return neuroglancer.LayerDataSource(url=served, transform=transform)
-
-    def _only_one_shown(self, state) -> None:
-        """Of labels that lie over each other show one: the segments, or a segmentation, or fragments, or the truth."""
-        layers = [layer for layer in state.layers if isinstance(layer.layer, neuroglancer.SegmentationLayer)]
-        order = [CUT, "segmentation", "fragments", "truth"]
-        ranked = sorted(
-            (layer for layer in layers if layer.visible),
-            key=lambda layer: next((n for n, start in enumerate(order) if layer.name.startswith(start)), len(order)),
-        )
-        for layer in ranked[1:]:
-            layer.visible = False
-        images = [layer for layer in state.layers if isinstance(layer.layer, neuroglancer.ImageLayer) and layer.visible]
-        if ranked and any(layer.name.startswith("raw") for layer in images):
-            for layer in images:
-                layer.visible = layer.name.startswith("raw")
 
     def _slide(self, state) -> None:
         """Let the slider stand at the threshold."""
@@ -388,62 +304,26 @@ class Session:
         truth = next((name for name in self.sources if name.startswith("truth")), None)
         labels = CUT if self.cut else next((n for n in self.sources if n.startswith("segmentation")), None)
         if truth and labels:
-            self.marks = self._worst(self.sources[labels], self.sources[truth])
+            self._scored = self._scored or Scored(self.sources[labels], self.sources[truth])
+            self.marks = self._scored.worst(self.cut)
         elif self.cut is not None:
-            self.marks = self._unsure()
-        if threshold != self.threshold:  # the next one is waiting already
+            self.marks = unsure(self.cut, self.sources[CUT])
+        if threshold != self.threshold or not self.marks:  # the next one is waiting already, or there is nothing
             return
         self._say("threshold", self._told())
         with self.viewer.txn() as state:
-            points = [
-                neuroglancer.PointAnnotation(
-                    id=str(number), point=self._to_view(mark.position), description=mark.text, props=[mark.color]
-                )
-                for number, mark in enumerate(self.marks)
-            ]
-            state.layers["places to look at"] = neuroglancer.LocalAnnotationLayer(
-                dimensions=state.dimensions,
-                annotations=points,
-                annotation_properties=[neuroglancer.AnnotationPropertySpec(id="color", type="rgb", default=UNSURE)],
-                shader=POINTS,
-            )
-
-    def _worst(self, source: RegionSource, truth: RegionSource) -> list[Mark]:
-        box, truth_box = _overlap(source, truth)
-        fragments, objects = _labels_of(source, box), _labels_of(truth, truth_box)
-        segments = fragments
-        if self.cut is not None:
-            if self._sweep is None:
-                self._sweep = sweep(self.cut.tree, fragments, objects)
-            segments = Labels(self.cut(fragments.array), fragments.grid)
-        splits, merges = worst(segments, objects, count=MISTAKES)
-        marks = [(s.bits, f"split: object {s.id}, {s.bits:.3f} bits, {_parts(s.parts)}", s, SPLIT) for s in splits]
-        marks += [(m.bits, f"merge: segment {m.id}, {m.bits:.3f} bits, {_parts(m.parts)}", m, MERGE) for m in merges]
-        marks.sort(key=lambda mark: -mark[0])
-        return [Mark(text, each.position, color) for _, text, each, color in marks]
-
-    def _unsure(self) -> list[Mark]:
-        assert self.cut is not None
-        source, cut = self.sources[CUT], self.cut
-        found = uncertain(cut.tree, source.read, source.shape, source.grid, cut.threshold, count=MISTAKES)
-        return [
-            Mark(
-                f"altitude {each.altitude:.3f} ({'done' if each.done else 'not done'}): segments {each.sides[0]} and "
-                f"{each.sides[1]}, {each.voxels[0]} and {each.voxels[1]} voxels",
-                each.position,
-                UNSURE,
-            )
-            for each in found
-            if each.position is not None
-        ]
+            points = [self._to_view(mark.position) for mark in self.marks]
+            state.layers[PLACES] = marks_layer(self.marks, points, state.dimensions)
 
     def _told(self) -> str:
         """The threshold, and the scores there if they are known."""
         if self.cut is None:
             return ""
-        text = f"threshold {self.cut.threshold:.2f}  ([ and ] move it, with shift by 0.1; < > go from place to place)"
-        if self._sweep is not None:
-            (row,) = self._sweep.at([self.cut.threshold])
+        text = (
+            f"threshold {self.cut.threshold:.2f}  ([ and ] move it, with shift by 0.1; , and . go to places)"
+        )
+        if self._scored is not None and self._scored.sweep is not None:
+            (row,) = self._scored.sweep.at([self.cut.threshold])
             scores = (("VOI split", "voi_split"), ("merge", "voi_merge"), ("CREMI", "cremi_score"))
             text += "  " + ", ".join(f"{title} {row[name]:.3f}" for title, name in scores)
         return text
@@ -463,46 +343,3 @@ class Session:
                 self._say("error", str(error))
 
         self._worker.submit(done)
-
-
-def _channels(neighborhood: np.ndarray | None) -> list[int]:
-    """The channels of the nearest neighbours along z, y and x, for red, green and blue; else the first three."""
-    offsets = np.zeros((0, 3)) if neighborhood is None else neighborhood
-    nearest = [np.flatnonzero((np.abs(offsets) == axis).all(axis=1)) for axis in np.eye(3)]
-    if all(len(each) for each in nearest):
-        return [int(each[0]) for each in nearest]
-    return [min(channel, len(offsets) - 1) for channel in range(3)]
-
-
-def _as_bytes(affinities: np.ndarray, channels: list[int]) -> np.ndarray:
-    return np.rint(affinities[channels] * 255).astype(np.uint8)
-
-
-def _middle(shape: Sequence[int], voxels: int) -> tuple[slice, slice, slice]:
-    """A box of at most so many voxels in the middle of a volume."""
-    sizes = np.array(shape)
-    while sizes.prod() > voxels:
-        sizes[np.argmax(sizes)] = (sizes.max() + 1) // 2
-    starts = (np.array(shape) - sizes) // 2
-    z, y, x = (slice(int(a), int(a + n)) for a, n in zip(starts, sizes, strict=True))
-    return z, y, x
-
-
-def _overlap(first: RegionSource, second: RegionSource):
-    """The same box in both volumes: where they overlap, or the middle of that where it is larger than `SCORED`."""
-    shift = np.array(first.grid.voxel_position(second.grid))
-    low, high = np.maximum(shift, 0), np.minimum(np.array(first.shape), shift + second.shape)
-    if (high <= low).any():
-        raise InvalidInput(sentence("segmentation and truth", "must overlap"))
-    part = _middle((high - low).tolist(), SCORED)
-    mine = tuple(slice(int(a) + p.start, int(a) + p.stop) for a, p in zip(low, part, strict=True))
-    theirs = tuple(slice(a.start - int(s), a.stop - int(s)) for a, s in zip(mine, shift, strict=True))
-    return mine, theirs
-
-
-def _labels_of(source: RegionSource, box) -> Labels:
-    return Labels(source.read(box), source.grid.crop([along.start for along in box]))
-
-
-def _parts(parts) -> str:
-    return " + ".join(f"{identity} ({voxels} voxels)" for identity, voxels in parts[:2])
