@@ -51,9 +51,9 @@ class Page:
         image = Image.open(streams.BytesIO(self.session.viewer.screenshot(size=[600, 480]).screenshot.image))
         return np.asarray(image.convert("RGB"))
 
-    def press(self, key: str, code: str) -> None:
+    def press(self, key: str, code: str, shift: bool = False) -> None:
         """Press a key, as a user does."""
-        described = {"key": key, "code": code}
+        described = {"key": key, "code": code, "modifiers": 8 * shift}
         for kind in ("keyDown", "keyUp"):
             self._send({"method": "Input.dispatchKeyEvent", "params": {"type": kind, **described}})
 

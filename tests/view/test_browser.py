@@ -67,11 +67,11 @@ def test_keys_move_the_threshold_and_the_segments_follow(folder, session, page):
     with page(session) as seen:
         show(session, 5, "segments")
         kinds = []
-        for key, code, presses in (("", "", 0), ("]", "BracketRight", 12), ("[", "BracketLeft", 30)):
-            for _ in range(presses):
-                expected = round(session.threshold + (0.01 if key == "]" else -0.01), 6)
-                seen.press(key, code)
-                seen.until(lambda expected=expected: session.threshold == max(expected, 0))
+        up, down = ("]", "BracketRight"), ("[", "BracketLeft")
+        for presses in ((), ((up, False, 0.61), (up, True, 0.71)), ((down, True, 0.61), (down, True, 0.51))):
+            for key, shift, expected in presses:
+                seen.press(*key, shift)
+                seen.until(lambda expected=expected: session.threshold == expected)
             pixels = seen.pixels()
             cut = segment(tree, fragments, session.threshold).array
             groups = {}
