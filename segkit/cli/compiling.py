@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 AFTER = 1.0
 """Seconds of compiling from which it is worth saying."""
@@ -22,7 +22,7 @@ class Watch:
     """
 
     def __init__(self, say: Callable[[str], object]) -> None:
-        self.say, self.said = say, False
+        self.say, self.said, self.listens = say, False, False
         self.depth, self.since, self.spent = 0, 0.0, 0.0
         self.timer: threading.Timer | None = None
 
@@ -72,9 +72,8 @@ def telling_of_compiling(say: Callable[[str], object]) -> Iterator[None]:
         if waiting.ident is not None:
             waiting.join()
         watch.rest()
-        if events := sys.modules.get(EVENTS):
-            with suppress(ValueError):  # never registered
-                events.unregister(KIND, watch)
+        if watch.listens:
+            sys.modules[EVENTS].unregister(KIND, watch)
 
 
 def _register_when_there(watch: Watch, ended: threading.Event) -> None:
@@ -90,4 +89,5 @@ def _register(watch: Watch) -> bool:
         return False
     events.Listener.register(Watch)
     events.register(KIND, watch)
+    watch.listens = True
     return True

@@ -18,7 +18,7 @@ from segkit.view.marks import UNSURE, Mark, Scored, unsure
 from segkit.view.served import METERS, Cut, Served
 from segkit.view.things import Thing
 
-PANEL = 450
+PANEL = 370
 """Pixels of a panel, about."""
 STEP = 0.01
 """By how much a key moves the threshold; with shift, ten times that."""
@@ -319,9 +319,7 @@ class Session:
         """The threshold, and the scores there if they are known."""
         if self.cut is None:
             return ""
-        text = (
-            f"threshold {self.cut.threshold:.2f}  ([ and ] move it, with shift by 0.1; , and . go to places)"
-        )
+        text = f"threshold {self.cut.threshold:.2f}  ([ and ] move it, with shift by 0.1; , and . go to places)"
         if self._scored is not None and self._scored.sweep is not None:
             (row,) = self._scored.sweep.at([self.cut.threshold])
             scores = (("VOI split", "voi_split"), ("merge", "voi_merge"), ("CREMI", "cremi_score"))

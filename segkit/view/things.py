@@ -97,8 +97,10 @@ def _of_recipe(folder: Path) -> Iterator[Thing]:
     for stage in stages.values():
         given = stage.get("given", {})
         for role in ("raw", "truth"):
-            if role in given and (address := _there(given[role], folder)):
-                found.append(Thing(role, address))
+            texts = given.get(role, [])
+            for text in [texts] if isinstance(texts, str) else texts:
+                if address := _there(text, folder):
+                    found.append(Thing(role, address))
         out = stage.get("result", {}).get("out")
         address = _there(out, folder) if isinstance(out, str) else None
         if address is not None and not (address.path / "config.json").is_file():

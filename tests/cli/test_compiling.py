@@ -110,3 +110,9 @@ def test_nothing_is_left_behind():
     with telling_of_compiling(print), telling_of_compiling(print):
         assert len(event._registered[compiling.KIND]) == len(before) + 1
     assert event._registered[compiling.KIND] == before
+
+
+def test_a_numba_that_comes_too_late_to_be_heard_does_no_harm():
+    program = "import segkit.cli.compiling as c; c.EVERY = 99\nwith c.telling_of_compiling(print):\n    import numba"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -70,7 +70,7 @@ def test_the_results_of_a_recipe_with_what_it_was_given(folder, tmp_path):
         "infer-untrained": {"given": {"raw": f"{folder}/d.h5"}, "result": {"out": f"{home}/untrained.h5"}},
         "infer": {"given": {"raw": f"{folder}/d.h5"}, "result": {"out": f"{home}/a.h5"}},
         "agglomerate": {"given": {"affinities": f"{home}/a.h5"}, "result": {"out": f"{home}/t.h5"}},
-        "evaluate": {"given": {"truth": f"{folder}/d.h5"}, "result": {"cremi_score": 1.0}},
+        "evaluate": {"given": {"truth": [f"{folder}/d.h5"]}, "result": {"cremi_score": 1.0}},
         "unfinished": {"inputs": "x"},
     }
     (home / "stages.json").write_text(json.dumps(stages))
