@@ -18,6 +18,8 @@ from segkit.view.marks import UNSURE, Mark, Scored, unsure
 from segkit.view.served import METERS, Cut, Served
 from segkit.view.things import Thing
 
+FAR = 0.7
+"""Voxels a pixel at first, at most: of a large volume less is read then."""
 PANEL = 370
 """Pixels of a panel, about."""
 STEP = 0.01
@@ -212,7 +214,7 @@ class Session:
             z, y, x = (length * METERS for length in size)
             state.dimensions = neuroglancer.CoordinateSpace(names=["x", "y", "z"], units="m", scales=[x, y, z])
             state.position = self._to_view(position)
-            state.cross_section_scale = min(max(extent[1:].max() / PANEL, 0.2), 1.0)
+            state.cross_section_scale = min(max(extent[1:].max() / PANEL, 0.2), FAR)
             state.projection_scale = float(extent.max()) * 1.6
             state.layout = "4panel"
             state.show_axis_lines, state.show_scale_bar = False, True
