@@ -310,12 +310,13 @@ class Session:
             self.marks = self._scored.worst(self.cut)
         elif self.cut is not None:
             self.marks = unsure(self.cut, self.sources[CUT])
-        if threshold != self.threshold or not self.marks:  # the next one is waiting already, or there is nothing
+        if threshold != self.threshold:  # the next one is waiting already
             return
         self._say("threshold", self._told())
         with self.viewer.txn() as state:
-            points = [self._to_view(mark.position) for mark in self.marks]
-            state.layers[PLACES] = marks_layer(self.marks, points, state.dimensions)
+            if self.marks or PLACES in state.layers:
+                points = [self._to_view(mark.position) for mark in self.marks]
+                state.layers[PLACES] = marks_layer(self.marks, points, state.dimensions)
 
     def _told(self) -> str:
         """The threshold, and the scores there if they are known."""
@@ -339,7 +340,7 @@ class Session:
         def done() -> None:
             try:
                 work()
-            except SegkitError as error:
-                self._say("error", str(error))
+            except Exception as error:  # or nobody would hear of it
+                self._say("error", str(error) if isinstance(error, SegkitError) else f"unexpected {error!r}")
 
         self._worker.submit(done)

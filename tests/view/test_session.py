@@ -142,6 +142,20 @@ def test_scores_and_the_worst_mistakes_at_the_threshold(folder, opened):
         assert f"threshold {session.threshold:.2f}" in said and f"CREMI {row['cremi_score']:.3f}" in said
 
 
+def test_marks_go_when_there_are_no_mistakes_any_more_and_an_error_is_said(opened):
+    session = opened("d.h5", "t.h5", threshold=0.6)
+    session.wait()
+    assert len(session.viewer.state.layers["places to look at"].layer.annotations) == len(session.marks) > 0
+    session._scored.worst = lambda cut: []
+    press(session, "higher")
+    session.wait()
+    assert len(session.viewer.state.layers["places to look at"].layer.annotations) == 0
+    session._scored.worst = lambda cut: 1 // 0
+    press(session, "higher")
+    session.wait()
+    assert "ZeroDivisionError" in session.viewer.config_state.state.status_messages["error"]
+
+
 def test_without_a_truth_the_merges_on_which_most_hangs(folder, opened):
     session = opened("t.h5", threshold=0.6)
     session.wait()
