@@ -21,8 +21,8 @@ LAYERS = [
     {"models", "losses", "health"},
     {"infer", "fragment", "agglomerate", "segment", "evaluate"},
     {"train"},  # it scores networks by what the other stages make of them
-    {"run", "benchmark", "blockwise", "convert", "scaffold", "view"},
-    {"report"},
+    {"run", "benchmark", "blockwise", "convert", "scaffold"},
+    {"view", "report"},
     {"testing"},
     {"demo"},
     {"cli"},

@@ -10,28 +10,9 @@ from segkit import io
 from segkit.errors import MissingFile, SegkitError, sentence
 from segkit.io import Address
 from segkit.io.formats import FORMATS
+from segkit.run.record import Stage, located, read_stages
 
 ROLES = ("raw", "truth", "affinities", "fragments", "merge_tree", "segmentation")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of a recipe that is finished."""
-
-    name: str
-    command: tuple[str, ...]
-    given: Mapping[str, Any]
-    result: Mapping[str, Any]
-    seconds: float
-
-    @property
-    def verb(self) -> str:
-        """The verb that it called."""
-        return self.command[1]
-
-    def option(self, name: str) -> str | None:
-        """The value of an option of its command; None if it was not given."""
-        return self.command[self.command.index(name) + 1] if name in self.command else None
 
 
 @dataclass(frozen=True)
@@ -80,19 +61,6 @@ def find_sources(folder: Path, given: Mapping[str, str] | None = None) -> Source
             found, fragments=io.fragments_of(found.merge_tree, io.read_notes(found.merge_tree, "merge_tree"))
         )
     return replace(found, threshold=found.threshold or _noted_threshold(found.merge_tree))
-
-
-def read_stages(folder: Path) -> tuple[Stage, ...]:
-    """The finished stages in the record of a recipe, in their order."""
-    try:
-        entries = json.loads((folder / "stages.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return ()
-    return tuple(
-        Stage(name, tuple(entry["command"]), entry.get("given", {}), entry["result"] or {}, entry["seconds"])
-        for name, entry in entries.items()
-        if "result" in entry and len(entry.get("command", ())) > 1
-    )
 
 
 def _of_stages(folder: Path, stages: Sequence[Stage]) -> Sources:
@@ -190,13 +158,6 @@ def _holds(path: Path | Address, role: str) -> bool:
         return io.exists(path, role)
     except SegkitError:
         return False
-
-
-def located(text: str, folder: Path) -> Address:
-    """An address of a run that may have been called from another folder, or moved since."""
-    address = io.parse_address(text)
-    places = (address.path, folder / address.path, folder.parent / address.path, folder / address.path.name)
-    return replace(address, path=next((path for path in places if path.exists()), address.path))
 
 
 def _beside(address: Address | None, role: str) -> Address | None:

@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from segkit import __version__
+from segkit.io.address import Address, parse_address
 
 
 class Record:
@@ -67,3 +70,39 @@ def fingerprint(words: Iterable[str], files: Iterable[Path]) -> str:
             state = (member.stat().st_size, member.stat().st_mtime_ns) if member.exists() else None
             digest.update(f"\0{member}\0{state}".encode())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a recipe that is finished."""
+
+    name: str
+    command: tuple[str, ...]
+    given: Mapping[str, Any]
+    result: Mapping[str, Any]
+    seconds: float
+
+    @property
+    def verb(self) -> str:
+        """The verb that it called."""
+        return self.command[1]
+
+    def option(self, name: str) -> str | None:
+        """The value of an option of its command; None if it was not given."""
+        return self.command[self.command.index(name) + 1] if name in self.command else None
+
+
+def read_stages(folder: Path) -> tuple[Stage, ...]:
+    """Read the finished stages of a run, in their order; none where there is no record, or none that can be read."""
+    return tuple(
+        Stage(name, tuple(entry["command"]), entry.get("given", {}), entry["result"] or {}, entry["seconds"])
+        for name, entry in Record(folder).stages.items()
+        if "result" in entry and len(entry.get("command", ())) > 1
+    )
+
+
+def located(text: str, folder: Path) -> Address:
+    """Find what the address of a run means now: it may have been called from another folder, or moved since."""
+    address = parse_address(text)
+    places = (address.path, folder / address.path, folder.parent / address.path, folder / address.path.name)
+    return replace(address, path=next((path for path in places if path.exists()), address.path))

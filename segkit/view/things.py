@@ -2,10 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from segkit.io.address import ROLES, Address, parse_address
 from segkit.io.formats import EXCHANGE, module_of
 from segkit.io.lookup import fragments_of, open_file, read_notes
 from segkit.io.missing import missing_file
+from segkit.run.record import located, read_stages
 
 ROLE = re.compile(rf"({'|'.join(ROLES)})=(.+)", re.DOTALL)
 URL = re.compile(r"\w[\w+.-]*://.+")
@@ -89,20 +89,15 @@ def _of_word(word: str) -> Iterator[Thing]:
 
 def _of_recipe(folder: Path) -> Iterator[Thing]:
     """The volumes that a recipe was given, and what its stages made; of each role, the last is shown."""
-    try:
-        stages: Mapping[str, Any] = json.loads((folder / "stages.json").read_text())
-    except ValueError as error:
-        raise InvalidInput(sentence(f"{folder}/stages.json", f"is damaged ({error})")) from error
     found: list[Thing] = []
-    for stage in stages.values():
-        given = stage.get("given", {})
+    for stage in read_stages(folder):
         for role in ("raw", "truth"):
-            texts = given.get(role, [])
+            texts = stage.given.get(role, [])
             for text in [texts] if isinstance(texts, str) else texts:
                 if address := _there(text, folder):
                     found.append(Thing(role, address))
-        out = stage.get("result", {}).get("out")
-        address = _there(out, folder) if isinstance(out, str) else None
+        out = stage.option("--out")
+        address = _there(out, folder) if out else None
         if address is not None and not (address.path / "config.json").is_file():
             found += _of_file(address)
     last = {thing.role: thing for thing in found}
@@ -130,10 +125,9 @@ def _of_run(folder: Path) -> Iterator[Thing]:
 
 
 def _there(text: str, folder: Path) -> Address | None:
-    """An address that was given when a run was made: as it is, or in the folder of the run if that was moved."""
-    address = parse_address(text)
-    beside = replace(address, path=folder / address.path.name)
-    return next((each for each in (address, beside) if each.path.exists()), None)
+    """What an address that was given when a run was made means now, if it still exists."""
+    address = located(text, folder)
+    return address if address.path.exists() else None
 
 
 def _of_file(address: Address) -> Iterator[Thing]:

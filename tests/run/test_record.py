@@ -1,8 +1,13 @@
 """A stage is done if its command, its inputs and its outputs are what they were."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from segkit.io import parse_address
 from segkit.run import Record, fingerprint
+from segkit.run.record import located, read_stages
 
 
 @pytest.fixture
@@ -47,3 +52,28 @@ def test_fingerprints_see_words_files_and_folders(tmp_path, output):
     member.write_text("12")
     prints.append(fingerprint(["a", "b"], [folder]))
     assert len(set(prints)) == 4
+
+
+def test_what_is_finished_is_read_with_its_command(tmp_path):
+    record = Record(tmp_path)
+    record.finish("infer", "x", [], {"out": "a.h5"}, 2.5, ["segkit", "infer", "r.h5", "--out", "a.h5"], {"raw": "r.h5"})
+    record.finish("older", "x", [], {}, 1.0)  # by a segkit that kept no commands
+    record.begin("train", "x")
+    (stage,) = read_stages(tmp_path)
+    assert (stage.name, stage.verb, stage.seconds, stage.given) == ("infer", "infer", 2.5, {"raw": "r.h5"})
+    assert stage.option("--out") == "a.h5" and stage.option("--run") is None
+    (tmp_path / "stages.json").write_text("{ half")
+    assert read_stages(tmp_path) == () == read_stages(tmp_path / "nowhere")
+
+
+def test_an_address_is_found_where_a_run_was_moved_to(tmp_path, monkeypatch):
+    run = tmp_path / "moved"
+    run.mkdir()
+    (run / "a.h5").touch()
+    (tmp_path / "beside.h5").touch()
+    monkeypatch.chdir(tmp_path)
+    assert located("runs/old/a.h5:x[0:3]", run) == replace(parse_address("a.h5:x[0:3]"), path=run / "a.h5")
+    assert located("beside.h5", run).path == Path("beside.h5")
+    monkeypatch.chdir(run)
+    assert located("beside.h5", run).path == tmp_path / "beside.h5"
+    assert located("gone.h5", run).path == Path("gone.h5")

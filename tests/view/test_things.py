@@ -10,6 +10,7 @@ import tifffile
 
 from segkit import Grid, Labels, Volume, io
 from segkit.errors import BrokenComponent, InvalidInput, MissingFile
+from segkit.run import Record
 from segkit.view import things
 
 
@@ -66,14 +67,15 @@ def test_the_results_of_a_recipe_with_what_it_was_given(folder, tmp_path):
     for name in ("a.h5", "f.h5", "t.h5"):
         shutil.copy(folder / name, home / name)
     shutil.copy(folder / "a.h5", home / "untrained.h5")
-    stages = {
-        "infer-untrained": {"given": {"raw": f"{folder}/d.h5"}, "result": {"out": f"{home}/untrained.h5"}},
-        "infer": {"given": {"raw": f"{folder}/d.h5"}, "result": {"out": f"{home}/a.h5"}},
-        "agglomerate": {"given": {"affinities": f"{home}/a.h5"}, "result": {"out": f"{home}/t.h5"}},
-        "evaluate": {"given": {"truth": [f"{folder}/d.h5"]}, "result": {"cremi_score": 1.0}},
-        "unfinished": {"inputs": "x"},
-    }
-    (home / "stages.json").write_text(json.dumps(stages))
+    record = Record(home)
+    for name, words, role, text in (
+        ("infer-untrained", ["infer", "d.h5", "--out", f"{home}/untrained.h5"], "raw", f"{folder}/d.h5"),
+        ("infer", ["infer", "d.h5", "--out", f"{home}/a.h5"], "raw", f"{folder}/d.h5"),
+        ("agglomerate", ["agglomerate", "a.h5", "--out", f"{home}/t.h5"], "affinities", f"{home}/a.h5"),
+        ("evaluate", ["evaluate", "s.h5", "d.h5"], "truth", [f"{folder}/d.h5"]),
+    ):
+        record.finish(name, "", [], {}, 1.0, ["segkit", *words], {role: text})
+    record.begin("unfinished", "")
     names = [(name, shown) for name, _, shown in found(home)]
     assert names == [
         ("raw", True),
