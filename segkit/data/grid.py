@@ -42,6 +42,11 @@ class Grid:
         z, y, x = (o + s * v for o, s, v in zip(self.offset, start, self.voxel_size, strict=True))
         return replace(self, offset=(z, y, x))
 
+    def centre(self, voxel: Sequence[int]) -> Triple:
+        """The place of the centre of voxel z, y, x in the world, in the unit of the grid."""
+        z, y, x = (o + (index + 0.5) * v for o, index, v in zip(self.offset, voxel, self.voxel_size, strict=True))
+        return z, y, x
+
     def same_voxel_size(self, other: "Grid") -> bool:
         """Whether voxels of both have the same size in the same unit, up to rounding."""
         pairs = zip(self.voxel_size, other.voxel_size, strict=True)

@@ -77,7 +77,8 @@ def worst(
     voxels = _voxels(segmentation, truth, np.array(pieces, np.uint64).reshape(-1, 2, 2))
     described = [_mistake(table.objects, table.segments, table.rows, table, found) for found in splits]
     described += [_mistake(table.segments, table.objects, table.cols, table, found) for found in merges]
-    fields = ((*what, *_place(truth, voxel)) for what, voxel in zip(described, voxels, strict=True))
+    pairs = zip(described, voxels.tolist(), strict=True)
+    fields = ((*what, tuple(voxel), truth.grid.centre(voxel)) for what, voxel in pairs)
     placed = [Mistake(*each) for each in fields]
     return placed[: len(splits)], placed[len(splits) :]
 
@@ -110,9 +111,3 @@ def _mistake(ids: np.ndarray, other_ids: np.ndarray, others: np.ndarray, table: 
     group, bits, entries = found
     parts = tuple((int(other_ids[others[k]]), int(table.counts[k])) for k in entries[:MOST_PARTS])
     return int(ids[group]), bits, int(table.counts[entries].sum()), parts
-
-
-def _place(truth: Labels, voxel: np.ndarray) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    grid = truth.grid
-    along_axes = zip(grid.offset, voxel.tolist(), grid.voxel_size, strict=True)
-    return tuple(voxel.tolist()), tuple(offset + (index + 0.5) * size for offset, index, size in along_axes)

@@ -1,16 +1,15 @@
 """The voxels that a page shows and scores: those that all volumes have in common, at most `LARGEST` in the middle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import numpy as np
 
 from segkit.data import Affinities, Grid, Labels
+from segkit.data.boxes import Slices, common, middle, within
 from segkit.errors import InvalidInput, SegkitError, sentence
 from segkit.io import Address, RegionSource
-from segkit.io.address import Slices
 from segkit.report.sources import Sources
 
 LARGEST = 256**3
@@ -139,26 +138,8 @@ class Scene:
     def _common(self) -> tuple[tuple[int, int, int], Slices]:
         if not self.found:
             return (0, 0, 0), (slice(0, 0),) * 3
-        low, high = np.zeros(3, int), np.array(self.reference.shape)
-        for source in self.found.values():
-            start = np.array(self.reference.grid.voxel_position(source.grid))
-            low, high = np.maximum(low, start), np.minimum(high, start + source.shape)
-        if (low >= high).any():
+        box = common(self.reference, *self.found.values())
+        if box is None:
             raise InvalidInput(sentence("the volumes of a report", "must have voxels in common", ", ".join(self.found)))
-        part = middle(tuple((high - low).tolist()), LARGEST)
-        z, y, x = (slice(int(a) + along.start, int(a) + along.stop) for a, along in zip(low, part, strict=True))
-        return self.reference.shape, (z, y, x)
-
-
-def middle(shape: Sequence[int], largest: int) -> Slices:
-    """The middle of a volume, at most `largest` voxels: short axes stay whole, long ones become equally long.
-
-    >>> middle((4, 100, 100), 400)
-    (slice(0, 4, None), slice(45, 55, None), slice(45, 55, None))
-    """
-    edge = max(shape)
-    while prod(min(size, edge) for size in shape) > largest:
-        edge -= 1
-    starts = [(size - min(size, edge)) // 2 for size in shape]
-    z, y, x = (slice(start, start + min(size, edge)) for start, size in zip(starts, shape, strict=True))
-    return z, y, x
+        part = middle([along.stop - along.start for along in box], LARGEST)
+        return self.reference.shape, within(box, part)

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 
 from segkit.data import Grid, MergeTree
+from segkit.data.boxes import Slices
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.segment._kernels_tree import fold_upwards, lowest_common
 
@@ -15,7 +16,6 @@ BOX = 64
 DOUBT = 0.05
 """Distance of an altitude from the threshold at which a merge counts 1/e of one that lies on it."""
 
-Slices = tuple[slice, slice, slice]
 Read = Callable[[Slices], np.ndarray]
 """The fragments of a box, uint64 (Z, Y, X)."""
 
@@ -109,7 +109,7 @@ def uncertain(
                 (int(names[sides[0]]), int(names[sides[1]])),
                 (int(sizes[sides[0]]), int(sizes[sides[1]])),
                 voxel,
-                None if voxel is None else centre(grid, voxel),
+                None if voxel is None else grid.centre(voxel),
             )
         )
     return found
@@ -183,14 +183,6 @@ def boxes(shape: tuple[int, int, int], overlap: int) -> Iterator[Slices]:
             slice(max(start - overlap, 0), min(start + BOX, size)) for start, size in zip(corner, shape, strict=True)
         )
         yield z, y, x
-
-
-def centre(grid: Grid, voxel: Sequence[int]) -> tuple[float, float, float]:
-    """Return the centre of a voxel in the world, z, y, x, in the unit of the grid."""
-    z, y, x = (
-        offset + (index + 0.5) * size for offset, index, size in zip(grid.offset, voxel, grid.voxel_size, strict=True)
-    )
-    return z, y, x
 
 
 def _joined_along(tree: MergeTree, leaves: np.ndarray, axis: int, rank: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

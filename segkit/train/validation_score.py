@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import numpy as np
 import torch
 
 from segkit.data import Affinities, Labels, MergeTree, Volume
+from segkit.data.boxes import middle
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, sentence
 from segkit.evaluate import Sweep, mean_sweep, sweep
@@ -175,10 +175,7 @@ def _shape(shape: tuple[int, ...], crop: Sequence[int] | None) -> tuple[int, ...
     ((4, 2048, 2048), (40, 250, 250), (3, 4, 5))
     """
     if crop is None:
-        longest = max(shape)
-        while prod(min(size, longest) for size in shape) > LARGEST:
-            longest -= 1
-        return tuple(min(size, longest) for size in shape)
+        return tuple(along.stop - along.start for along in middle(shape, LARGEST))
     wanted = tuple(crop) if len(crop) == 3 else (1,) * (3 - len(crop)) + tuple(crop)
     if len(wanted) != 3 or any(a > b for a, b in zip(wanted, shape, strict=True)):
         rule = f"must be a shape z, y, x inside the validation volume, {shape}"

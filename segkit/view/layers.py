@@ -3,8 +3,9 @@
 import neuroglancer
 import numpy as np
 
+from segkit.data.boxes import middle
 from segkit.io import RegionSource
-from segkit.view.marks import UNSURE, Mark, middle
+from segkit.view.marks import UNSURE, Mark
 from segkit.view.served import Served, dimensions_of
 from segkit.view.things import Thing
 

@@ -1,11 +1,9 @@
 """Places to look at: the worst mistakes, or the merges on whose decision most hangs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from segkit.data import Labels
+from segkit.data.boxes import Slices, common, middle, within
 from segkit.errors import InvalidInput, sentence
 from segkit.evaluate import Sweep, sweep, worst
 from segkit.io import RegionSource
@@ -34,8 +32,11 @@ class Scored:
     """Labels beside the truth: where both are, or in the middle of that."""
 
     def __init__(self, labels: RegionSource, truth: RegionSource) -> None:
-        box, truth_box = overlap(labels, truth)
-        self.labels, self.truth = _labels_of(labels, box), _labels_of(truth, truth_box)
+        both, same = common(labels, truth), common(truth, labels)
+        if both is None or same is None:
+            raise InvalidInput(sentence("segmentation and truth", "must overlap"))
+        part = middle([along.stop - along.start for along in both], SCORED)
+        self.labels, self.truth = _labels_of(labels, within(both, part)), _labels_of(truth, within(same, part))
         self.sweep: Sweep | None = None
 
     def worst(self, cut: Cut | None) -> list[Mark]:
@@ -70,29 +71,7 @@ def unsure(cut: Cut, fragments: RegionSource) -> list[Mark]:
     ]
 
 
-def middle(shape: Sequence[int], voxels: int) -> tuple[slice, slice, slice]:
-    """Return a box of at most so many voxels in the middle of a volume."""
-    sizes = np.array(shape)
-    while sizes.prod() > voxels:
-        sizes[np.argmax(sizes)] = (sizes.max() + 1) // 2
-    starts = (np.array(shape) - sizes) // 2
-    z, y, x = (slice(int(a), int(a + n)) for a, n in zip(starts, sizes, strict=True))
-    return z, y, x
-
-
-def overlap(first: RegionSource, second: RegionSource) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the same box in both volumes: where they overlap, or the middle of that if it is larger than `SCORED`."""
-    shift = np.array(first.grid.voxel_position(second.grid))
-    low, high = np.maximum(shift, 0), np.minimum(np.array(first.shape), shift + second.shape)
-    if (high <= low).any():
-        raise InvalidInput(sentence("segmentation and truth", "must overlap"))
-    part = middle((high - low).tolist(), SCORED)
-    mine = tuple(slice(int(a) + p.start, int(a) + p.stop) for a, p in zip(low, part, strict=True))
-    theirs = tuple(slice(a.start - int(s), a.stop - int(s)) for a, s in zip(mine, shift, strict=True))
-    return mine, theirs
-
-
-def _labels_of(source: RegionSource, box) -> Labels:
+def _labels_of(source: RegionSource, box: Slices) -> Labels:
     return Labels(source.read(box), source.grid.crop([along.start for along in box]))
 
 

@@ -288,7 +288,7 @@ class Session:
         if voxel is None:
             self._say("join", f"{text}; its sides do not touch")
             return
-        where = np.array(source.grid.offset) + (np.array(voxel) + 0.5) * source.grid.voxel_size
+        where = source.grid.centre(voxel)
         self._say("join", f"{text}, at voxel z, y, x = {', '.join(map(str, voxel))}")
         with self.viewer.txn() as state:
             points = [self._to_view(each) for each in (begin, where, where, end)]
