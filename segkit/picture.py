@@ -109,11 +109,23 @@ def affinity_colours(affinities: np.ndarray, neighborhood: np.ndarray) -> np.nda
     Of several offsets along an axis the shortest counts; an axis without any is black.
     """
     image = np.zeros((*affinities.shape[1:], 3), np.uint8)
+    for axis, channel in shortest_channels(neighborhood).items():
+        image[..., axis] = np.rint(affinities[channel] * 255)
+    return image
+
+
+def shortest_channels(neighborhood: np.ndarray) -> dict[int, int]:
+    """Axis -> the channel of the shortest offset along it and no other, for the axes that have one.
+
+    >>> shortest_channels(np.array([[0, -9, 0], [0, -1, 0], [0, 0, 1], [1, 1, 0]]))
+    {1: 1, 2: 2}
+    """
+    found = {}
     for axis in range(3):
         along = [c for c, offset in enumerate(neighborhood) if np.flatnonzero(offset).tolist() == [axis]]
         if along:
-            image[..., axis] = affinities[min(along, key=lambda c: abs(neighborhood[c][axis]))] * 255
-    return image
+            found[axis] = min(along, key=lambda c: abs(neighborhood[c][axis]))
+    return found
 
 
 def overlay(raw: np.ndarray, coloured: np.ndarray, alpha: float = 0.35) -> np.ndarray:

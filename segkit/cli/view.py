@@ -14,6 +14,10 @@ EXAMPLES = examples(
 )
 
 
+LOOK_EVERY = 5
+"""Seconds between looks for what was written anew, with --follow."""
+
+
 class PlaceType(click.ParamType):
     """A voxel z,y,x, or a place in nm."""
 
@@ -90,6 +94,6 @@ def command(data, threshold, at, largest, follow, link, bind, port, screenshot, 
         click.launch(session.url)
         note("Ctrl-C closes the page")
     while True:
-        time.sleep(1)
+        time.sleep(LOOK_EVERY)
         if follow:
             session.refresh(things(data))

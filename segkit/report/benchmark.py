@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.report.blocks import Block, Chart, Code, Grid, Number, Page, Section, Table, Text
-from segkit.report.charts import COLOURS, MARKERS, chart, series
+from segkit.report.charts import COLOURS, chart, finish_voi, point, series
 from segkit.report.page import write_page
 from segkit.report.scores import LOWEST, NAMES
 
@@ -124,10 +124,9 @@ def _scores(done: Rows) -> list[Block]:
 def _plane_of(points: Rows) -> Grid:
     def draw(axes) -> None:
         for number, row in enumerate(points):
-            look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.scatter(row["voi_merge"], row["voi_split"], s=50, label=row["backend"], **look)
+            axes.scatter(row["voi_merge"], row["voi_split"], s=50, label=row["backend"], **point(number))
         axes.margins(0.12)
-        _axes_of_voi(axes)
+        finish_voi(axes, "VOI split against VOI merge")
 
     told = ", ".join(f"{row['backend']} {row['voi_merge']:.2f}, {row['voi_split']:.2f}" for row in points)
     return Grid(
@@ -138,7 +137,7 @@ def _plane_of(points: Rows) -> Grid:
 def _curves(rows: Rows) -> Grid:
     def over_threshold(axes) -> None:
         for number, row in enumerate(rows):
-            found = [(point["threshold"], point["cremi_score"]) for point in row["thresholds"]]
+            found = [(each["threshold"], each["cremi_score"]) for each in row["thresholds"]]
             axes.plot(*zip(*found, strict=True), label=row["backend"], **series(number))
             axes.plot(row["best"]["threshold"], row["best"]["cremi_score"], "*", color="black", markersize=10, zorder=5)
         axes.plot([], [], "*", color="black", label="best of all thresholds")
@@ -150,9 +149,9 @@ def _curves(rows: Rows) -> Grid:
 
     def plane(axes) -> None:
         for number, row in enumerate(rows):
-            found = [(point["voi_merge"], point["voi_split"]) for point in row["thresholds"]]
+            found = [(each["voi_merge"], each["voi_split"]) for each in row["thresholds"]]
             axes.plot(*zip(*found, strict=True), label=row["backend"], **series(number))
-        _axes_of_voi(axes)
+        finish_voi(axes, "VOI split against VOI merge")
 
     names = ", ".join(row["backend"] for row in rows)
     charts = [
@@ -160,15 +159,6 @@ def _curves(rows: Rows) -> Grid:
         chart(plane, f"VOI split against VOI merge: {names}", "The lower left is good.", (4.5, 3.4)),
     ]
     return Grid(charts, 2)
-
-
-def _axes_of_voi(axes) -> None:
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("VOI merge (bits): false merges")
-    axes.set_ylabel("VOI split (bits): false splits")
-    axes.set_title("VOI split against VOI merge")
-    axes.legend()
 
 
 def _machine(report: Mapping[str, Any]) -> Table:

@@ -38,13 +38,24 @@ STYLE = {
 _NUMBERS = count(1)
 
 
+def point(number: int) -> dict[str, object]:
+    """Colour and marker of the point of this number, as matplotlib calls them."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
 def series(number: int) -> dict[str, object]:
     """Colour, marker and dashes of the curve of this number, as matplotlib calls them."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[number % len(DASHES)],
-    }
+    return point(number) | {"linestyle": DASHES[number % len(DASHES)]}
+
+
+def finish_voi(axes, title: str) -> None:
+    """Name the axes of a plot of VOI split against VOI merge, let them begin at 0, and add the legend."""
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("VOI merge (bits): false merges")
+    axes.set_ylabel("VOI split (bits): false splits")
+    axes.set_title(title)
+    axes.legend()
 
 
 def chart(draw: Callable, alt: str, caption: str = "", size: tuple[float, float] = (4.5, 3.1)) -> Chart:

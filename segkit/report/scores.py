@@ -6,7 +6,7 @@ from math import isclose
 import numpy as np
 
 from segkit.report.blocks import Block, Chart, Grid, Section, Table, Text
-from segkit.report.charts import COLOURS, DASHES, MARKERS, chart
+from segkit.report.charts import COLOURS, DASHES, chart, finish_voi, point
 from segkit.report.facts import Facts
 
 BITS = ("voi_split", "voi_merge")
@@ -93,16 +93,11 @@ def _curve(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> Chart:
         found = facts.sweep
         axes.plot(found.voi_merge, found.voi_split, color="#444", linewidth=1.4, zorder=2)
         for number, (name, row) in enumerate(points.items()):
-            look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+            look = point(number)
             size = 110 if name == "chosen" else 48  # so that another of equal scores does not hide it
             axes.scatter(row["voi_merge"], row["voi_split"], s=size, zorder=4, edgecolor="white", linewidth=0.7, **look)
             axes.scatter([], [], s=40, label=name, **look)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("VOI merge (bits): false merges")
-        axes.set_ylabel("VOI split (bits): false splits")
-        axes.set_title("All thresholds")
-        axes.legend()
+        finish_voi(axes, "All thresholds")
 
     told = ", ".join(f"{name} {row['voi_merge']:.2f}, {row['voi_split']:.2f}" for name, row in points.items())
     caption = "Along the line the threshold rises, from fragments (upper left) to one segment. The lower left is good."

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from segkit.picture import affinity_colours, colours, matched_colours, overlay
+from segkit.picture import affinity_colours, colours, matched_colours, overlay, shortest_channels
 from segkit.report.blocks import Block, Code, Grid, Mark, Picture, Section, Table, Text
 from segkit.report.facts import Facts, Found
 from segkit.report.pictures import as_grey
@@ -68,19 +68,11 @@ class Painter:
         truth = self.scene.labels("truth").array
         return {name: matched_colours(array, truth) for name, array in labels.items()} | {"truth": colours(truth)}
 
-    @cached_property
-    def channels(self) -> Mapping[int, int]:
-        """Axis -> the first channel of edges along it and no other: that of the nearest neighbours, as a rule."""
-        offsets = self.scene.found["affinities"].neighborhood
-        assert offsets is not None
-        along = [np.flatnonzero(offset) for offset in offsets]
-        first = {axis: [k for k, axes in enumerate(along) if axes.tolist() == [axis]][:1] for axis in range(3)}
-        return {axis: found[0] for axis, found in first.items() if found}
-
     @property
     def of_affinities(self) -> str:
         """What the colours of the affinities stand for."""
-        axes, tones = ("".join("zyx"[axis] for axis in self.channels), [TONES[axis] for axis in self.channels])
+        along = shortest_channels(self._neighborhood)
+        axes, tones = ["zyx"[axis] for axis in along], [TONES[axis] for axis in along]
         return f"affinities: {', '.join(axes)} as {', '.join(tones)}"
 
     def panels(self, cut: Cut, names: Mapping[str, str], marks: tuple[Mark, ...], where: str) -> list[Picture]:
@@ -120,9 +112,13 @@ class Painter:
         return as_grey(cut.flat(self.scene.layer("raw").read(cut.part)))
 
     def _affinities(self, cut: Cut) -> np.ndarray:
-        values, offsets = self.scene.layer("affinities").read(cut.part), self.scene.found["affinities"].neighborhood
+        return cut.flat(affinity_colours(self.scene.layer("affinities").read(cut.part), self._neighborhood))
+
+    @property
+    def _neighborhood(self) -> np.ndarray:
+        offsets = self.scene.found["affinities"].neighborhood
         assert offsets is not None
-        return cut.flat(affinity_colours(values, offsets))
+        return offsets
 
 
 def sections(facts: Facts) -> Section:

@@ -5,6 +5,7 @@ import numpy as np
 
 from segkit.data.boxes import middle
 from segkit.io import RegionSource
+from segkit.picture import affinity_colours
 from segkit.view.marks import UNSURE, Mark
 from segkit.view.served import Served, dimensions_of
 from segkit.view.things import Thing
@@ -28,8 +29,7 @@ POINTS = """void main() { setColor(prop_color()); setPointMarkerSize(14.0); setP
 def layer_of(thing: Thing, source: RegionSource) -> tuple[Served, neuroglancer.Layer]:
     """Return the volume of a thing as it is served, and its layer."""
     if thing.role == "affinities":
-        channels = nearest_channels(source.neighborhood)
-        served = Served(source, lambda array: _as_bytes(array, channels), np.uint8, channels=3)
+        served = Served(source, lambda array: _coloured(array, source), np.uint8, channels=3)
         return served, neuroglancer.ImageLayer(source=placed(served), shader=COLOURED)
     if thing.role in LABELS:
         served = Served(source, lambda array: array, np.uint64, labels=True)
@@ -85,15 +85,6 @@ def placed(served: Served):
     return neuroglancer.LayerDataSource(url=served, transform=transform)
 
 
-def nearest_channels(neighborhood: np.ndarray | None) -> list[int]:
-    """Return the channels of the nearest neighbours along z, y and x, for red, green, blue; else the first three."""
-    offsets = np.zeros((0, 3)) if neighborhood is None else neighborhood
-    nearest = [np.flatnonzero((np.abs(offsets) == axis).all(axis=1)) for axis in np.eye(3)]
-    if all(len(each) for each in nearest):
-        return [int(each[0]) for each in nearest]
-    return [min(channel, len(offsets) - 1) for channel in range(3)]
-
-
 def _image(source: RegionSource) -> tuple[Served, neuroglancer.ImageLayer]:
     """Grey values, from black to white where most of them are; 8-bit ones as they are."""
     sample = source.read(middle(source.shape, SAMPLE))
@@ -110,5 +101,6 @@ def _image(source: RegionSource) -> tuple[Served, neuroglancer.ImageLayer]:
     return served, layer
 
 
-def _as_bytes(affinities: np.ndarray, channels: list[int]) -> np.ndarray:
-    return np.rint(affinities[channels] * 255).astype(np.uint8)
+def _coloured(affinities: np.ndarray, source: RegionSource) -> np.ndarray:
+    assert source.neighborhood is not None
+    return np.moveaxis(affinity_colours(affinities, source.neighborhood), -1, 0)

@@ -12,6 +12,7 @@ from neuroglancer.local_volume import LocalVolume
 from numpy.typing import DTypeLike
 
 from segkit.data import Grid, MergeTree
+from segkit.errors import SegkitError
 from segkit.io import RegionSource
 from segkit.segment.uncertainty import leaves_of
 
@@ -39,6 +40,8 @@ class Served(LocalVolume):
         self, source: RegionSource, values: Values, dtype: DTypeLike, *, channels: int = 0, labels: bool = False
     ) -> None:
         self.source, self.values, self.channels = source, values, channels
+        self.complain: Callable[[str], None] = lambda problem: None
+        """Is told why a chunk could not be read."""
         self._mesh_generator: Any = None
         shape = (*([channels] if channels else []), *source.shape)
         grid = source.grid
@@ -60,7 +63,11 @@ class Served(LocalVolume):
         if data_format != self.encoding or not inside:
             raise ValueError("no such chunk")
         skipped = 1 if self.channels else 0
-        chunk = self.coarse(factor[skipped:], start[skipped:], end[skipped:])
+        try:
+            chunk = self.coarse(factor[skipped:], start[skipped:], end[skipped:])
+        except (SegkitError, OSError) as error:
+            self.complain(str(error))
+            raise ValueError("this chunk cannot be read") from error  # what the server answers without a traceback
         kind = "application/octet-stream"
         if data_format == "raw":
             return chunk.tobytes("F"), kind

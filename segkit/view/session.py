@@ -74,6 +74,7 @@ class Session:
         self._mark = -1
         self._first: tuple[int, np.ndarray] | None = None
         self._scored: Scored | None = None
+        self._seen: set[str] = set()
         self._identities: dict[str, str] = {}
         self._worker = ThreadPoolExecutor(1)
         self._layers(found, threshold)
@@ -115,7 +116,7 @@ class Session:
     def refresh(self, found: Sequence[Thing] = ()) -> None:
         """Show anew what was written anew since it was read, and what of `found` was not there before."""
         new = [thing for thing in found if thing.role != "merge_tree" and isinstance(thing.address, Address)]
-        new = [thing for thing in new if thing.name not in self.sources]
+        new = [thing for thing in new if thing.key not in self._seen]
         if new:
             with self.viewer.txn() as state:
                 for thing in new:
@@ -168,13 +169,16 @@ class Session:
                     self._layer(state, thing)
             if self.cut is not None:
                 self.volumes[CUT] = Served(self.sources[CUT], self.cut, np.uint64, labels=True)
+                self.volumes[CUT].complain = self._complain
                 state.layers.append(name=CUT, layer=labels_layer(self.volumes[CUT]))
             show_few(state, CUT)
             self._slide(state)
 
     def _layer(self, state, thing: Thing) -> None:
         source = self.sources[thing.name] = RegionSource(thing.address, thing.role)
+        self._seen.add(thing.key)
         self.volumes[thing.name], layer = layer_of(thing, source)
+        self.volumes[thing.name].complain = self._complain
         state.layers.append(name=thing.name, layer=layer, visible=thing.shown and thing.role != "mask")
 
     def _open_tree(self, thing: Thing, threshold: float | None) -> None:
@@ -333,6 +337,9 @@ class Session:
         with self.viewer.config_state.txn() as config:
             if text:
                 config.status_messages[key] = text
+
+    def _complain(self, problem: str) -> None:
+        self._say("error", problem)
 
     def _later(self, work: Callable[[], None]) -> None:
         """Do it in the background, one thing after the other; an error is said on the page."""

@@ -42,6 +42,14 @@ class Thing:
     shown: bool = True
     """Whether it is seen at once, or when it is asked for."""
 
+    @property
+    def key(self) -> str:
+        """What is the same for two things that are one object in one role."""
+        if isinstance(self.address, str):
+            return f"{self.role} {self.address}"
+        at = self.address
+        return f"{self.role} {replace(at, path=at.path.absolute(), dataset=at.at(self.role))}"
+
 
 def things(words: Sequence[str]) -> list[Thing]:
     """Find all that `words` name, in the order of the pipeline, each object once and with a name of its own.
@@ -56,7 +64,7 @@ def things(words: Sequence[str]) -> list[Thing]:
     found: dict[str, Thing] = {}
     for word in words:
         for thing in _of_word(word):
-            found.setdefault(f"{thing.role} {_identity(thing)}", thing)
+            found.setdefault(thing.key, thing)
     ordered = sorted(found.values(), key=lambda thing: ORDER.index(thing.role))
     if not ordered:
         rule = "must hold something to be seen"
@@ -102,7 +110,7 @@ def _of_recipe(folder: Path) -> Iterator[Thing]:
             found += _of_file(address)
     last = {thing.role: thing for thing in found}
     for thing in found:
-        yield replace(thing, shown=_identity(thing) == _identity(last[thing.role]))
+        yield replace(thing, shown=thing.key == last[thing.role].key)
 
 
 def _of_run(folder: Path) -> Iterator[Thing]:
@@ -185,13 +193,6 @@ def _role(address: Address, name: str | None, otherwise: str | None) -> str | No
     if guess == "mask" or (kind == "volume" and dtype is not None and dtype.kind == "b"):
         return "mask"
     return guess or ("raw" if kind == "volume" else "segmentation")
-
-
-def _identity(thing: Thing) -> str:
-    if isinstance(thing.address, str):
-        return thing.address
-    address = thing.address
-    return str(replace(address, path=address.path.absolute(), dataset=address.at(thing.role)))
 
 
 def _named(found: Sequence[Thing]) -> list[Thing]:

@@ -9,11 +9,13 @@ import zlib
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import h5py
 import numpy as np
 import pytest
 import zarr
 
-from segkit import Grid, Labels, io
+from segkit import Affinities, Grid, Labels, io
+from segkit.data import NEAREST
 from segkit.errors import InvalidInput
 from segkit.evaluate import sweep, worst
 from segkit.memory import resident
@@ -191,6 +193,24 @@ def test_the_largest_segments_are_selected(folder, opened):
     assert opened("a.h5").select_largest(2) == []
 
 
+def test_a_chunk_that_cannot_be_read_is_said(tmp_path):
+    with h5py.File(tmp_path / "bad.h5", "w") as file:
+        file["volumes/affinities"] = np.full((3, 2, 3, 4), 7, np.float32)
+        file["volumes/affinities"].attrs["neighborhood"] = NEAREST
+        file["volumes/affinities"].attrs["resolution"] = (1.0, 1.0, 1.0)
+    session = Session(things([str(tmp_path / "bad.h5")]))
+    with pytest.raises(HTTPError):
+        chunk(session, "affinities", (0, 0, 0, 0), (3, 2, 3, 4), (1, 1, 1, 1))
+    assert "affinities" in (said := session.viewer.config_state.state.status_messages["error"]) and "0..1" in said
+
+
+def test_axes_without_edges_are_black(tmp_path):
+    values = np.full((2, 2, 3, 4), 0.6, np.float32)
+    io.write(tmp_path / "flat.h5", Affinities(values, [(0, 0, -1), (0, -1, 0)], Grid((1, 1, 1))))
+    seen = chunk(Session(things([str(tmp_path / "flat.h5")])), "affinities", (0, 0, 0, 0), (3, 2, 3, 4), (1, 1, 1, 1))
+    assert seen[0].max() == 0 and seen[1:, 1, 1, 1].tolist() == [153, 153]
+
+
 def test_grids_are_kept(tmp_path):
     rng = np.random.default_rng(0)
     labels = Labels(rng.integers(1, 9, (4, 5, 6)).astype(np.uint64), Grid((40, 4, 4), (80, 6, -8)))
@@ -219,6 +239,9 @@ def test_what_is_written_anew_is_shown_anew(tmp_path):
     io.write(tmp_path / "a.h5", Labels(np.full((2, 3, 4), 5, np.uint64), Grid((1, 1, 1))), "fragments")
     session.refresh(things([str(tmp_path / "s.h5"), str(tmp_path / "a.h5")]))
     assert (chunk(session, "fragments", (0, 0, 0), (2, 3, 4)) == 5).all(), "what is there only now"
+    io.write(tmp_path / "t.h5", Labels(np.full((2, 3, 4), 6, np.uint64), Grid((1, 1, 1))), "segmentation")
+    session.refresh(things([str(tmp_path / name) for name in ("s.h5", "a.h5", "t.h5")]))  # names have files now
+    assert list(session.volumes) == ["segmentation", "fragments", "segmentation (t)"]
 
 
 LARGE = """
