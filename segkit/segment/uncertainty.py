@@ -8,6 +8,7 @@ import numpy as np
 
 from segkit.data import Grid, MergeTree
 from segkit.data.boxes import Slices
+from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.segment._kernels_tree import fold_upwards, lowest_common
 
@@ -60,7 +61,7 @@ def uncertain(
     tree
         Its leaves are the fragments.
     read
-        Callable(slices z, y, x) -> fragments of a box, uint64; voxels in no leaf count nothing.
+        Callable(slices z, y, x) -> fragments of a box, uint64; 0 and voxels outside the annotation count nothing.
     shape, grid
         Of the fragments.
     threshold
@@ -73,7 +74,7 @@ def uncertain(
     InvalidParameter
         If `count` is less than 1.
     InvalidInput
-        If the threshold is no number.
+        If the threshold is no number, or a fragment is no leaf of the tree.
 
     Examples
     --------
@@ -123,7 +124,7 @@ def described_nodes(tree: MergeTree, read: Read, shape: tuple[int, int, int]) ->
     sizes = np.zeros(len(tree.parents), np.int64)
     for box in boxes(shape, overlap=0):
         ids, counts = np.unique(read(box), return_counts=True)
-        leaves, known = leaves_of(tree, ids)
+        leaves, known = own_leaves(tree, ids)
         sizes[leaves[known]] += counts[known]
     names = np.full(len(tree.parents), np.iinfo(np.uint64).max)
     names[: len(tree.leaf_ids)] = tree.leaf_ids
@@ -142,7 +143,7 @@ def contacts(
     rank[len(tree.leaf_ids) + np.asarray(merges, np.int64)] = np.arange(len(merges))
     places: list[list[np.ndarray]] = [[] for _ in merges]
     for box in boxes(shape, overlap=1):
-        leaves, known = leaves_of(tree, read(box))
+        leaves, known = own_leaves(tree, read(box))
         leaves[~known] = -1
         start = np.array([along.start for along in box])
         for axis in range(3):
@@ -165,6 +166,16 @@ def joining_merge(tree: MergeTree, first: int, second: int) -> int | None:
         return None
     node = int(lowest_common(tree.parents, leaves[:1], leaves[1:])[0])
     return None if node < 0 else node - len(tree.leaf_ids)
+
+
+def own_leaves(tree: MergeTree, fragments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`leaves_of` does. Raises InvalidInput for an id, but 0 and outside, that is of no leaf."""
+    leaves, known = leaves_of(tree, fragments)
+    strange = ~known & (fragments != 0) & (fragments < FIRST_OUTSIDE)
+    if strange.any():
+        rule, next_step = "must be leaves of the merge tree", "use the fragments that were agglomerated"
+        raise InvalidInput(sentence("fragments", rule, int(fragments[strange][0]), next_step))
+    return leaves, known
 
 
 def leaves_of(tree: MergeTree, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

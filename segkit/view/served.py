@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from segkit.data import Grid, MergeTree
 from segkit.errors import SegkitError
 from segkit.io import RegionSource
-from segkit.segment.uncertainty import leaves_of
+from segkit.segment.uncertainty import own_leaves
 
 PIECE = 64
 """Edge of the boxes that are read for a coarse chunk, in voxels."""
@@ -135,9 +135,9 @@ class Cut:
         self._threshold, self.segments = threshold, self.tree.cut(threshold)
 
     def __call__(self, fragments: np.ndarray) -> np.ndarray:
-        """The segments of an array of fragments; what is no fragment stays as it is."""
+        """The segments of an array of fragments; 0 and what is outside stay. Raises InvalidInput for other ids."""
         segments = self.segments
-        leaves, known = leaves_of(self.tree, fragments)
+        leaves, known = own_leaves(self.tree, fragments)
         return np.where(known, segments[leaves], fragments) if len(segments) else fragments
 
 

@@ -91,6 +91,9 @@ def _of_word(word: str) -> Iterator[Thing]:
         yield from _of_recipe(address.path)
     elif address.path.is_dir() and (address.path / "config.json").is_file():
         yield from _of_run(address.path)
+    elif address.path.is_dir() and module_of(address.path) is None:
+        rule = "must be a training run, the results of a recipe, a store, or one of TIFF sections"
+        raise InvalidInput(sentence("a folder", rule, repr(text), "name the files in it"))
     else:
         yield from _of_file(address)
 

@@ -92,6 +92,19 @@ def test_what_is_refused():
         uncertain(tree, volume.__getitem__, volume.shape, GRID, float("nan"))
 
 
+def test_fragments_of_another_tree_are_refused():
+    volume, tree = random_case(1)
+    strange = np.where(volume == tree.leaf_ids[3], 99999, volume)
+    for wanted in (
+        lambda: uncertain(tree, strange.__getitem__, volume.shape, GRID, 0.5),
+        lambda: contacts(tree, strange.__getitem__, volume.shape, [0]),
+    ):
+        with pytest.raises(InvalidInput, match="fragments must be leaves of the merge tree, not 99999; use the"):
+            wanted()
+    outside = np.where(volume == 0, 2**64 - 1, volume)
+    assert uncertain(tree, outside.__getitem__, volume.shape, GRID, 0.5)
+
+
 def test_no_merge_at_all():
     tree = MergeTree.from_merges([4], np.zeros((0, 2)), [])
     assert uncertain(tree, np.full((2, 2, 2), 4, np.uint64).__getitem__, (2, 2, 2), GRID, 0.5) == []

@@ -204,6 +204,17 @@ def test_a_chunk_that_cannot_be_read_is_said(tmp_path):
     assert "affinities" in (said := session.viewer.config_state.state.status_messages["error"]) and "0..1" in said
 
 
+def test_fragments_of_another_tree_are_refused(folder, tmp_path):
+    fragments = io.read_labels(folder / "f.h5", "fragments")
+    io.write(tmp_path / "f.h5", Labels(fragments.array + np.uint64(1000), fragments.grid), "fragments")
+    io.write(tmp_path / "t.h5", io.read_merge_tree(folder / "t.h5"), notes={"fragments": str(tmp_path / "f.h5")})
+    session = Session(things([str(tmp_path / "t.h5")]))
+    session.wait()
+    assert "must be leaves of the merge tree" in session.viewer.config_state.state.status_messages["error"]
+    with pytest.raises(HTTPError):
+        chunk(session, "segments", (0, 0, 0), fragments.shape)
+
+
 def test_axes_without_edges_are_black(tmp_path):
     values = np.full((2, 2, 3, 4), 0.6, np.float32)
     io.write(tmp_path / "flat.h5", Affinities(values, [(0, 0, -1), (0, -1, 0)], Grid((1, 1, 1))))

@@ -106,6 +106,8 @@ def test_a_training_run_with_its_volumes(folder, tmp_path):
 def test_what_cannot_be_shown(tmp_path, folder, monkeypatch):
     with pytest.raises(MissingFile, match="nowhere"):
         things([str(tmp_path / "nowhere.h5")])
+    with pytest.raises(InvalidInput, match=r"a folder must be a training run, .*; name the files in it"):
+        things([str(tmp_path)])
     with h5py.File(tmp_path / "empty.h5", "w"):
         pass
     with pytest.raises(InvalidInput, match="must hold something to be seen"):
