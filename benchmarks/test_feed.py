@@ -22,7 +22,7 @@ from segkit.infer.trial import Bare  # noqa: E402
 from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402
 from segkit.train import TrainConfig, TrainingVolume  # noqa: E402
-from segkit.train.trial import Parts  # noqa: E402
+from segkit.train.cost import Parts  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NEAREST = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]

@@ -17,7 +17,7 @@ from segkit.protocols import GROUPS
 from segkit.registry import KNOWN_ELSEWHERE, components, quarantine
 from segkit.registry.component import OWN, SINGULAR, Component
 from segkit.run import find_recipe, shipped_recipes
-from segkit.train.describe import described_settings
+from segkit.train.config import described_settings
 
 DISTRIBUTIONS = {OWN, *KNOWN_ELSEWHERE.values()}
 """Whose components are shown: those of this repository, whatever else is installed."""

@@ -129,7 +129,7 @@ def _component_settings(ctx: click.Context) -> dict[str, Sequence[str]]:
 
 def _training_settings(params: Mapping[str, object]) -> dict[str, Sequence[str]]:
     """All settings of training, with the parameters of the network and of each term of the loss."""
-    from segkit.train.describe import described_settings
+    from segkit.train.config import described_settings
 
     rows = {row.name: row for row in described_settings()}
     model, loss = (str(params.get(name) or rows[name].default) for name in ("model", "loss"))

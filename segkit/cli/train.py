@@ -171,7 +171,7 @@ def _print(result: dict, as_json: bool) -> dict:
 
 
 def _list_settings(as_json: bool) -> dict:
-    from segkit.train.describe import described_settings
+    from segkit.train.config import described_settings
 
     rows = described_settings()
     if as_json:

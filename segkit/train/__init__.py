@@ -5,7 +5,7 @@ from importlib import import_module
 _HOMES = {
     "TrainConfig": "segkit.train.config",
     "TrainResult": "segkit.train.run",
-    "TrainingVolume": "segkit.train.dataset",
+    "TrainingVolume": "segkit.train.data",
     "train": "segkit.train.run",
 }
 __all__ = ["TrainConfig", "TrainResult", "TrainingVolume", "train"]

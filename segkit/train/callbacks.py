@@ -67,7 +67,7 @@ class Journal(L.Callback):
 
     def _flush(self, trainer: L.Trainer, rate: float) -> None:
         means = {name: float(value) / self.batches for name, value in self.sums.items()}
-        means = distributed.mean_of_all(means)
+        means = distributed.mean_over_ranks(means)
         values = {**means, "learning_rate": _learning_rate(trainer), "steps_per_second": rate}
         self.write(trainer, trainer.global_step, values)
         self.sums, self.batches, self.steps, self.since = {}, 0, 0, time.perf_counter()
@@ -115,7 +115,7 @@ class Clock(L.Callback):
         self.begin = time.monotonic() if self.begin is None else self.begin
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        if ends_step(trainer, batch_idx) and distributed.by_the_first(self._is_over):
+        if ends_step(trainer, batch_idx) and distributed.on_rank_zero(self._is_over):
             trainer.should_stop = True
 
     def _is_over(self) -> bool:

@@ -20,7 +20,7 @@ from segkit.losses.combined import parse_terms
 from segkit.models.device import resolve_device
 from segkit.registry import find
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import TrainingVolume
+from segkit.train.data import TrainingVolume
 from segkit.train.progress import RunFolder
 
 KIND, FORMAT_VERSION = "segkit-run", 1

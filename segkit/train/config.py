@@ -1,16 +1,22 @@
-"""Everything that decides how a network is trained, in one checked and printable object."""
+"""The settings of training: checked, printable, and described in words. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from segkit.data import NEAREST
 from segkit.data.affinities import as_neighborhood
 from segkit.data.neighborhoods import long_range
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
-from segkit.parameters import nearest
+from segkit.parameters import nearest, type_name
 from segkit.train.augment.config import AugmentationSettings, Settings, setting_names
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -196,8 +202,8 @@ class TrainConfig(Settings):
             raise InvalidParameter("model_parameters must not hold 'channels'; set neighborhood, which decides it")
         return value
 
-    def offsets(self, ndim: int, voxel_size: Sequence[float] | None = None):
-        """The neighborhood for a network of `ndim` dimensions, int64 (C, 3), z, y, x; "long-range" needs voxels."""
+    def offsets(self, ndim: int, voxel_size: Sequence[float] | None = None) -> np.ndarray:
+        """Return the offsets for a network of `ndim` dimensions, int64 (C, 3), z, y, x; "long-range" needs voxels."""
         if self.neighborhood == "long-range":
             return long_range(check_voxel_size(voxel_size, "neighborhood=long-range"), ndim)
         given = NEAREST[3 - ndim :] if self.neighborhood in (None, "nearest") else self.neighborhood
@@ -209,7 +215,7 @@ class TrainConfig(Settings):
 
 
 def check_voxel_size(voxel_size: Sequence[float] | None, what: str) -> Sequence[float]:
-    """`voxel_size`. Raises InvalidInput if there is none, for what is asked needs it."""
+    """Return `voxel_size`. Raises InvalidInput if there is none, for what is asked needs it."""
     if voxel_size is None:
         rule, next_step = f"must have one voxel size for {what}", "give --voxel-size, to which all are resampled"
         raise InvalidInput(sentence("the training volumes", rule, next_step=next_step))
@@ -246,3 +252,54 @@ def _explain(problem: dict, config: type[BaseModel], values: Mapping[str, object
     said = problem["msg"].removeprefix("Value error, ")
     reason = said[0].lower() + said[1:]
     return sentence(f"setting {name!r}", "does not fit", repr(problem["input"]), f"the reason given is: {reason}")
+
+
+TABLES = {"model_parameters": "model", "loss_parameters": "loss"}
+"""Settings that are tables of parameters, and how `--set` calls them."""
+
+
+@dataclass(frozen=True)
+class DescribedSetting:
+    """One setting of training, all in plain text."""
+
+    name: str
+    """As `--set` takes it: ``steps``, ``augmentation.elastic.sigma``, ``model.NAME``."""
+    type: str
+    """What values it takes, such as ``int >= 1``."""
+    default: str
+    """As `--set` takes it; "None" where it is not set, "" for tables of parameters."""
+    description: str
+    """What it does, in a sentence or a few."""
+
+
+def described_settings() -> list[DescribedSetting]:
+    """List every setting of training, those of nested tables included, in the order of :class:`TrainConfig`."""
+    return list(_described(TrainConfig, ""))
+
+
+def _described(settings: type[BaseModel], prefix: str) -> Iterator[DescribedSetting]:
+    for name, field in settings.model_fields.items():
+        table = _table(field.annotation)
+        description = " ".join((field.description or "").split())
+        if table is not None:
+            yield from _described(table, f"{prefix}{name}.")
+        elif typing.get_origin(field.annotation) is dict:
+            yield DescribedSetting(f"{prefix}{TABLES.get(name, name)}.NAME", "any", "", description)
+        else:
+            yield DescribedSetting(prefix + name, _type(field), _as_value(field.default), description)
+
+
+def _table(annotation: object) -> type[BaseModel] | None:
+    """The model of a nested table, also of one that may be None."""
+    parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
+
+
+def _type(field: FieldInfo) -> str:
+    """Its type with its bounds; without None, which `--set` cannot say."""
+    annotation = typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return type_name(annotation).removesuffix(" | None")
+
+
+def _as_value(value: object) -> str:
+    return value if isinstance(value, str) else "None" if value is None else json.dumps(value)

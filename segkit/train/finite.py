@@ -42,7 +42,7 @@ class FiniteWatch:
         bad = ~torch.isfinite(values.detach()).all()
         self.flags[what] = self.flags[what] | bad if what in self.flags else bad
         self.since = step if self.since is None else self.since
-        if values.device.type == "cpu" and not self.deferred and distributed.count() == 1:
+        if values.device.type == "cpu" and not self.deferred and distributed.world_size() == 1:
             self.look(step)
 
     def suspects(self) -> bool:
@@ -51,7 +51,7 @@ class FiniteWatch:
 
     def look(self, step: int) -> None:
         """Raise Collapse if anything up to step `step` was not finite; what came first in a step is named."""
-        flags, since = distributed.any_of_all(self.flags), self.since
+        flags, since = distributed.any_over_ranks(self.flags), self.since
         self.forget()
         for what, bad in flags.items():
             if bad:

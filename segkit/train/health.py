@@ -15,7 +15,7 @@ from segkit.health.findings import is_uniform
 from segkit.train import distributed
 from segkit.train.callbacks import Journal, ends_step
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import PatchDataset
+from segkit.train.data import PatchDataset
 from segkit.train.finite import Collapse
 from segkit.train.quiet import kept_threads
 from segkit.train.targets import prediction
@@ -121,7 +121,7 @@ class Health(L.Callback):
 
         The first process does; what it finds, or raises, is what all of them find.
         """
-        report = distributed.by_the_first(lambda: self._examine(trainer, module))
+        report = distributed.on_rank_zero(lambda: self._examine(trainer, module))
         self._forget()
         return report
 

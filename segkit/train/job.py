@@ -10,17 +10,16 @@ from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
 from segkit.protocols import Loss, Model
 from segkit.registry import find
-from segkit.train.auto_patch import resolve_patch
 from segkit.train.callbacks import Clock
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import PatchDataset, TrainingVolume
-from segkit.train.devices import check_devices
+from segkit.train.data import PatchDataset, TrainingVolume
+from segkit.train.distributed import check_devices
 from segkit.train.health import choose_crop
 from segkit.train.module import TrainingModule
-from segkit.train.patch import check_reach, fit_patch
+from segkit.train.patch import check_reach, fit_patch, resolve_patch
 from segkit.train.quiet import own_random_state
+from segkit.train.scoring import Segmenter
 from segkit.train.validation import OnValidation
-from segkit.train.validation_score import Segmenter
 from segkit.train.voxels import Voxels, resampled, voxels_of
 
 

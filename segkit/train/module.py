@@ -77,7 +77,7 @@ class TrainingModule(L.LightningModule):
             with kept_threads():
                 loss, parts = self.loss(seen)
         except InvalidInput:  # of affinities that are NaN, say, which on an accelerator nobody has looked at yet
-            if distributed.count() > 1 and self.watch.suspects():  # the others will see it when all look
+            if distributed.world_size() > 1 and self.watch.suspects():  # the others will see it when all look
                 loss = logits.sum() * float("nan")
                 self.watch.see("the loss", loss, step)  # all have flags of the same names
                 return loss, {}
@@ -98,7 +98,7 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, object]:
         loss, parts = self.evaluate(batch)
-        self.patches += len(batch["raw"]) * distributed.count()
+        self.patches += len(batch["raw"]) * distributed.world_size()
         return {"loss": loss, "value": loss.detach(), "parts": parts}  # Lightning divides the first by `accumulate`
 
     def optimizer_step(self, *arguments, **named) -> None:

@@ -14,7 +14,7 @@ from segkit.models.inputs import scale_intensity
 from segkit.picture import Panel, Row, affinity_colours, colours, draw_rows, matched_colours
 from segkit.train.progress import RunFolder
 from segkit.train.save import replace_whole
-from segkit.train.validation_score import Segmenter, Shown
+from segkit.train.scoring import Segmenter, Shown
 
 WIDTH, HEIGHT = 1060, 220
 """Of the curves in pixels; the panels below are about as wide together."""

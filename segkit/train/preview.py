@@ -8,7 +8,7 @@ from torch import Tensor
 from segkit.picture import Panel, Row, colours
 from segkit.train.augment.finish import collate, finish
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import PatchDataset, TrainingVolume
+from segkit.train.data import PatchDataset, TrainingVolume
 from segkit.train.job import patches_of
 from segkit.train.patch import Patch
 

@@ -14,12 +14,10 @@ from segkit.train.best import Best, read_best
 from segkit.train.callbacks import OnStep
 from segkit.train.card import make_card
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import TrainingVolume
-from segkit.train.devices import share_of_threads
+from segkit.train.data import TrainingVolume, patch_loader
+from segkit.train.distributed import launched, threads_per_process
 from segkit.train.finite import Collapse
 from segkit.train.job import Job, prepare
-from segkit.train.launch import joined
-from segkit.train.loader import patch_loader
 from segkit.train.progress import Progress, RunFolder
 from segkit.train.quiet import own_random_state, quiet_lightning
 from segkit.train.recovery import describe, recover, with_elementwise
@@ -98,7 +96,7 @@ def train(
     folder = RunFolder(Path(run))
     if not resume:
         refuse_old_run(folder.path)
-    with own_random_state(config.seed, share_of_threads(config)), quiet_lightning():
+    with own_random_state(config.seed, threads_per_process(config)), quiet_lightning():
         job = prepare(config, volumes, validation, on_validation)
         done = read_progress(folder, job.config) if resume else Progress()
         remove_left_over(folder.path)
@@ -108,12 +106,12 @@ def train(
         if on_card is not None:
             on_card(card)
         device = resolve_device(config.device).type
-        with joined(config.devices, device, _train_beside, job.config, volumes, validation, folder, done):
+        with launched(config.devices, device, _train_on_rank, job.config, volumes, validation, folder, done):
             steps, end = _fit_and_recover(job, folder, done, on_step, on_recovery)
     return _result(folder, steps, end, time.perf_counter() - begin, job.module.recovery.count)
 
 
-def _train_beside(
+def _train_on_rank(
     config: TrainConfig,
     volumes: Sequence[TrainingVolume],
     validation: Sequence[TrainingVolume],
@@ -121,7 +119,7 @@ def _train_beside(
     done: Progress,
 ) -> None:
     """What each process beside the first does."""
-    with own_random_state(config.seed, share_of_threads(config)), quiet_lightning():
+    with own_random_state(config.seed, threads_per_process(config)), quiet_lightning():
         _fit_and_recover(prepare(config, volumes, validation), folder, done, None, None)
 
 
@@ -129,7 +127,7 @@ def _fit_and_recover(
     job: Job, folder: RunFolder, done: Progress, on_step: OnStep | None, on_recovery: Callable[[str], None] | None
 ) -> tuple[int, End]:
     config, module = job.config, job.module
-    distributed.by_the_first(lambda: trim_journal(folder.journal, -1 if done.checkpoint is None else done.step))
+    distributed.on_rank_zero(lambda: trim_journal(folder.journal, -1 if done.checkpoint is None else done.step))
     while True:
         module.watch.forget()
         module.recovery = done.recovery
@@ -137,7 +135,7 @@ def _fit_and_recover(
         try:
             return _fit(job, folder, done, on_step)
         except Collapse as collapse:
-            done = distributed.by_the_first(partial(recover, folder, module, collapse))
+            done = distributed.on_rank_zero(partial(recover, folder, module, collapse))
             if on_recovery is not None:
                 on_recovery(describe(collapse, done, config.health))
 

@@ -99,7 +99,7 @@ def _save(folder: RunFolder, trainer: L.Trainer, module: TrainingModule) -> None
 
 def _strategy() -> DDPStrategy | str:
     """What Lightning needs to know of the processes."""
-    return DDPStrategy(cluster_environment=_Processes()) if distributed.count() > 1 else "auto"
+    return DDPStrategy(cluster_environment=_Processes()) if distributed.world_size() > 1 else "auto"
 
 
 class _Processes(ClusterEnvironment):
@@ -113,7 +113,7 @@ class _Processes(ClusterEnvironment):
         return False
 
     def world_size(self) -> int:
-        return distributed.count()
+        return distributed.world_size()
 
     def global_rank(self) -> int:
         return distributed.rank()

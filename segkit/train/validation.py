@@ -16,7 +16,7 @@ from segkit.train.module import TrainingModule
 from segkit.train.pictures import Pictures
 from segkit.train.quiet import kept_threads
 from segkit.train.resume import VALIDATION
-from segkit.train.validation_score import Segmenter
+from segkit.train.scoring import Segmenter
 
 OnValidation = Callable[[int, Mapping[str, float | str]], None]
 """Called after every validation with (step, values), named as in the log, without "validation/"."""
@@ -74,13 +74,13 @@ class Validation(L.Callback):
         with kept_random_state(module.device):
             values: dict[str, Any] = {"validation_loss": self._loss(trainer, module)}
             segmenter = self.segmenter
-            scores = distributed.by_the_first(lambda: self._score(module)) if segmenter else {}
+            scores = distributed.on_rank_zero(lambda: self._score(module)) if segmenter else {}
         values |= {f"validation/{name}": value for name, value in scores.items()}
         self.journal.write(trainer, step, values)
         if "cremi_score" in scores:
-            distributed.by_the_first(lambda: self._offer(module, step, scores))
+            distributed.on_rank_zero(lambda: self._offer(module, step, scores))
         if (pictures := self.pictures) is not None:
-            distributed.by_the_first(lambda: pictures.renew(trainer, step))
+            distributed.on_rank_zero(lambda: pictures.renew(trainer, step))
         if segmenter and self.patience and self.patience.see(scores.get("cremi_score"), segmenter.digest):
             trainer.should_stop = True
         if self.on_validation is not None:

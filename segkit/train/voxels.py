@@ -7,7 +7,7 @@ from segkit.data.resample import resample_labels, resample_volume, resampled_gri
 from segkit.losses.descriptors import CHANNELS, ShapeDescriptors
 from segkit.registry import find
 from segkit.train.config import TrainConfig, check_voxel_size
-from segkit.train.dataset import TrainingVolume
+from segkit.train.data import TrainingVolume
 
 Size = tuple[float, float, float]
 

@@ -15,4 +15,4 @@ def end():
 
 
 def wait():
-    distributed.by_the_first(lambda: None)
+    distributed.on_rank_zero(lambda: None)

@@ -7,7 +7,7 @@ from segkit.protocols import Loss
 from segkit.train import distributed, job, run
 from segkit.train.quiet import own_random_state, quiet_lightning
 
-TRAIN_BESIDE = run._train_beside
+TRAIN_ON_RANK = run._train_on_rank
 
 
 def keep_weights(config, volumes, validation, folder, done):
@@ -32,4 +32,4 @@ class Explodes(Loss):
 
 def explode(*arguments):
     job.parse_loss = lambda *_, **__: Explodes()
-    TRAIN_BESIDE(*arguments)
+    TRAIN_ON_RANK(*arguments)

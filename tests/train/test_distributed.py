@@ -1,6 +1,7 @@
 """Two processes on one CPU train as one does, and act together."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,8 @@ from other_process import explode, keep_weights
 from training_helpers import TINY, tubes, weights
 
 from segkit.errors import InvalidParameter, TrainingFailed
-from segkit.train import TrainConfig, distributed, launch, run, train
+from segkit.train import TrainConfig, distributed, run, train
+from segkit.train.distributed import _wait_until_ready
 
 TWO = {**TINY, "batch_size": 2, "health": {"every": 3}}
 
@@ -29,7 +31,7 @@ def close(first, second):
 
 @pytest.mark.parametrize("resume", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_train_as_one_and_a_resume_goes_on(volume, tmp_path, monkeypatch, resume):
-    monkeypatch.setattr(run, "_train_beside", keep_weights)
+    monkeypatch.setattr(run, "_train_on_rank", keep_weights)
     config = TrainConfig(**TWO, accumulate=2, averaging={"decay": 0.5}, gradient_clip=0.1)
     alone = train(config, [volume], tmp_path / "alone", validation=[volume])
     beside = config.model_copy(update={"devices": 2})
@@ -49,7 +51,7 @@ def test_two_processes_train_as_one_and_a_resume_goes_on(volume, tmp_path, monke
 
 @pytest.mark.slow
 def test_a_collapse_that_one_process_sees_is_recovered_from_by_all(volume, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "_train_beside", explode)
+    monkeypatch.setattr(run, "_train_on_rank", explode)
     said = []
     result = train(TrainConfig(**TWO, devices=2), [volume], tmp_path / "run", on_recovery=said.append)
     assert (result.steps, result.recoveries) == (6, 1)
@@ -76,15 +78,15 @@ def only_here():
     ],
 )
 def test_what_goes_wrong_in_another_process_is_said(work, error, words):
-    with pytest.raises(error, match=words), launch.joined(2, "cpu", work()):
-        distributed.by_the_first(lambda: None)
-    assert distributed.count() == 1
+    with pytest.raises(error, match=words), distributed.launched(2, "cpu", work()):
+        distributed.on_rank_zero(lambda: None)
+    assert distributed.world_size() == 1
     sys.modules.pop("only_here", None)
 
 
 def test_an_error_of_the_first_process_is_not_blamed_on_the_others(monkeypatch):
-    monkeypatch.setattr(launch, "LAST_WORDS", 0.5)
-    with pytest.raises(RuntimeError, match="out of memory, say"), launch.joined(2, "cpu", wait):
+    monkeypatch.setattr(distributed, "GRACE_SECONDS", 0.5)
+    with pytest.raises(RuntimeError, match="out of memory, say"), distributed.launched(2, "cpu", wait):
         raise RuntimeError("out of memory, say")
 
 
@@ -94,3 +96,10 @@ def test_what_devices_must_be(volume, tmp_path):
     with pytest.raises(InvalidParameter, match="precision must be 32 or bf16 on a CPU"):
         train(TrainConfig(**TINY, precision="fp16"), [volume], tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_ends_without_a_reason_before_it_is_ready(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    assert ended.wait(timeout=60) == 0
+    with pytest.raises(TrainingFailed, match="before it was ready"):
+        _wait_until_ready(tmp_path, [ended])

@@ -39,7 +39,7 @@ def test_of_several_processes_all_have_seen_the_same_things(monkeypatch):
 
     job = prepare(TrainConfig(**TINY, health={"every": 0}), [tubes()])
     batch = job.patches.batch([0])
-    monkeypatch.setattr("segkit.train.distributed.count", lambda: 2)
+    monkeypatch.setattr("segkit.train.distributed.world_size", lambda: 2)
     job.module.evaluate(batch)
     here = list(job.module.watch.flags)
     job.module.watch.forget()

@@ -13,7 +13,7 @@ from segkit import Grid, Labels, Volume
 from segkit.errors import InvalidParameter, InvalidShape, UnknownComponent
 from segkit.health.channels import Channel
 from segkit.train import TrainConfig, TrainingVolume, train
-from segkit.train.dataset import PatchDataset
+from segkit.train.data import PatchDataset
 from segkit.train.finite import Collapse
 from segkit.train.health import Health, _central, choose_crop
 from segkit.train.patch import Patch

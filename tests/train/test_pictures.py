@@ -15,7 +15,7 @@ from segkit.picture import HEAD, colours
 from segkit.train import TrainConfig, train
 from segkit.train.pictures import HEIGHT, WIDTH, Pictures, panels_of
 from segkit.train.progress import RunFolder
-from segkit.train.validation_score import SHOWN, Scene, Segmenter, Shown, _Middle
+from segkit.train.scoring import SHOWN, Scene, Segmenter, Shown, _Middle
 
 CHANGES = {"validate_every": 2, "validation_patches": 1, "health": {"every": 0}, "validation": {}}
 CONFIG = TrainConfig(**{**TINY, **CHANGES})
@@ -157,6 +157,6 @@ def test_of_several_processes_the_first_one_draws(watched, volume, tmp_path, mon
     """As another process sees it: the work of the first is not done here."""
     drawn = []
     monkeypatch.setattr(Pictures, "renew", lambda *_: drawn.append(1))
-    monkeypatch.setattr("segkit.train.validation.distributed", SimpleNamespace(by_the_first=lambda _: {}))
+    monkeypatch.setattr("segkit.train.validation.distributed", SimpleNamespace(on_rank_zero=lambda _: {}))
     train(CONFIG, [volume], tmp_path / "run", validation=[volume])
     assert drawn == []

@@ -13,8 +13,8 @@ from segkit.errors import InvalidInput, InvalidParameter
 from segkit.models.checkpoint import load_model
 from segkit.train import TrainConfig, TrainingVolume, train
 from segkit.train.best import Patience
+from segkit.train.scoring import Segmenter
 from segkit.train.validation import Validation
-from segkit.train.validation_score import Segmenter
 
 TINY = {
     "model_parameters": {"features": 2, "growth": 1, "pooling": [[1, 2, 2]], "padding": "same"},
@@ -271,7 +271,7 @@ def test_two_processes_keep_what_one_keeps(volume, tmp_path):
 def test_one_process_segments_and_all_decide_alike(monkeypatch):
     """Process 1 of two: it is told the scores of process 0, writes no network, and stops when that one stops."""
     told = [{"cremi_score": 0.5}, None, {"cremi_score": 0.6}, None]
-    processes = SimpleNamespace(by_the_first=lambda work: told.pop(0))
+    processes = SimpleNamespace(on_rank_zero=lambda work: told.pop(0))
     monkeypatch.setattr("segkit.train.validation.distributed", processes)
     monkeypatch.setattr("segkit.train.validation.ends_step", lambda *_: True)
     trainer = SimpleNamespace(global_step=0, should_stop=False)

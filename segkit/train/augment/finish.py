@@ -1,19 +1,19 @@
 """From what was cut to what the network and the loss see, on the device where it lies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from segkit.data import edge_slices
 from segkit.train.augment.intensity import change_intensity, scale_intensity
 from segkit.train.augment.pieces import grow_boundary, renumber_pieces
 from segkit.train.augment.plan import Plan
 from segkit.train.augment.resample import part, place, positions, sample_labels, sample_raw
 from segkit.train.augment.symmetry import apply_symmetry
 from segkit.train.patch import Shape
-from segkit.train.targets import affinity_targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Cut:
     plan: Plan
     """What becomes of it."""
 
-    def each(self, change) -> "Cut":
-        """The same with `change` done to all tensors."""
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Cut":
+        """Return the same with `change` done to all tensors."""
         changed = (change(self.raw), self.raw_low, change(self.labels), change(self.mask), self.labels_low, self.plan)
         return Cut(*changed)
 
@@ -48,23 +48,23 @@ class RawBatch:
     def __len__(self) -> int:
         return len(self.cuts)
 
-    def to(self, device, **options) -> "RawBatch":
-        """The same on `device`."""
+    def to(self, device: torch.device, **options: bool) -> "RawBatch":
+        """Return the same on `device`."""
         return RawBatch(tuple(cut.each(lambda tensor: tensor.to(device, **options)) for cut in self.cuts))
 
     def pin_memory(self) -> "RawBatch":
-        """The same in memory that a GPU reads by itself."""
+        """Return the same in memory that a GPU reads by itself."""
         return RawBatch(tuple(cut.each(Tensor.pin_memory) for cut in self.cuts))
 
 
 def collate(cuts: Sequence[Cut]) -> RawBatch:
-    """A batch of patches, which may differ in what was read for them."""
+    """Put patches into a batch; they may differ in what was read for them."""
     return RawBatch(tuple(cuts))
 
 
 @torch.no_grad()
 def finish(batch: RawBatch, neighborhood: np.ndarray, *, components: bool = False) -> dict[str, Tensor]:
-    """What a training step takes: raw float32 (B, S, [Z,] Y, X), and of (Z, Y, X) the others.
+    """Make what a training step takes: raw float32 (B, S, [Z,] Y, X), and of (Z, Y, X) the others.
 
     These are labels int64 and mask bool (B, Z, Y, X), target float32 and edges bool (B, C, Z, Y, X). With `components`
     pieces of an object that the cut or the deformation severed get ids of their own. Patches are made one by one, so
@@ -72,13 +72,29 @@ def finish(batch: RawBatch, neighborhood: np.ndarray, *, components: bool = Fals
     """
     patches = [_finish(cut, components) for cut in batch.cuts]
     made = {name: torch.stack([patch[name] for patch in patches]) for name in patches[0]}
-    return {**made, **targets(made["labels"], made["mask"], neighborhood)}
+    target, edges = affinity_targets(made["labels"], made["mask"], neighborhood)
+    return {**made, "target": target, "edges": edges}
 
 
-def targets(labels: Tensor, mask: Tensor, neighborhood: np.ndarray) -> Mapping[str, Tensor]:
-    """All that a network is to say of `labels` (B, Z, Y, X) where `mask` is True, by the names that losses know."""
-    target, edges = affinity_targets(labels, mask, neighborhood)
-    return {"target": target, "edges": edges}
+def affinity_targets(labels: Tensor, mask: Tensor, neighborhood: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Compute true affinities, float32, and which edges exist, bool, both (B, C, Z, Y, X), of `labels` (B, Z, Y, X).
+
+    An edge exists if both its ends lie inside the patch and the mask; its target is 1 if both carry the same object.
+    All of it is computed where `labels` lie.
+
+    >>> target, edges = affinity_targets(torch.tensor([[[[1, 1, 0, 0]]]]), torch.ones(1, 1, 1, 4).bool(), [[0, 0, -1]])
+    >>> target.ravel().tolist(), edges.ravel().tolist()
+    ([0.0, 1.0, 0.0, 0.0], [False, True, True, True])
+    """
+    shape = (len(labels), len(neighborhood), *labels.shape[1:])
+    target = torch.zeros(shape, dtype=torch.float32, device=labels.device)
+    edges = torch.zeros(shape, dtype=torch.bool, device=labels.device)
+    for channel, offset in enumerate(neighborhood):
+        source, end = (np.index_exp[:] + part for part in edge_slices(labels.shape[1:], offset))
+        exist = mask[source] & mask[end]
+        edges[:, channel][source] = exist
+        target[:, channel][source] = ((labels[source] == labels[end]) & (labels[source] != 0) & exist).float()
+    return target, edges
 
 
 def _finish(cut: Cut, components: bool) -> dict[str, Tensor]:

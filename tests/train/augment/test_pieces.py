@@ -9,8 +9,8 @@ from scipy import ndimage
 
 import segkit
 from segkit.protocols import Prediction
+from segkit.train.augment.finish import affinity_targets
 from segkit.train.augment.pieces import connected_components, grow_boundary, renumber_pieces
-from segkit.train.targets import affinity_targets
 
 
 def brute_rim(labels, mask, axes):

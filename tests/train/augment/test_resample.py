@@ -13,7 +13,7 @@ from segkit.train.augment.finish import collate, finish
 from segkit.train.augment.plan import Plan
 from segkit.train.augment.resample import place, sample_labels, sample_raw
 from segkit.train.augment.warp import Warp
-from segkit.train.dataset import PatchDataset, cut
+from segkit.train.data import PatchDataset, cut
 from segkit.train.patch import Patch
 
 OFFSETS = np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]])

@@ -7,8 +7,7 @@ from segkit.errors import InvalidInput
 from segkit.train import TrainConfig, TrainingVolume
 from segkit.train.augment.finish import collate, finish
 from segkit.train.augment.plan import Plan
-from segkit.train.dataset import PatchDataset, cut
-from segkit.train.loader import patch_loader
+from segkit.train.data import PatchDataset, cut, patch_loader
 from segkit.train.patch import Patch
 
 OFFSETS = np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]])

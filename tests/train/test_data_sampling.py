@@ -6,8 +6,8 @@ import pytest
 from segkit import Grid, Labels, Volume
 from segkit.errors import InvalidInput, InvalidShape
 from segkit.train import TrainingVolume
+from segkit.train.data import PatchSampler, generator, origins
 from segkit.train.patch import Patch
-from segkit.train.sampling import PatchSampler, generator, origins
 
 
 def volume(raw_shape, label_shape, offset=(0, 0, 0), voxel=(4.0, 2.0, 2.0)):

@@ -20,7 +20,7 @@ from segkit.registry import find
 from segkit.registry.settings import settings
 from segkit.segment import segment
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import TrainingVolume
+from segkit.train.data import TrainingVolume
 
 SHOWN = (48, 256, 256)
 """Voxels of a volume that are shown at most, z, y, x."""

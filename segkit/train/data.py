@@ -1,23 +1,24 @@
-"""Annotated volumes, and the patches that are cut from them."""
+"""Annotated volumes, the patches that are cut from them, and the batches that a step takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
+import fastremap
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from segkit.data import Labels, Volume, check_aligned
 from segkit.errors import InvalidInput, sentence
 from segkit.models.inputs import check_intensity
+from segkit.train import distributed
 from segkit.train.augment.finish import Cut, collate, finish
 from segkit.train.augment.plan import Plan, draw_plan
 from segkit.train.config import TrainConfig
-from segkit.train.patch import Patch, Shape
-from segkit.train.sampling import PatchSampler, generator
-from segkit.train.targets import compact
+from segkit.train.patch import Patch, Shape, called, origins
 
 TRIES = 500
 """Places looked at before a patch with enough labels is given up."""
@@ -91,7 +92,7 @@ class PatchDataset(Dataset):
         return cut(volume, origin, plan)
 
     def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
-        """The patches of these numbers as a step takes them, on the CPU."""
+        """Make the patches of these numbers as a step takes them, on the CPU."""
         return finish(collate([self[k] for k in numbers]), self.neighborhood, components=self.config.components)
 
     def _rim(self, volume: TrainingVolume) -> Shape:
@@ -113,7 +114,7 @@ class PatchDataset(Dataset):
 
 
 def cut(volume: TrainingVolume, origin: np.ndarray, plan: Plan) -> Cut:
-    """What `plan` needs of a volume for the patch whose output begins at voxel `origin` of the labels."""
+    """Read what `plan` needs of a volume for the patch whose output begins at voxel `origin` of the labels."""
     position = np.array(volume.position)
     raw_extent = (-position, volume.raw.shape - position)  # in voxels of the labels
     raw_low, raw_high = _within(plan.needs(plan.raw_box), origin, *raw_extent)
@@ -126,7 +127,9 @@ def cut(volume: TrainingVolume, origin: np.ndarray, plan: Plan) -> Cut:
     return Cut(tensors[0], _triple(raw_low - origin), tensors[1], tensors[2], _triple(low - origin), plan)
 
 
-def _within(needed: tuple[np.ndarray, np.ndarray], origin: np.ndarray, first, end) -> tuple[np.ndarray, np.ndarray]:
+def _within(
+    needed: tuple[np.ndarray, np.ndarray], origin: np.ndarray, first: np.ndarray, end: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The part of a box, given from `origin` on, that lies between `first` and `end`; one voxel at least."""
     low = np.clip(needed[0] + origin, first, end - 1)
     return low, np.clip(needed[1] + origin, low + 1, end)
@@ -144,3 +147,63 @@ def _crop_annotation(volume: TrainingVolume, low: np.ndarray, high: np.ndarray) 
     if volume.mask is not None:
         mask = mask & volume.mask.array[window]
     return np.where(mask, part.array, np.uint64(0)), mask
+
+
+def compact(labels: np.ndarray) -> np.ndarray:
+    """Number the objects of a patch from 1 in order of appearance, int32; 0 stays 0."""
+    numbered, _ = fastremap.renumber(np.ascontiguousarray(labels), preserve_zero=True, in_place=False)
+    return numbered.astype(np.int32)
+
+
+def generator(seed: int, stream: int, k: int) -> np.random.Generator:
+    """Make the random numbers of patch k: they depend on nothing that was drawn before."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, k])))
+
+
+class PatchSampler:
+    """Draws places for a patch from volumes, in proportion to the number of places that each has.
+
+    A place is valid if the output lies inside the labels and the input inside the raw data.
+    """
+
+    def __init__(self, volumes: Sequence[TrainingVolume], patch: Patch, name: str = "training volume") -> None:
+        if not volumes:
+            raise InvalidInput(sentence(f"{name}s", "must be at least one"))
+        ranges = [origins(volume, patch, called(volume, number, name)) for number, volume in enumerate(volumes)]
+        self.low = np.array([low for low, _ in ranges])
+        self.size = np.array([high - low for low, high in ranges])
+        self.ends = np.cumsum(self.size.prod(axis=1))
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+        """Draw the number of a volume, and the voxel of its labels at which the output begins, int64 (3,)."""
+        place = int(rng.integers(self.ends[-1]))
+        number = int(np.searchsorted(self.ends, place, side="right"))
+        within = place - (int(self.ends[number - 1]) if number else 0)
+        return number, self.low[number] + np.unravel_index(within, self.size[number])
+
+
+class ShardedSampler:
+    """Counts the patches of this process without end, from `first` on: of each `batch`, its share, in order."""
+
+    def __init__(self, first: int, batch: int) -> None:
+        self.first, self.batch = first, batch
+        self.share = batch // distributed.world_size()
+
+    def __iter__(self) -> Iterator[int]:
+        for start in count(self.first + distributed.rank() * self.share, self.batch):
+            yield from range(start, start + self.share)
+
+
+def patch_loader(patches: PatchDataset, config: TrainConfig, first: int) -> DataLoader:
+    """Load the patches from number `first` on in batches, without end; to each process its share.
+
+    The loader has a generator of its own, so that torch's random state is left to the network.
+    """
+    return DataLoader(
+        patches,
+        batch_size=config.batch_size // distributed.world_size(),
+        sampler=ShardedSampler(first, config.batch_size),
+        collate_fn=collate,
+        num_workers=config.workers,
+        generator=torch.Generator(),
+    )

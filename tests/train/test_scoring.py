@@ -11,7 +11,7 @@ from segkit.evaluate import sweep
 from segkit.infer import predict
 from segkit.protocols import Model
 from segkit.train import TrainConfig, TrainingVolume
-from segkit.train.validation_score import LARGEST, Segmenter, choose_scene
+from segkit.train.scoring import LARGEST, Segmenter, choose_scene
 
 NEAREST = np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]])
 PLANE = NEAREST[1:]

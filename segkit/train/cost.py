@@ -17,9 +17,8 @@ from segkit.infer.network import autocasting
 from segkit.models.device import resolve_device
 from segkit.train.augment.finish import RawBatch
 from segkit.train.config import TrainConfig
-from segkit.train.dataset import PatchDataset, TrainingVolume
+from segkit.train.data import PatchDataset, TrainingVolume, patch_loader
 from segkit.train.job import prepare
-from segkit.train.loader import patch_loader
 from segkit.train.quiet import own_random_state, quiet_lightning
 from segkit.train.run import train
 

@@ -9,9 +9,8 @@ import torch
 from segkit import Grid, Labels, Volume
 from segkit.errors import InvalidParameter, InvalidShape
 from segkit.registry import find
-from segkit.train import TrainConfig, TrainingVolume, auto_patch, train
-from segkit.train.auto_patch import choose_patch, resolve_patch, step_bytes
-from segkit.train.patch import Patch, fit_patch
+from segkit.train import TrainConfig, TrainingVolume, train
+from segkit.train.patch import Patch, _hollow, choose_patch, fit_patch, resolve_patch, step_bytes
 from tests.train.training_helpers import TINY, tubes
 
 UNET = {"features": 3, "growth": 2, "pooling": [[1, 2, 2]], "normalisation": "none"}
@@ -58,16 +57,16 @@ def test_a_cpu_takes_the_default_where_it_fits():
 
 def test_memory_bounds_it(monkeypatch):
     model, room = network("unet3d", **UNET), volume(60, 90, 90)
-    hollow = auto_patch._hollow(model)
+    hollow = _hollow(model)
     free = chosen(model, room)
-    monkeypatch.setattr(auto_patch, "available", lambda: step_bytes(hollow, free))  # twice what may be used
+    monkeypatch.setattr("segkit.train.patch.available", lambda: step_bytes(hollow, free))  # twice what may be used
     bound = chosen(model, room)
     assert step_bytes(hollow, bound) <= step_bytes(hollow, free) / 2
     bigger = fit_patch(model, [bound.output[0] + 1, bound.output[1], bound.output[2]])
     assert bound.output[0] == free.output[0] or step_bytes(hollow, bigger) > step_bytes(hollow, bound)
     two = chosen(model, room, batch_size=2)
     assert np.prod(two.output) < np.prod(bound.output)
-    monkeypatch.setattr(auto_patch, "available", lambda: 0)
+    monkeypatch.setattr("segkit.train.patch.available", lambda: 0)
     assert chosen(model, room) == fit_patch(model, [1, 2, 2])  # the smallest there is
 
 
@@ -109,7 +108,7 @@ def test_the_run_holds_the_sizes_and_a_resume_keeps_them(tmp_path, monkeypatch):
     train(TrainConfig(**settings), [tubes()], run)
     patch = json.loads((run / "config.json").read_text())["patch"]
     assert len(patch) == 3 and all(isinstance(size, int) for size in patch)
-    monkeypatch.setattr(auto_patch, "choose_patch", lambda *_: pytest.fail("chosen anew"))
+    monkeypatch.setattr("segkit.train.patch.choose_patch", lambda *_: pytest.fail("chosen anew"))
     again = {**json.loads((run / "config.json").read_text()), "steps": 8}
     assert train(TrainConfig(**again), [tubes()], run, resume=True).steps == 8
     assert json.loads((run / "config.json").read_text())["patch"] == patch

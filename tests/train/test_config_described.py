@@ -8,8 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from segkit.parameters import nest, parse_assignments
-from segkit.train.config import TrainConfig
-from segkit.train.describe import described_settings
+from segkit.train.config import TrainConfig, described_settings
 
 SETTINGS = {setting.name: setting for setting in described_settings()}
 
@@ -56,5 +55,5 @@ def test_the_shell_lists_them(segkit):
 
 
 def test_describing_needs_no_torch():
-    code = "import sys, segkit.train.describe as d; d.described_settings(); assert 'torch' not in sys.modules"
+    code = "import sys, segkit.train.config as d; d.described_settings(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

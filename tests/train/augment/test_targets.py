@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels
-from segkit.train.targets import affinity_targets, compact
+from segkit.train.augment.finish import affinity_targets
+from segkit.train.data import compact
 
 
 @given(st.integers(0, 2**32 - 1))
