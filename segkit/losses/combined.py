@@ -89,6 +89,11 @@ def parse_terms(spec: str) -> dict[str, float]:
     return weights
 
 
+def terms_of(loss: Loss, spec: str) -> Sequence[tuple[str, float, Loss]]:
+    """List (name, weight, loss) of the terms of `loss`, which :func:`parse_loss` made of `spec`."""
+    return loss.terms if isinstance(loss, Sum) else [(next(iter(parse_terms(spec))), 1.0, loss)]
+
+
 def _parameters_by_term(names: tuple[str, ...], parameters: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     by_term = {name: value for name, value in parameters.items() if name in names and isinstance(value, Mapping)}
     if len(by_term) == len(parameters):

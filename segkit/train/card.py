@@ -19,12 +19,12 @@ from segkit.errors import MissingFile, StorageError, sentence
 from segkit.losses.combined import parse_terms
 from segkit.models.device import resolve_device
 from segkit.registry import find
+from segkit.train.checkpoint import RunFolder
 from segkit.train.config import TrainConfig
 from segkit.train.data import TrainingVolume
-from segkit.train.progress import RunFolder
 
 KIND, FORMAT_VERSION = "segkit-run", 1
-LIBRARIES = ("torch", "lightning", "numba", "numpy", "scipy", "edt", "fastremap", "connected-components-3d")
+LIBRARIES = ("torch", "lightning-fabric", "numba", "numpy", "scipy", "edt", "fastremap", "connected-components-3d")
 """Distributions whose version, beside segkit's own, may change a result."""
 
 

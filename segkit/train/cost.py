@@ -18,9 +18,9 @@ from segkit.models.device import resolve_device
 from segkit.train.augment.finish import RawBatch
 from segkit.train.config import TrainConfig
 from segkit.train.data import PatchDataset, TrainingVolume, patch_loader
-from segkit.train.job import prepare
-from segkit.train.quiet import own_random_state, quiet_lightning
-from segkit.train.run import train
+from segkit.train.isolation import isolated
+from segkit.train.run import prepare, train
+from segkit.train.step import make_optimiser
 
 ON_DEVICE = 5
 """Steps between two looks at the clock on accelerators, which work while the next step is being prepared; 1 elsewhere.
@@ -90,7 +90,7 @@ def measure_training(
     device = resolve_device(config.device)
     costs = TrainingCosts(device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
     block = 1 if device.type == "cpu" else ON_DEVICE
-    with own_random_state(config.seed, config.threads), quiet_lightning():
+    with isolated(config.seed, config.threads):
         parts = Parts(config, volumes, device)
         costs.voxels = parts.voxels
         for done in range(-1, repeat):
@@ -111,14 +111,14 @@ class Parts:
     """A network with its loss, optimiser and patches, and one step with more and more of them."""
 
     def __init__(self, config: TrainConfig, volumes: Sequence[TrainingVolume], device: torch.device) -> None:
-        job = prepare(config, volumes)
-        self.config, self.device = job.config, device
-        self.module = job.module.to(device).train()
-        self.optimiser = self.module.configure_optimizers()["optimizer"]
-        self.plain = _batches(job.patches, self.config, augmented=False)
-        self.augmented = _batches(job.patches, self.config, augmented=True)
+        setup = prepare(config, volumes)
+        self.config, self.device, self.objective = setup.config, device, setup.objective
+        self.module = self.objective.module.to(device).train()
+        self.optimiser = make_optimiser(self.module, self.config)
+        self.plain = _batches(setup.patches, self.config, augmented=False)
+        self.augmented = _batches(setup.patches, self.config, augmented=True)
         self.fixed = self._ready(next(self.plain))
-        self.ones = torch.ones_like(self.module.predict(self.fixed)) / self.fixed["target"].numel()
+        self.ones = torch.ones_like(self.objective.logits(self.fixed, self.module)) / self.fixed["target"].numel()
         self.voxels = self.fixed["mask"].numel()
         self.steps: Mapping[str, Callable[[], None]] = {
             "network": lambda: self._backward(self.fixed, whole=False),
@@ -128,19 +128,19 @@ class Parts:
             "augmentation": lambda: self._step(self._ready(next(self.augmented))),
         }
 
-    def _ready(self, batch) -> Mapping[str, Tensor]:
-        return self.module.on_after_batch_transfer(batch.to(self.device), 0)
+    def _ready(self, batch: RawBatch) -> Mapping[str, Tensor]:
+        return self.objective.finish(batch.to(self.device))
 
     def _backward(self, batch: Mapping[str, Tensor], whole: bool = True) -> None:
         self.optimiser.zero_grad()
         with autocasting(self.device, self.config.precision):
             if whole:
-                loss, _ = self.module.evaluate(batch)
+                loss, _ = self.objective.evaluate(batch, self.module, 0)
             else:
-                logits = self.module.predict(batch)
+                logits = self.objective.logits(batch, self.module)
         if whole:
             loss.backward()
-            self.module.watch.look(0)
+            self.objective.watch.look(0)
         else:
             logits.backward(self.ones.to(logits.dtype))
 

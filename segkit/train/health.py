@@ -1,25 +1,29 @@
-"""Watches training: a fixed crop is predicted and examined now and then, and a collapsed network is reported."""
+"""Watches training for a collapse: numbers that are not finite, affinities of a fixed crop that have gone uniform."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 
 from segkit.data import Affinities, Grid, Labels, edge_mask
 from segkit.data.labels import FIRST_OUTSIDE
+from segkit.errors import TrainingFailed, sentence
 from segkit.health import Channel, Report, examine
 from segkit.health.findings import is_uniform
 from segkit.train import distributed
-from segkit.train.callbacks import Journal, ends_step
 from segkit.train.config import TrainConfig
 from segkit.train.data import PatchDataset
-from segkit.train.finite import Collapse
-from segkit.train.quiet import kept_threads
-from segkit.train.targets import prediction
+from segkit.train.isolation import kept_random_state, kept_threads
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from segkit.train.journal import Journal
+    from segkit.train.step import Objective
+
+ADVICE = "lower learning_rate, set gradient_clip, or add '+0.1*mse' to the loss"
 DRAWN = 8
 """Patches among which the crop is chosen."""
 EXAMINED = 96
@@ -33,78 +37,124 @@ PATIENCE = 2
 """Checks in a row with uniform affinities before a network that never passed one in training has collapsed: one that
 learns slowly looks alike for a while."""
 
-Save = Callable[[L.Trainer], None]
+
+class Collapse(TrainingFailed):
+    """Training cannot go on from here: it goes back to where it was healthy, or ends with this error."""
+
+    def __init__(self, what: str, rule: str, step: int) -> None:
+        super().__init__(sentence(what, rule, None, ADVICE))
+        self.what, self.rule, self.seen, self.step = what, rule, f"{what} {rule}", step
+
+    def __reduce__(self) -> tuple[type["Collapse"], tuple[str, str, int]]:
+        return type(self), (self.what, self.rule, self.step)
 
 
-class Health(L.Callback):
+class FiniteWatch:
+    """Remembers what was not finite since it last looked.
+
+    On a CPU it looks at once, unless `deferred`. On accelerators that would make the host wait for the device in every
+    step, so it collects flags there until :meth:`look` is called. So it does in each of several processes, all of
+    which must look together: what one has seen is seen by all.
+    """
+
+    def __init__(self, deferred: bool = False) -> None:
+        self.deferred = deferred
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was seen: it was of a network that is no more."""
+        self.flags: dict[str, Tensor] = {}
+        self.since: int | None = None
+
+    def see(self, what: str, values: Tensor, step: int) -> None:
+        """Take note of `values` of step `step`, counted from 1."""
+        bad = ~torch.isfinite(values.detach()).all()
+        self.flags[what] = self.flags[what] | bad if what in self.flags else bad
+        self.since = step if self.since is None else self.since
+        if values.device.type == "cpu" and not self.deferred and distributed.world_size() == 1:
+            self.look(step)
+
+    def suspects(self) -> bool:
+        """Say whether this process has seen anything since it last looked."""
+        return any(map(bool, self.flags.values()))
+
+    def look(self, step: int) -> None:
+        """Raise Collapse if anything up to step `step` was not finite; what came first in a step is named."""
+        flags, since = distributed.any_over_ranks(self.flags), self.since
+        self.forget()
+        for what, bad in flags.items():
+            if bad:
+                raise Collapse(f"{what} {_range(since or step, step)}", "is not finite", step)
+
+
+class Health:
     """Checks the network before the first step, every `health.every` steps and after the last, or when training ends.
 
-    Figures go into one line of the log; `save` is called after each check that is passed. Raises Collapse if weights
-    or output are not finite, if the gradient overflows fp16 however it is scaled, or if the affinities of a channel
-    have gone uniform: they were not when training began, the truth is not, the warm-up is over, and the check before
-    this one was passed during training (then once is enough) or failed too. At the end once is enough as well. It is
-    the network in training that is examined, for an average of weights shows a collapse late.
+    Figures go into one line of the log. A check raises Collapse if weights or output are not finite, if the gradient
+    overflows fp16 however it is scaled, or if the affinities of a channel have gone uniform: they were not when
+    training began, the truth is not, the warm-up is over, and the check before this one was passed during training
+    (then once is enough) or failed too. At the end once is enough as well. It is the network in training that is
+    examined, for an average of weights shows a collapse late.
     """
 
     norms: float | Tensor
     norm: float | Tensor
+    steps: int
 
-    def __init__(self, crop: Mapping[str, Tensor], config: TrainConfig, journal: Journal, save: Save) -> None:
-        self.crop, self.config, self.journal, self.save = crop, config, journal, save
+    def __init__(
+        self,
+        crop: Mapping[str, Tensor],
+        config: TrainConfig,
+        objective: "Objective",
+        fabric: "Fabric",
+        journal: "Journal",
+    ) -> None:
+        self.crop, self.config, self.objective, self.fabric, self.journal = crop, config, objective, fabric, journal
         self.alive: list[str] | None = None
         self.failed = self.passed = 0
         self._forget()
 
-    def state_dict(self) -> dict[str, object]:
-        """What a resume needs."""
+    def state(self) -> dict[str, Any]:
+        """Return what a resume needs."""
         return {"alive": self.alive, "failed": self.failed, "passed": self.passed}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Go on as if never interrupted."""
         self.alive, self.failed, self.passed = state["alive"], state["failed"], state["passed"]
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self.alive is None:
-            report = self._check(trainer, module)
-            self.alive = [channel.name for channel in report.channels if not is_uniform(channel, UNIFORM)]
-            self.save(trainer)
+    def begin(self, step: int) -> bool:
+        """Examine a network that was never checked, to know which channels are alive. Returns whether that was so."""
+        if self.alive is not None:
+            return False
+        report = self._check(step)
+        self.alive = [channel.name for channel in report.channels if not is_uniform(channel, UNIFORM)]
+        return True
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, optimizer) -> None:
-        gradients = [weights.grad for weights in module.network.parameters() if weights.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
-        if scaler_of(trainer) is None:
-            module.watch.see("the gradient", norm, trainer.global_step + 1)
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        """Take note of the parts of the loss of a batch."""
+        for name, part in parts.items():
+            if name.rpartition("/")[2] in ("positive", "negative"):
+                self.parts[name] = self.parts.get(name, 0.0) + part
+
+    def end_step(self, norm: Tensor, step: int) -> None:
+        """Take note of the norm of the gradient of step `step`, counted from 1, before the weights change by it."""
+        if self._scaler is None:
+            self.objective.watch.see("the gradient", norm, step)
         else:  # one that does not fit is nothing unusual: the step is passed over
             norm = torch.where(norm.isfinite(), norm, 0)
         self.norms = self.norms + norm
         self.norm = torch.maximum(self.norm, norm) if isinstance(self.norm, Tensor) else norm
-
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx) -> None:
-        self.batches += 1
-        for name, part in outputs["parts"].items():
-            if name.rpartition("/")[2] in ("positive", "negative"):
-                self.parts[name] = self.parts.get(name, 0.0) + part
-        if not ends_step(trainer, batch_idx):
-            return
         self.steps += 1
-        step = trainer.global_step
-        if step % self.config.health.every == 0 or step == self.config.steps:
-            self._check_and_save(trainer, module)
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self.steps:  # training ended between two checks
-            self._check_and_save(trainer, module, last=True)
+    def check(self, step: int, last: bool = False) -> bool:
+        """Check the network after `step` steps; `last` if training ends here. Returns whether it is well."""
+        self.objective.watch.look(step)
+        if self._scaler is not None and self._scaler.get_scale() < SMALLEST_SCALE:
+            raise Collapse("the gradient", f"overflows fp16 however it is scaled, after step {step}", step)
+        self._judge(self._check(step).channels, step, last)
+        return not self.failed
 
-    def _check_and_save(self, trainer: L.Trainer, module: L.LightningModule, last: bool = False) -> None:
-        step = trainer.global_step
-        module.watch.look(step)
-        _look_at_scale(trainer, step)
-        self._judge(self._check(trainer, module).channels, step, last)
-        if not self.failed:
-            module.recovery = module.recovery.passed(step)
-            self.save(trainer)
-
-    def _judge(self, channels: tuple[Channel, ...], step: int, last: bool = False) -> None:
+    def _judge(self, channels: Sequence[Channel], step: int, last: bool = False) -> None:
         uniform = [channel for channel in channels if is_uniform(channel, UNIFORM)]
         alive = self.alive or []
         lost = [channel for channel in uniform if channel.name in alive]
@@ -116,22 +166,20 @@ class Health(L.Callback):
         elif enough and step > self.config.warmup_steps:
             raise _uniform(lost, step)
 
-    def _check(self, trainer: L.Trainer, module: L.LightningModule) -> Report:
+    def _check(self, step: int) -> Report:
         """Examine the crop, and write the figures and those collected since the last check into the log.
 
-        The first process does; what it finds, or raises, is what all of them find.
+        Rank 0 does; what it finds, or raises, is what all of them find.
         """
-        report = distributed.on_rank_zero(lambda: self._examine(trainer, module))
+        report = distributed.on_rank_zero(lambda: self._examine(step))
         self._forget()
         return report
 
-    def _examine(self, trainer: L.Trainer, module: L.LightningModule) -> Report:
-        step = trainer.global_step
-        if not all(torch.isfinite(weights).all() for weights in module.network.parameters()):
-            raise Collapse("the weights", f"are not finite after step {step}", step)
-        health = self.config.health
-        stride = (1,) * (3 - module.network.ndim) + tuple(module.network.stride)
-        affinities, labels = self._predict(trainer, module)
+    def _examine(self, step: int) -> Report:
+        network, health = self.objective.module.network, self.config.health
+        check_weights(network, step)
+        stride = (1,) * (3 - network.ndim) + tuple(network.stride)
+        affinities, labels = self._predict(step)
         with kept_threads():
             report = examine(
                 affinities,
@@ -141,26 +189,24 @@ class Health(L.Callback):
                 parameters=health.fragmenter_parameters,
             )
         figures = {f"health/{name}": value for name, value in {**report.flat(), **self._collected()}.items()}
-        self.journal.write(trainer, step, figures)
+        self.journal.write(step, figures)
         return report
 
-    def _predict(self, trainer: L.Trainer, module: L.LightningModule) -> tuple[Affinities, Labels]:
-        batch = trainer.strategy.batch_to_device(dict(self.crop))
-        state = torch.get_rng_state()
-        module.eval()
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            seen = prediction(batch, module.predict(batch), module.neighborhood)
-        module.train()
-        torch.set_rng_state(state)
+    def _predict(self, step: int) -> tuple[Affinities, Labels]:
+        objective = self.objective
+        batch = self.fabric.to_device(dict(self.crop))
+        objective.module.eval()
+        with kept_random_state(torch.device("cpu")), torch.no_grad(), self.fabric.autocast():
+            seen = objective.prediction(batch, objective.module.network)
+        objective.module.train()
         window = _central(seen.labels.shape[1:])
         values = torch.where(seen.edges, seen.affinities, 0.0)[0, :, *window].cpu().numpy()
-        values = np.where(edge_mask(values.shape[1:], module.neighborhood), values, np.float32(0))
+        values = np.where(edge_mask(values.shape[1:], objective.neighborhood), values, np.float32(0))
         if not np.isfinite(values).all():
-            step = trainer.global_step
             raise Collapse("the output of the network", f"is not finite after step {step}", step)
         ids, mask = (each[0, *window].cpu().numpy() for each in (seen.labels, seen.mask))
         labels = Labels(np.where(mask, ids.astype(np.uint64), FIRST_OUTSIDE), Grid())
-        return Affinities(values, module.neighborhood, Grid()), labels
+        return Affinities(values, objective.neighborhood, Grid()), labels
 
     def _collected(self) -> dict[str, float]:
         """Means since the last check: gradient norm, and the share of wrong splits in the loss (0.5 = balanced)."""
@@ -177,30 +223,28 @@ class Health(L.Callback):
 
     def _forget(self) -> None:
         self.parts: dict[str, float | Tensor] = {}
-        self.norms = 0.0
-        self.norm = 0.0
-        self.steps = self.batches = 0
+        self.norms = self.norm = 0.0
+        self.steps = 0
+
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return getattr(self.fabric.strategy.precision, "scaler", None)
 
 
-def scaler_of(trainer: L.Trainer) -> torch.amp.GradScaler | None:
-    """What scales the gradients of fp16; None in other precisions."""
-    return getattr(trainer.precision_plugin, "scaler", None)
-
-
-def _look_at_scale(trainer: L.Trainer, step: int) -> None:
-    scaler = scaler_of(trainer)
-    if scaler is not None and scaler.get_scale() < SMALLEST_SCALE:
-        raise Collapse("the gradient", f"overflows fp16 however it is scaled, after step {step}", step)
+def check_weights(network: torch.nn.Module, step: int) -> None:
+    """Raise Collapse if weights of the network are not finite after `step` steps."""
+    if not all(torch.isfinite(weights).all() for weights in network.parameters()):
+        raise Collapse("the weights", f"are not finite after step {step}", step)
 
 
 def _central(shape: Sequence[int]) -> tuple[slice, ...]:
-    """The middle of a volume, with at most EXAMINED voxels along each axis."""
+    """Find the middle of a volume, with at most EXAMINED voxels along each axis."""
     starts = [max(size - EXAMINED, 0) // 2 for size in shape]
     return tuple(slice(start, start + min(size, EXAMINED)) for start, size in zip(starts, shape, strict=True))
 
 
 def choose_crop(patches: PatchDataset) -> dict[str, Tensor]:
-    """Of the first few patches the one whose true affinities vary most, in the channel where they vary least."""
+    """Choose of the first few patches the one whose true affinities vary most, in the channel where they vary least."""
     return max((patches.batch([k]) for k in range(DRAWN)), key=_least_variance)
 
 
@@ -212,3 +256,12 @@ def _least_variance(batch: Mapping[str, Tensor]) -> float:
 def _uniform(channels: list[Channel], step: int) -> Collapse:
     figures = ", ".join(f"{c.name} has variance {c.variance:.1g} around {c.mean:.3g}" for c in channels)
     return Collapse("the affinities", f"are uniform after step {step} ({figures})", step)
+
+
+def _range(first: int, last: int) -> str:
+    """Put the steps into words.
+
+    >>> _range(3, 3), _range(11, 20)
+    ('at step 3', 'in one of the steps 11 to 20')
+    """
+    return f"at step {first}" if first >= last else f"in one of the steps {first} to {last}"

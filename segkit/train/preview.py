@@ -9,8 +9,8 @@ from segkit.picture import Panel, Row, colours
 from segkit.train.augment.finish import collate, finish
 from segkit.train.config import TrainConfig
 from segkit.train.data import PatchDataset, TrainingVolume
-from segkit.train.job import patches_of
 from segkit.train.patch import Patch
+from segkit.train.run import patches_of
 
 FRAME = (255, 140, 0)
 """Colour of the frame around what the network is to predict."""

@@ -6,25 +6,54 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from segkit.errors import SegkitError, StorageError, sentence
-from segkit.models.device import resolve_device
+import numpy as np
+import torch
+
+from segkit.errors import BrokenComponent, sentence
+from segkit.losses.combined import parse_loss
+from segkit.models.device import resolve_device, resolve_precision
+from segkit.protocols import Model
+from segkit.registry import find
 from segkit.train import distributed
-from segkit.train.best import Best, read_best
-from segkit.train.callbacks import OnStep
 from segkit.train.card import make_card
+from segkit.train.checkpoint import (
+    Progress,
+    RunFolder,
+    read_progress,
+    refuse_old_run,
+    remove_left_over,
+    replace_whole,
+    trim_journal,
+)
 from segkit.train.config import TrainConfig
-from segkit.train.data import TrainingVolume, patch_loader
-from segkit.train.distributed import launched, threads_per_process
-from segkit.train.finite import Collapse
-from segkit.train.job import Job, prepare
-from segkit.train.progress import Progress, RunFolder
-from segkit.train.quiet import own_random_state, quiet_lightning
-from segkit.train.recovery import describe, recover, with_elementwise
-from segkit.train.resume import read_progress, refuse_old_run, remove_left_over, trim_journal
-from segkit.train.save import replace_whole
-from segkit.train.trainer import End, end_of, make_trainer
-from segkit.train.validation import OnValidation
+from segkit.train.data import PatchDataset, TrainingVolume
+from segkit.train.distributed import check_devices, launched, threads_per_process
+from segkit.train.health import Collapse, choose_crop
+from segkit.train.isolation import isolated
+from segkit.train.journal import OnStep
+from segkit.train.loop import End, Loop, Setup
+from segkit.train.patch import check_reach, fit_patch, resolve_patch
+from segkit.train.recovery import describe, recover
+from segkit.train.scoring import Segmenter
+from segkit.train.step import Batch, Objective, Trainable
+from segkit.train.validate import Best, OnValidation, ValidationData, read_best
+from segkit.train.voxels import Voxels, resampled, voxels_of
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Functions that are told how a run goes on; each may be missing."""
+
+    on_card: Callable[[Mapping[str, object]], None] | None = None
+    """Called with the card of the run before training begins."""
+    on_step: OnStep | None = None
+    """Called with (step, total, loss, parts, steps per second) after every step."""
+    on_recovery: Callable[[str], None] | None = None
+    """Called with a sentence after every recovery from a collapse."""
+    on_validation: OnValidation | None = None
+    """Called with (step, values) after every validation."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +90,14 @@ def train(
     validation: Sequence[TrainingVolume] = (),
     resume: bool = False,
     source: Mapping[str, object] | None = None,
-    on_card: Callable[[Mapping[str, object]], None] | None = None,
-    on_step: OnStep | None = None,
-    on_recovery: Callable[[str], None] | None = None,
-    on_validation: OnValidation | None = None,
+    **listeners: Any,
 ) -> TrainResult:
     """Train a network on `volumes` and leave it, with everything that a resume needs, in the folder `run`.
 
-    Writes card.json, config.json, model.safetensors, checkpoints/last.ckpt, metrics.jsonl and logs/ (TensorBoard). On a
-    CPU, equal settings and volumes give equal weights, resumed or not, at any number of workers and an equal number of
-    threads; `max_minutes` and accelerators give that up. With `devices` above 1 other processes train beside this one,
-    each on its share of the patches of a batch; this one alone writes, validates and reports.
+    Writes card.json, config.json, model.safetensors, checkpoints/last.ckpt, metrics.jsonl and, if TensorBoard is
+    installed, logs/. On a CPU, equal settings and volumes give equal weights, resumed or not, at any number of workers
+    and an equal number of threads; `max_minutes` and accelerators give that up. With `devices` above 1 other processes
+    train beside this one, each on its share of the patches of a batch; this one alone writes, validates and reports.
 
     Every `health.every` steps a fixed crop is examined. If its affinities have gone uniform, or if output, loss,
     gradient or weights are not finite, the run goes back to the last healthy checkpoint (checkpoints/healthy.ckpt),
@@ -85,30 +111,31 @@ def train(
     `on_validation(step, values)` is told. Validation changes nothing in training.
 
     card.json says what the run was made of: settings, versions, fingerprints of the volumes, hardware, and `source`,
-    where the volumes were read; `on_card(card)` is told before training begins.
+    where the volumes were read; `on_card(card)` is told before training begins. Who is told what is in
+    :class:`Listeners`.
 
     `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InvalidInput if `run`
     holds anything and `resume` is False, or if the run has already finished; CheckpointMismatch if a resume asks for
     another network or optimiser; InvalidShape if a volume is too small for the patch; StorageError if writing fails
     (what was written before stays whole).
     """
-    begin = time.perf_counter()
+    begin, told = time.perf_counter(), Listeners(**listeners)
     folder = RunFolder(Path(run))
     if not resume:
         refuse_old_run(folder.path)
-    with own_random_state(config.seed, threads_per_process(config)), quiet_lightning():
-        job = prepare(config, volumes, validation, on_validation)
-        done = read_progress(folder, job.config) if resume else Progress()
+    with isolated(config.seed, threads_per_process(config)):
+        setup = prepare(config, volumes, validation)
+        done = read_progress(folder, setup.config) if resume else Progress()
         remove_left_over(folder.path)
-        card = make_card(job.config, volumes, validation, source)
-        replace_whole(folder.config, lambda half: half.write_text(job.config.model_dump_json(indent=2) + "\n"))
+        card = make_card(setup.config, volumes, validation, source)
+        replace_whole(folder.config, lambda half: half.write_text(setup.config.model_dump_json(indent=2) + "\n"))
         replace_whole(folder.card, lambda half: half.write_text(json.dumps(card, indent=2) + "\n"))
-        if on_card is not None:
-            on_card(card)
+        if told.on_card is not None:
+            told.on_card(card)
         device = resolve_device(config.device).type
-        with launched(config.devices, device, _train_on_rank, job.config, volumes, validation, folder, done):
-            steps, end = _fit_and_recover(job, folder, done, on_step, on_recovery)
-    return _result(folder, steps, end, time.perf_counter() - begin, job.module.recovery.count)
+        with launched(config.devices, device, _train_on_rank, setup.config, volumes, validation, folder, done):
+            reached, end = _train(setup, folder, done, told)
+    return _result(folder, reached, end, time.perf_counter() - begin)
 
 
 def _train_on_rank(
@@ -118,59 +145,90 @@ def _train_on_rank(
     folder: RunFolder,
     done: Progress,
 ) -> None:
-    """What each process beside the first does."""
-    with own_random_state(config.seed, threads_per_process(config)), quiet_lightning():
-        _fit_and_recover(prepare(config, volumes, validation), folder, done, None, None)
+    """Train as one of the other processes: what each of them calls."""
+    with isolated(config.seed, threads_per_process(config)):
+        _train(prepare(config, volumes, validation), folder, done, Listeners())
 
 
-def _fit_and_recover(
-    job: Job, folder: RunFolder, done: Progress, on_step: OnStep | None, on_recovery: Callable[[str], None] | None
-) -> tuple[int, End]:
-    config, module = job.config, job.module
-    distributed.on_rank_zero(lambda: trim_journal(folder.journal, -1 if done.checkpoint is None else done.step))
+def _train(setup: Setup, folder: RunFolder, start: Progress, told: Listeners) -> tuple[Progress, End]:
+    """Train to the end, and from the last healthy checkpoint again whenever training collapses."""
+    distributed.on_rank_zero(lambda: trim_journal(folder.journal, -1 if start.checkpoint is None else start.step))
+    loop = Loop(setup, folder, told.on_step, told.on_validation)
     while True:
-        module.watch.forget()
-        module.recovery = done.recovery
-        module.loss = with_elementwise(job.loss, config.loss, done.recovery.elementwise)
         try:
-            return _fit(job, folder, done, on_step)
+            end = loop.run(start)
+            return loop.progress(), end
         except Collapse as collapse:
-            done = distributed.on_rank_zero(partial(recover, folder, module, collapse))
-            if on_recovery is not None:
-                on_recovery(describe(collapse, done, config.health))
+            start = distributed.on_rank_zero(partial(recover, folder, setup.objective, loop.progress(), collapse))
+            if told.on_recovery is not None:
+                told.on_recovery(describe(collapse, start, setup.config.health))
 
 
-def _fit(job: Job, folder: RunFolder, done: Progress, on_step: OnStep | None) -> tuple[int, End]:
-    config = job.config
-    trainer = make_trainer(job, folder, done, on_step)
-    try:
-        trainer.fit(
-            job.module,
-            train_dataloaders=patch_loader(job.patches, config, done.patches),
-            ckpt_path=done.checkpoint,
-            weights_only=True,
-        )
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
-    except SegkitError as error:
-        if config.workers and "DataLoader worker" in str(error):  # torch puts a traceback before the sentence
-            raise type(error)(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
-        raise
-    except OSError as error:  # of the logger, say
-        next_step = "free space or check permissions, then resume"
-        raise StorageError(
-            sentence(f"run {str(folder.path)!r}", f"cannot be written ({error})", None, next_step)
-        ) from error
-    finally:
-        for logger in trainer.loggers:
-            logger.finalize("success")
-    return trainer.global_step, end_of(trainer)
+def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume] = ()) -> Setup:
+    """Make all of a run but its folder; the settings of the result are `config` with what follows from the volumes.
+
+    torch's random state decides the first weights. Raises as :func:`train` does: what is wrong with settings or
+    volumes is said here, before anything is written.
+    """
+    check_devices(config)
+    volumes, validation = resampled(volumes, config.voxel_size), resampled(validation, config.voxel_size)
+    voxels = voxels_of(volumes)
+    config = voxels.told_to(config)
+    neighborhood = config.offsets(find("models", config.model).load().ndim, voxels.size)
+    network = _network(config, voxels, len(neighborhood))
+    loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
+    config = resolve_patch(config, network, [*volumes, *validation])
+    patch = fit_patch(network, _sizes(config))
+    check_reach(patch, neighborhood)
+    found = {"neighborhood": neighborhood.tolist(), "patch": patch.output[3 - network.ndim :]}
+    found["precision"] = resolve_precision(config.precision, resolve_device(config.device))
+    config = TrainConfig(**{**config.model_dump(), **found})
+    patches = PatchDataset(config, volumes, patch, neighborhood)
+    patches[0]  # data without any usable patch are refused
+    objective = Objective(Trainable(network, loss, config), loss, neighborhood, config, voxels)
+    crop = _crop(config, network, volumes, neighborhood) if config.health.every else None
+    if not validation:
+        return Setup(config, objective, patches, loss, crop)
+    fixed = PatchDataset(config, validation, patch, neighborhood, purpose="validation")
+    batches = [fixed.batch([k]) for k in range(config.validation_patches)]
+    segmenter = Segmenter(config, validation, network, neighborhood) if config.validation.segmentation else None
+    return Setup(config, objective, patches, loss, crop, ValidationData(batches, segmenter))
 
 
-def _result(folder: RunFolder, steps: int, end: End, seconds: float, recoveries: int) -> TrainResult:
+def _network(config: TrainConfig, voxels: Voxels, channels: int) -> Model:
+    """Make the network with its first weights, for `channels` affinities and what it learns beside them."""
+    component = find("models", config.model)
+    auxiliary = voxels.auxiliary(config, component.load().ndim)
+    network = component.create(channels=channels + auxiliary, **config.model_parameters)
+    if not isinstance(network, torch.nn.Module):
+        raise BrokenComponent(sentence(f"model {config.model!r}", "must be a torch.nn.Module", type(network).__name__))
+    network.auxiliary = auxiliary
+    return network
+
+
+def patches_of(config: TrainConfig, volumes: Sequence[TrainingVolume]) -> PatchDataset:
+    """Make the patches that :func:`train` would draw, in their order. Raises as it does."""
+    unwatched = TrainConfig(**{**config.model_dump(), "health": {"every": 0}})
+    with isolated(config.seed, config.threads):
+        return prepare(unwatched, volumes).patches
+
+
+def _sizes(config: TrainConfig) -> list[int] | None:
+    """The patch of settings in which "auto" has been replaced."""
+    return None if isinstance(config.patch, str) else config.patch
+
+
+def _crop(config: TrainConfig, network: Model, volumes: Sequence[TrainingVolume], neighborhood: np.ndarray) -> Batch:
+    health = config.health
+    find("fragmenters", health.fragmenter).create(**health.fragmenter_parameters)  # a wrong name is refused at once
+    patch = fit_patch(network, health.crop or _sizes(config))
+    return choose_crop(PatchDataset(config, volumes, patch, neighborhood, purpose="health"))
+
+
+def _result(folder: RunFolder, reached: Progress, end: End, seconds: float) -> TrainResult:
     lines = [json.loads(line) for line in folder.journal.read_text().splitlines()] if folder.journal.exists() else []
     losses = [line["loss"] for line in lines if "loss" in line] or [float("nan")]
     validated = [line["validation_loss"] for line in lines if "validation_loss" in line]
     last = validated[-1] if validated else None
-    paths = (folder.model, folder.checkpoint)
-    return TrainResult(steps, losses[0], losses[-1], last, seconds, *paths, recoveries, read_best(folder), end)
+    paths, recoveries = (folder.model, folder.checkpoint), reached.recovery.count
+    return TrainResult(reached.step, losses[0], losses[-1], last, seconds, *paths, recoveries, read_best(folder), end)

@@ -89,10 +89,10 @@ def training(folder):
 
 @pytest.mark.parametrize("step", [1, 3], ids=["before a checkpoint", "after a checkpoint"])
 def test_training_that_was_cut_off_goes_on(segkit, folder, training, monkeypatch, step):
-    from segkit.train import callbacks
+    from segkit.train.journal import Journal
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Journal, "on_train_batch_end", cut_off_at(step, callbacks.Journal.on_train_batch_end))
+        patch.setattr(Journal, "end_step", cut_off_at(step, Journal.end_step))
         assert segkit("run", "train.toml", "--out", "out").exit_code == 1
     result = segkit("run", "train.toml", "--out", "out")
     assert result.exit_code == 0 and "--resume" in result.stderr, result.stderr
@@ -136,10 +136,10 @@ def last_step(run) -> int:
 
 
 def cut_off_at(step: int, original):
-    def hook(self, trainer, *arguments, **options):
-        if trainer.global_step == step:
+    def hook(self, now, *arguments):
+        if now == step:
             raise RuntimeError("cut off")
-        return original(self, trainer, *arguments, **options)
+        return original(self, now, *arguments)
 
     return hook
 

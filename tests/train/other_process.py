@@ -4,18 +4,18 @@ import torch
 
 from segkit.losses.elementwise import MSE
 from segkit.protocols import Loss
-from segkit.train import distributed, job, run
-from segkit.train.quiet import own_random_state, quiet_lightning
+from segkit.train import distributed, run
+from segkit.train.isolation import isolated
 
 TRAIN_ON_RANK = run._train_on_rank
 
 
 def keep_weights(config, volumes, validation, folder, done):
     """Train, and leave the weights."""
-    with own_random_state(config.seed, 1), quiet_lightning():
-        mine = job.prepare(config, volumes, validation)
-        run._fit_and_recover(mine, folder, done, None, None)
-    torch.save(mine.module.network.state_dict(), folder.path.parent / "other")
+    with isolated(config.seed, 1):
+        setup = run.prepare(config, volumes, validation)
+        run._train(setup, folder, done, run.Listeners())
+    torch.save(setup.objective.module.network.state_dict(), folder.path.parent / "other")
 
 
 class Explodes(Loss):
@@ -31,5 +31,5 @@ class Explodes(Loss):
 
 
 def explode(*arguments):
-    job.parse_loss = lambda *_, **__: Explodes()
+    run.parse_loss = lambda *_, **__: Explodes()
     TRAIN_ON_RANK(*arguments)

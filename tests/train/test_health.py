@@ -14,8 +14,7 @@ from segkit.errors import InvalidParameter, InvalidShape, UnknownComponent
 from segkit.health.channels import Channel
 from segkit.train import TrainConfig, TrainingVolume, train
 from segkit.train.data import PatchDataset
-from segkit.train.finite import Collapse
-from segkit.train.health import Health, _central, choose_crop
+from segkit.train.health import Collapse, Health, _central, choose_crop
 from segkit.train.patch import Patch
 
 
@@ -109,7 +108,7 @@ def test_the_gradient_norm_is_that_of_all_weights(volume, tmp_path, monkeypatch)
 @pytest.mark.parametrize("channel", [0, 2])
 def test_what_counts_as_a_collapse(start, checks, collapses_at, channel):
     warmup = 30 if checks.count(1e-9) == 4 and start[0] == 1e-2 else 0
-    health = Health({}, TrainConfig(steps=100, warmup_steps=warmup), None, None)
+    health = Health({}, TrainConfig(steps=100, warmup_steps=warmup), None, None, None)
     health.alive = [c.name for c in channels(*start) if c.variance > 1e-7]
     for number, variance in enumerate(checks, start=1):
         values = [1e-2] * 3
@@ -125,7 +124,7 @@ def test_what_counts_as_a_collapse(start, checks, collapses_at, channel):
 
 
 def test_after_the_last_step_once_is_enough():
-    health = Health({}, TrainConfig(steps=10), None, None)
+    health = Health({}, TrainConfig(steps=10), None, None, None)
     health.alive = ["z", "y", "x"]
     with pytest.raises(Collapse, match="y has variance"):
         health._judge(channels(1e-2, 1e-9, 1e-2), 10)

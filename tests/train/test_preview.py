@@ -9,8 +9,8 @@ from segkit import Grid, Labels, Volume, io
 from segkit.cli.main import main
 from segkit.picture import colours
 from segkit.train import TrainConfig, TrainingVolume
-from segkit.train.job import patches_of
 from segkit.train.preview import FRAME, enlargement, preview
+from segkit.train.run import patches_of
 
 SMALL = {"model_parameters": {"features": 2, "growth": 2, "pooling": [[1, 2, 2]]}, "patch": [4, 8, 8]}
 

@@ -1,5 +1,7 @@
 """Training that collapses goes back to where it was healthy, and goes on differently."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from health_helpers import TINY, config, neurons
@@ -10,12 +12,12 @@ from segkit.errors import TrainingFailed
 from segkit.losses.elementwise import BCE, MSE
 from segkit.models.checkpoint import load_model
 from segkit.protocols import Loss
-from segkit.train import TrainConfig, save, train
-from segkit.train.callbacks import Journal
-from segkit.train.finite import FiniteWatch
-from segkit.train.module import learning_rate_factor
-from segkit.train.progress import Recovery
+from segkit.train import TrainConfig, checkpoint, train
+from segkit.train.checkpoint import Recovery
+from segkit.train.health import FiniteWatch
+from segkit.train.journal import Journal
 from segkit.train.recovery import recover, with_elementwise
+from segkit.train.step import learning_rate_factor
 
 REAL = {
     **TINY,
@@ -60,7 +62,7 @@ def exploding(monkeypatch):
 
     def put(first, times):
         loss = Explodes(first, times)
-        monkeypatch.setattr("segkit.train.job.parse_loss", lambda *_, **__: loss)
+        monkeypatch.setattr("segkit.train.run.parse_loss", lambda *_, **__: loss)
 
     return put
 
@@ -151,11 +153,9 @@ def test_the_elementwise_term_instead(volume, tmp_path, exploding):
 def test_what_was_seen_before_a_recovery_is_forgotten(volume, tmp_path, exploding, monkeypatch):
     """Where nobody looks in every step, the weights may show it first; the flags are then of the network before."""
     monkeypatch.setattr(FiniteWatch.__init__, "__defaults__", (True,))
-    written = Journal.on_train_batch_end
+    written = Journal.end_step
     monkeypatch.setattr(
-        Journal,
-        "on_train_batch_end",
-        lambda self, trainer, *rest: written(self, trainer, *rest) if trainer.global_step == 6 else None,
+        Journal, "end_step", lambda self, step, *rest: written(self, step, *rest) if step == 6 else None
     )
     exploding(3, 1)
     said = []
@@ -168,8 +168,7 @@ def test_what_was_seen_before_a_recovery_is_forgotten(volume, tmp_path, explodin
 
 def test_the_clock_runs_on_through_recoveries(volume, tmp_path, exploding, monkeypatch):
     begun = []
-    monkeypatch.setattr("segkit.train.callbacks.Clock.on_train_start", lambda self, *_: begun.append(self))
-    monkeypatch.setattr("segkit.train.callbacks.Clock.on_train_batch_end", lambda *_: None)
+    monkeypatch.setattr("segkit.train.loop.Clock.start", lambda self: begun.append(self))
     exploding(5, 1)
     train(config(max_minutes=60), [volume], tmp_path / "run")
     assert len(begun) == 2 and begun[0] is begun[1]
@@ -203,7 +202,7 @@ def test_a_run_killed_before_its_first_checkpoint_goes_on_from_the_last_healthy_
     """The checkpoints are healthy.ckpt of step 0, 3 and 6."""
     values = config(checkpoint_every=100)
     whole = train(values, [volume], tmp_path / "whole")
-    written, done, original = [], [], save.replace_whole
+    written, done, original = [], [], checkpoint.replace_whole
 
     def replace_whole(path, write):
         written.append(path)
@@ -212,7 +211,7 @@ def test_a_run_killed_before_its_first_checkpoint_goes_on_from_the_last_healthy_
         original(path, write)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr("segkit.train.save.replace_whole", replace_whole)
+        patch.setattr("segkit.train.checkpoint.replace_whole", replace_whole)
         train(values, [volume], tmp_path / "cut")
     resumed = train(values, [volume], tmp_path / "cut", resume=True, on_step=lambda step, *_: done.append(step))
     assert done[0] == first and same(weights_in(whole.model), weights_in(resumed.model))
@@ -224,9 +223,9 @@ def test_going_back_restores_everything(volume, tmp_path, exploding, monkeypatch
     """With the old rate and the old patches it is as if the run had never been away."""
     whole = train(config(), [volume], tmp_path / "whole")
 
-    def recover_with_the_same_patches(folder, module, collapse):
-        module.patches = torch.load(folder.healthy, weights_only=True)["patches"] - 1
-        return recover(folder, module, collapse)
+    def recover_with_the_same_patches(folder, objective, reached, collapse):
+        patches = torch.load(folder.healthy, weights_only=True)["patches"] - 1
+        return recover(folder, objective, replace(reached, patches=patches), collapse)
 
     monkeypatch.setattr("segkit.train.run.recover", recover_with_the_same_patches)
     monkeypatch.setattr(Recovery, "next", lambda self, step, health: Recovery(count=self.count + 1, until=step))

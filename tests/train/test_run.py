@@ -20,9 +20,8 @@ from segkit.errors import (
 from segkit.models.checkpoint import load_model
 from segkit.protocols import Loss
 from segkit.train import TrainConfig, TrainingVolume, train
-from segkit.train.module import learning_rate_factor
-from segkit.train.progress import RunFolder
-from segkit.train.resume import read_progress
+from segkit.train.checkpoint import RunFolder, read_progress
+from segkit.train.step import learning_rate_factor
 
 TINY = {
     **training_helpers.TINY,
@@ -214,7 +213,7 @@ class Explodes(Loss):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(volume, tmp_path, monkeypatch):
-    monkeypatch.setattr("segkit.train.job.parse_loss", lambda *_, **__: Explodes())
+    monkeypatch.setattr("segkit.train.run.parse_loss", lambda *_, **__: Explodes())
     with pytest.raises(TrainingFailed, match=r"loss at step 1 .*learning_rate.*0\.1\*mse"):
         train(TrainConfig(**TINY), [volume], tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -118,7 +118,7 @@ def test_descriptors_are_learned_beside_affinities(tmp_path, model, channels):
 
 def test_the_loss_is_that_of_the_affinities_and_of_the_descriptors(tmp_path):
     """By hand, from the network's own output for the patches of the run."""
-    from segkit.train.module import TrainingModule
+    from segkit.train.step import Objective, Trainable
     from segkit.train.voxels import Voxels
 
     class Constant(torch.nn.Module):
@@ -134,13 +134,13 @@ def test_the_loss_is_that_of_the_affinities_and_of_the_descriptors(tmp_path):
     config = TrainConfig(loss="mse", descriptors={"sigma": 16.0, "weight": 0.25})
     from segkit.losses.combined import parse_loss
 
-    module = TrainingModule(
-        Constant(), parse_loss("mse"), np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]]), config, Voxels((40, 4, 4))
-    )
+    loss, network = parse_loss("mse"), Constant()
+    offsets = np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]])
+    objective = Objective(Trainable(network, loss, config), loss, offsets, config, Voxels((40, 4, 4)))
     wanted = ShapeDescriptors(sigma=16.0, voxel_size=(40, 4, 4))(labels)
     inside = (labels > 0)[:, None].expand_as(wanted)
     error = (wanted[inside] - 0.5).square().mean()
-    loss, parts = module.evaluate(batch)
+    loss, parts = objective.evaluate(batch, network, 1)
     assert parts["descriptors"].item() == pytest.approx(error.item())
     assert loss.item() == pytest.approx((target - 0.5).square().mean().item() + 0.25 * error.item())
 

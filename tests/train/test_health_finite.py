@@ -4,8 +4,8 @@ from training_helpers import TINY, tubes
 
 from segkit.errors import InvalidInput, TrainingFailed
 from segkit.train import TrainConfig
-from segkit.train.finite import Collapse, FiniteWatch
-from segkit.train.job import prepare
+from segkit.train.health import Collapse, FiniteWatch
+from segkit.train.run import prepare
 
 GOOD, BAD = torch.ones(3), torch.tensor([0.0, float("nan"), 1.0])
 
@@ -37,14 +37,14 @@ def test_of_several_processes_all_have_seen_the_same_things(monkeypatch):
     def refuse(prediction):
         raise InvalidInput("affinities must not be NaN")
 
-    job = prepare(TrainConfig(**TINY, health={"every": 0}), [tubes()])
-    batch = job.patches.batch([0])
+    setup = prepare(TrainConfig(**TINY, health={"every": 0}), [tubes()])
+    batch, objective = setup.patches.batch([0]), setup.objective
     monkeypatch.setattr("segkit.train.distributed.world_size", lambda: 2)
-    job.module.evaluate(batch)
-    here = list(job.module.watch.flags)
-    job.module.watch.forget()
-    next(job.module.network.parameters()).data.fill_(float("nan"))
-    job.module.loss = refuse
-    loss, parts = job.module.evaluate(batch)
-    assert list(job.module.watch.flags) == here == ["the output of the network", "the loss"]
+    objective.evaluate(batch, objective.module, 1)
+    here = list(objective.watch.flags)
+    objective.watch.forget()
+    next(objective.module.parameters()).data.fill_(float("nan"))
+    objective.loss = refuse
+    loss, parts = objective.evaluate(batch, objective.module, 1)
+    assert list(objective.watch.flags) == here == ["the output of the network", "the loss"]
     assert loss.isnan() and loss.requires_grad and not parts

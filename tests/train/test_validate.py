@@ -12,9 +12,9 @@ from segkit import Grid, Labels, Volume, io
 from segkit.errors import InvalidInput, InvalidParameter
 from segkit.models.checkpoint import load_model
 from segkit.train import TrainConfig, TrainingVolume, train
-from segkit.train.best import Patience
+from segkit.train.checkpoint import RunFolder
 from segkit.train.scoring import Segmenter
-from segkit.train.validation import Validation
+from segkit.train.validate import Validation, ValidationData
 
 TINY = {
     "model_parameters": {"features": 2, "growth": 1, "pooling": [[1, 2, 2]], "padding": "same"},
@@ -49,9 +49,9 @@ def scored(monkeypatch):
     """A callable that decides the score of the network after each step; None = it cannot be scored."""
 
     def put(scores):
-        def score(self, module):
-            found = scores[module.global_step]
-            return {"problem": "no"} if found is None else {"cremi_score": found, "threshold": module.global_step / 10}
+        def score(self, step):
+            found = scores[step]
+            return {"problem": "no"} if found is None else {"cremi_score": found, "threshold": step / 10}
 
         monkeypatch.setattr(Validation, "_score", score)
 
@@ -146,7 +146,7 @@ def test_a_run_killed_while_it_ended_early_ends_there_again(volume, tmp_path, sc
     values = config(validation={"patience": 3}, checkpoint_every=2, health={"every": 1})
     whole = train(values, [volume], tmp_path / "whole", validation=[volume])
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr("segkit.train.callbacks.Checkpoints.on_train_end", raise_interrupted)
+        patch.setattr("segkit.train.loop.Loop._finish", raise_interrupted)
         train(values, [volume], tmp_path / "cut", validation=[volume])
     healthy = torch.load(tmp_path / "cut" / "checkpoints" / "healthy.ckpt", weights_only=True)
     assert healthy["global_step"] == whole.steps == 5
@@ -268,24 +268,14 @@ def test_two_processes_keep_what_one_keeps(volume, tmp_path):
     assert [line["step"] for line in validated(tmp_path / "2")] == [line["step"] for line in validated(tmp_path / "1")]
 
 
-def test_one_process_segments_and_all_decide_alike(monkeypatch):
+def test_one_process_segments_and_all_decide_alike(tmp_path, monkeypatch):
     """Process 1 of two: it is told the scores of process 0, writes no network, and stops when that one stops."""
     told = [{"cremi_score": 0.5}, None, {"cremi_score": 0.6}, None]
-    processes = SimpleNamespace(on_rank_zero=lambda work: told.pop(0))
-    monkeypatch.setattr("segkit.train.validation.distributed", processes)
-    monkeypatch.setattr("segkit.train.validation.ends_step", lambda *_: True)
-    trainer = SimpleNamespace(global_step=0, should_stop=False)
-    journal = SimpleNamespace(total=9, write=lambda *_: None)
-    segmenter = SimpleNamespace(digest="volumes", score=lambda *_: pytest.fail("it segmented"))
-    stopped = []
-    validation = Validation([], 1, journal, segmenter, None, Patience(1, 0.0))
+    monkeypatch.setattr("segkit.train.validate.distributed", SimpleNamespace(on_rank_zero=lambda work: told.pop(0)))
+    segmenter = SimpleNamespace(digest="volumes", made_by={}, score=lambda *_: pytest.fail("it segmented"))
+    objective = SimpleNamespace(config=config(validation={"patience": 1}))
+    fabric, journal = SimpleNamespace(device=torch.device("cpu")), SimpleNamespace(write=lambda *_: None)
+    validation = Validation(ValidationData([], segmenter), RunFolder(tmp_path), objective, fabric, journal)
     validation._loss = lambda *_: 0.0
-    for step in (1, 2):
-        trainer.global_step = step
-        validation.on_train_batch_end(trainer, SimpleNamespace(device=torch.device("cpu")), {}, None, step)
-        stopped.append(trainer.should_stop)
-    assert (
-        stopped == [False, True]
-        and not told
-        and validation.state_dict() == {"score": 0.5, "waited": 1, "digest": "volumes"}
-    )
+    assert [validation.run(step) for step in (1, 2)] == [False, True] and not told
+    assert validation.state() == {"score": 0.5, "waited": 1, "digest": "volumes"}

@@ -13,8 +13,8 @@ from segkit import Affinities, Grid, Labels, Volume, io
 from segkit.errors import InvalidInput
 from segkit.picture import HEAD, colours
 from segkit.train import TrainConfig, train
-from segkit.train.pictures import HEIGHT, WIDTH, Pictures, panels_of
-from segkit.train.progress import RunFolder
+from segkit.train.checkpoint import RunFolder
+from segkit.train.journal import HEIGHT, WIDTH, panels_of, renew_pictures
 from segkit.train.scoring import SHOWN, Scene, Segmenter, Shown, _Middle
 
 CHANGES = {"validate_every": 2, "validation_patches": 1, "health": {"every": 0}, "validation": {}}
@@ -64,12 +64,9 @@ def test_panels_show_the_middle_section_in_matched_colours():
 def test_files_and_tensorboard_hold_what_was_seen(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 5, "loss": 0.5}\n{"step": 5, "validation_loss": 0.25}\n')
     added, seen = [], shown()
-    trainer = SimpleNamespace(
-        logger=SimpleNamespace(experiment=SimpleNamespace(add_image=lambda *a, **k: added.append(a)))
-    )
-    pictures = Pictures(RunFolder(tmp_path), SimpleNamespace(shown=seen))
+    journal = SimpleNamespace(add_image=lambda *a: added.append(a))
     for step in (5, 9):
-        pictures.renew(trainer, step)
+        renew_pictures(RunFolder(tmp_path), journal, seen, step)
     picture = np.asarray(Image.open(tmp_path / "progress.png"))
     assert picture.shape[1] == WIDTH
     below, scale = picture[HEAD + HEIGHT :], WIDTH // (4 * 30)
@@ -122,7 +119,7 @@ def test_no_more_than_the_middle_is_kept():
 
 
 def test_weights_are_the_same_without_them(watched, volume, tmp_path, monkeypatch):
-    monkeypatch.setattr(Pictures, "renew", lambda *_: None)
+    monkeypatch.setattr("segkit.train.validate.renew_pictures", lambda *_: None)
     plain = train(CONFIG, [volume], tmp_path / "plain", validation=[volume])
     assert not (tmp_path / "plain/progress.png").exists()
     assert same(weights(watched[1]), weights(plain))
@@ -156,7 +153,7 @@ def test_a_network_that_cannot_be_scored_leaves_curves(volume, tmp_path, monkeyp
 def test_of_several_processes_the_first_one_draws(watched, volume, tmp_path, monkeypatch):
     """As another process sees it: the work of the first is not done here."""
     drawn = []
-    monkeypatch.setattr(Pictures, "renew", lambda *_: drawn.append(1))
-    monkeypatch.setattr("segkit.train.validation.distributed", SimpleNamespace(on_rank_zero=lambda _: {}))
+    monkeypatch.setattr("segkit.train.validate.renew_pictures", lambda *_: drawn.append(1))
+    monkeypatch.setattr("segkit.train.validate.distributed", SimpleNamespace(on_rank_zero=lambda _: {}))
     train(CONFIG, [volume], tmp_path / "run", validation=[volume])
     assert drawn == []

@@ -8,7 +8,7 @@ from training_helpers import TINY, Interrupted, same, stop_after, tubes, weights
 
 from segkit.models.checkpoint import load_model
 from segkit.train import TrainConfig, train
-from segkit.train.averaging import Average
+from segkit.train.step import ExponentialMovingAverage
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def volume():
 def test_the_recursion_of_weights_and_statistics():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
-    average = Average(network, 0.5, start=2)
+    average = ExponentialMovingAverage(network, 0.5, start=2)
     expected = None
     for step in range(1, 8):
         for values in network.parameters():
