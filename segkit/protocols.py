@@ -105,7 +105,8 @@ class Loss(ABC):
     """A number to be made small.
 
     Deterministic; differentiable by torch with respect to `prediction.logits`; finite for every valid prediction,
-    those without any edge or object included (then 0, with a gradient of 0).
+    those without any edge or object included (then 0, with a gradient of 0). One that learns parameters of its own is a
+    torch.nn.Module as well: they are optimised with the network.
     """
 
     @abstractmethod

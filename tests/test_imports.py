@@ -42,7 +42,8 @@ PLACES = {
         "testing/conformance/models.py",
         "testing/conformance/losses.py",
     },
-    "lightning": {"train", "infer"},
+    "lightning_fabric": {"train/fabric.py"},
+    "lightning": set(),  # its trainer, which is slow to import
     "click": {"cli"},
     "rich": {"cli"},
     "pytest": {"testing"},
@@ -133,7 +134,7 @@ def loaded(code):
 
 HEAVY = {
     "torch",
-    "lightning",
+    "lightning_fabric",
     "numba",
     "dask",
     "scipy",
@@ -154,6 +155,7 @@ HEAVY = {
         ("import segkit.data, segkit.protocols, segkit.registry, segkit.io", HEAVY),
         ("import segkit.registry; segkit.registry.components('models')", HEAVY),
         ("from segkit.cli.main import main; main(['--help'], standalone_mode=False)", HEAVY),
+        ("import segkit.train.run", {"lightning_fabric", "lightning", "tensorboard"}),
     ],
 )
 def test_a_fresh_process_loads_little(code, unwanted):

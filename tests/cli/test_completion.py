@@ -88,4 +88,6 @@ def test_it_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert not {"torch", "lightning", "numba", "scipy", "skimage", "higra", "pydantic"} & set(done.stdout.split())
+    assert not {"torch", "lightning_fabric", "numba", "scipy", "skimage", "higra", "pydantic"} & set(
+        done.stdout.split()
+    )

@@ -237,5 +237,5 @@ def test_tab_loads_nothing_heavy(place, words, allowed):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=place)
     assert done.returncode == 0, done.stderr
-    heavy = {"torch", "lightning", "numba", "scipy", "skimage", "higra", "pydantic", "h5py", "zarr"}
+    heavy = {"torch", "lightning_fabric", "numba", "scipy", "skimage", "higra", "pydantic", "h5py", "zarr"}
     assert heavy & set(done.stdout.split()) <= allowed
