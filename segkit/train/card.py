@@ -83,7 +83,7 @@ def read_card(run: Path) -> dict[str, Any]:
     return card
 
 
-def differences(before: Mapping, now: Mapping) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two cards, a sentence for each thing; settings that name places do not count.
 
     >>> differences({"versions": {"torch": "2.1"}}, {"versions": {"torch": "2.2"}})
@@ -100,7 +100,7 @@ def differences(before: Mapping, now: Mapping) -> list[str]:
     return found
 
 
-def _other_data(purpose: str, before: Sequence[Mapping], now: Sequence[Mapping]) -> list[str]:
+def _other_data(purpose: str, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(before) != len(now):
         return [f"data: there are {len(now)} {purpose} volumes and were {len(before)}"]
     found = []

@@ -146,7 +146,7 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
             write(half)
 
 
-def save_network(path: Path, objective: "Objective", steps: int, validation: Mapping | None = None) -> None:
+def save_network(path: Path, objective: "Objective", steps: int, validation: Mapping[str, Any] | None = None) -> None:
     """Write the network, as it is after `steps` steps, in the form that inference reads: the average, if there is one.
 
     `validation` are its scores on the validation volumes and what they were segmented by.

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -234,7 +234,7 @@ def _parameter_called(name: str, values: Mapping[str, object]) -> str | None:
     return None
 
 
-def _explain(problem: dict, config: type[BaseModel], values: Mapping[str, object]) -> str:
+def _explain(problem: Mapping[str, Any], config: type[BaseModel], values: Mapping[str, object]) -> str:
     if problem["type"] == "extra_forbidden":
         name = ".".join(map(str, problem["loc"]))
         known_names = list(config.model_fields)

@@ -185,7 +185,7 @@ def _measure_loop(
     middle = total // 2
     stamps, busy = [], []
 
-    def on_step(step, *_) -> None:
+    def on_step(step: int, *_: object) -> None:
         stamps.append(_now())
         say(f"loop, step {step}")
         if device.type == "cuda" and step % ON_DEVICE == 0:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ def on_rank_zero(work: Callable[[], T]) -> T:
     """Run `work` on rank 0 and broadcast to all ranks what it returns, or the SegkitError that it raises."""
     if world_size() == 1:
         return work()
-    outcome: list = [None, None]
+    outcome: list[Any] = [None, None]
     if rank() == 0:
         try:
             outcome[0] = work()
@@ -106,7 +106,7 @@ def any_over_ranks(flags: Mapping[str, Tensor]) -> dict[str, bool]:
 
 
 @contextmanager
-def launched(devices: int, device: str, work: Callable, *arguments: object) -> Iterator[None]:
+def launched(devices: int, device: str, work: Callable[..., None], *arguments: object) -> Iterator[None]:
     """Launch `devices` - 1 processes that call ``work(*arguments)`` as ranks 1, 2, ... while the block runs as rank 0.
 
     `work` is a function of a module and `arguments` can be pickled; arrays reach the others through files that all
@@ -162,7 +162,7 @@ def _destroy_group() -> None:
 
 
 @contextmanager
-def _failures_of(folder: Path, others: Sequence[subprocess.Popen]) -> Iterator[None]:
+def _failures_of(folder: Path, others: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Raise what another process failed by in place of the RuntimeError that its end is to this one.
 
     It looks while the group is there, for without this process the others fail too.
@@ -175,7 +175,7 @@ def _failures_of(folder: Path, others: Sequence[subprocess.Popen]) -> Iterator[N
         raise _failure(folder, others) or error from error
 
 
-def _wait_until_ready(folder: Path, others: Sequence[subprocess.Popen]) -> None:
+def _wait_until_ready(folder: Path, others: Sequence[subprocess.Popen[bytes]]) -> None:
     """Wait until the others can meet. Raises the reason why one of them cannot: nobody would wait for it in vain."""
     while not all((folder / f"ready-{number}").exists() for number in range(1, len(others) + 1)):
         if any(other.poll() is not None for other in others):
@@ -192,7 +192,7 @@ def _write_call(folder: Path, call: object) -> None:
         (folder / f"array-{number}").write_bytes(array.raw())
 
 
-def _read_call(folder: Path) -> tuple[Callable, Sequence[object]]:
+def _read_call(folder: Path) -> tuple[Callable[..., None], Sequence[object]]:
     paths = (folder / f"array-{number}" for number in range(len(list(folder.glob("array-*")))))
     return pickle.loads((folder / "call").read_bytes(), buffers=map(_mapped, paths))
 
@@ -202,7 +202,7 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
 
-def _start(folder: Path, number: int, devices: int, device: str) -> subprocess.Popen:
+def _start(folder: Path, number: int, devices: int, device: str) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     words = [sys.executable, "-m", "segkit.train.distributed", str(folder), str(number), str(devices), device]
     with (folder / f"output-{number}").open("wb") as output:
@@ -210,7 +210,7 @@ def _start(folder: Path, number: int, devices: int, device: str) -> subprocess.P
         return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
-def _failure(folder: Path, others: Sequence[subprocess.Popen]) -> SegkitError | None:
+def _failure(folder: Path, others: Sequence[subprocess.Popen[bytes]]) -> SegkitError | None:
     """Say why the first of the others that failed did so; None if none has ended by itself."""
     until = time.monotonic() + GRACE_SECONDS
     while all(other.poll() is None for other in others) and time.monotonic() < until:
@@ -227,7 +227,7 @@ def _failure(folder: Path, others: Sequence[subprocess.Popen]) -> SegkitError | 
     return None
 
 
-def _kill(others: Sequence[subprocess.Popen]) -> None:
+def _kill(others: Sequence[subprocess.Popen[bytes]]) -> None:
     """Kill what has not ended by itself; nothing that the others could still do counts."""
     for other in others:
         other.kill()

@@ -23,10 +23,11 @@ logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
 
 def make_fabric(config: TrainConfig) -> Fabric:
     """Make what places training on the device of `config`, or on that of this process among several."""
-    device = resolve_device(config.device)
+    device, devices = resolve_device(config.device), config.devices
+    cards = list(range(devices)) if devices > 1 else [device.index or 0]
     fabric = Fabric(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=list(range(config.devices)) if device.type == "cuda" and config.devices > 1 else config.devices,
+        devices=cards if device.type == "cuda" else devices,
         strategy=_strategy(device),
         precision=PRECISION[config.precision],
     )

@@ -131,6 +131,7 @@ class Loop:
     def _train_step(self, batches: Iterator[RawBatch]) -> None:
         """Update the weights once, by the mean gradient of `accumulate` batches."""
         config, objective, step = self.config, self.objective, self.step + 1
+        self.optimiser.zero_grad()
         for number in range(config.accumulate):
             batch = objective.finish(_next(batches, config).to(self.fabric.device))
             more = number + 1 < config.accumulate
@@ -148,7 +149,6 @@ class Loop:
         for group in self.adam.param_groups:
             group["lr"] = config.learning_rate * self.rate(self.step)
         self.optimiser.step()
-        self.optimiser.zero_grad()
         if self.module.average is not None:
             self.module.average.update(self.module.network, step)
         self.step = step

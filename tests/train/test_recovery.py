@@ -120,6 +120,22 @@ def test_the_last_healthy_network_stays(segkit, volume, tmp_path, exploding):
     assert load_model(kept).extra["steps"] == 3 and same(weights_in(kept), weights_in(whole.model))
 
 
+def test_a_gradient_that_is_not_finite_leaves_nothing_behind(volume, tmp_path, exploding, monkeypatch):
+    """The loss is finite: 0 is added to it, but as the square root of 0, whose derivative is none."""
+
+    def call(self, prediction):
+        self.calls += 1
+        loss, parts = self.mse(prediction)
+        return (loss + (0 * prediction.logits).sqrt().sum() if self.calls == self.first else loss), parts
+
+    monkeypatch.setattr(Explodes, "__call__", call)
+    exploding(5, 1)
+    said = []
+    result = train(config(), [volume], tmp_path / "run", on_recovery=said.append)
+    assert [words.partition(";")[0] for words in said] == ["training collapsed: the gradient at step 5 is not finite"]
+    assert (result.steps, result.recoveries) == (6, 1)
+
+
 def test_stop_ends_it_at_once(volume, tmp_path, exploding):
     exploding(5, 1000)
     with pytest.raises(TrainingFailed, match=r"training collapsed, at a learning rate of 0\.0001: the loss at step 5"):
