@@ -34,7 +34,7 @@ def make_card(
     validation: Sequence[TrainingVolume],
     source: Mapping[str, object] | None,
 ) -> dict[str, object]:
-    """All that decides what a run comes to; `source` says where its volumes were read, in plain values."""
+    """Collect all that decides what a run comes to; `source` says where its volumes were read, in plain values."""
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -53,7 +53,7 @@ def make_card(
 
 
 def fingerprint(volume: TrainingVolume) -> dict[str, dict[str, object]]:
-    """Shape, dtype, place and SHA-256 of the arrays of a volume; equal for equal values, however they are stored."""
+    """Describe the arrays of a volume: shape, dtype, place, SHA-256; equal for equal values, however stored."""
     parts: dict[str, Volume | Labels | None] = {"raw": volume.raw, "labels": volume.labels, "mask": volume.mask}
     return {
         name: {
@@ -69,7 +69,7 @@ def fingerprint(volume: TrainingVolume) -> dict[str, dict[str, object]]:
 
 
 def read_card(run: Path) -> dict[str, Any]:
-    """The card of a run. Raises MissingFile if there is none, StorageError if it is damaged or of another kind."""
+    """Read the card of a run. Raises MissingFile if there is none, StorageError if it is damaged or of another kind."""
     path = RunFolder(run).card
     try:
         card = json.loads(path.read_text())
@@ -84,7 +84,7 @@ def read_card(run: Path) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two cards, a sentence for each thing; settings that name places do not count.
+    """List what differs between two cards, a sentence for each thing; settings that name places do not count.
 
     >>> differences({"versions": {"torch": "2.1"}}, {"versions": {"torch": "2.2"}})
     ['versions: torch is 2.2 and was 2.1']
@@ -119,7 +119,7 @@ def _digest(array: np.ndarray) -> str:
 
 
 def _components(config: TrainConfig, validated: bool) -> dict[str, str]:
-    """Distribution and version of every component that takes part."""
+    """List distribution and version of every component that takes part."""
     named = [("models", config.model)] + [("losses", name) for name in parse_terms(config.loss)]
     if config.health.every:
         named.append(("fragmenters", config.health.fragmenter))

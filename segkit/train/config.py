@@ -223,7 +223,7 @@ def check_voxel_size(voxel_size: Sequence[float] | None, what: str) -> Sequence[
 
 
 def _parameter_called(name: str, values: Mapping[str, object]) -> str | None:
-    """The parameter of the network or of the loss in `values` that has this name: "features" is "model.features"."""
+    """Find a parameter of the network or loss in `values` that has this name: "features" is "model.features"."""
     from segkit.registry import find
 
     for table, kind in (("model", "models"), ("loss", "losses")):
@@ -290,13 +290,13 @@ def _described(settings: type[BaseModel], prefix: str) -> Iterator[DescribedSett
 
 
 def _table(annotation: object) -> type[BaseModel] | None:
-    """The model of a nested table, also of one that may be None."""
+    """Find the model of a nested table, also of one that may be None."""
     parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
 
 
 def _type(field: FieldInfo) -> str:
-    """Its type with its bounds; without None, which `--set` cannot say."""
+    """Name its type with its bounds; without None, which `--set` cannot say."""
     annotation = typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     return type_name(annotation).removesuffix(" | None")
 

@@ -26,7 +26,8 @@ ON_DEVICE = 5
 """Steps between two looks at the clock on accelerators, which work while the next step is being prepared; 1 elsewhere.
 As many steps of each part, and of the loop, go before those that count."""
 
-Report = Callable[[int, int, str], None]
+OnProgress = Callable[[int, int, str], None]
+"""Called with (done, total, what is being timed)."""
 
 
 @dataclass
@@ -51,7 +52,7 @@ class TrainingCosts:
     """Share of the time in which the graphics card computed, during the loop, as its driver says; None elsewhere."""
 
     def seconds(self, part: str) -> float:
-        """The step in the middle."""
+        """Return the seconds of the step in the middle."""
         return statistics.median(self.parts[part])
 
     @property
@@ -60,7 +61,7 @@ class TrainingCosts:
         return self.seconds("loop") + (self.check / self.check_every if self.check_every else 0.0)
 
     def cpu_seconds(self, part: str) -> float:
-        """CPU seconds of the step in the middle."""
+        """Return the CPU seconds of the step in the middle."""
         return statistics.median(self.cpu[part])
 
     @property
@@ -79,7 +80,7 @@ def measure_training(
     volumes: Sequence[TrainingVolume],
     *,
     repeat: int = 10,
-    report: Report = lambda done, total, text: None,
+    report: OnProgress = lambda done, total, text: None,
 ) -> TrainingCosts:
     """Time the parts of a step in turn, `repeat` times each, then as many steps of the loop in a temporary folder.
 
@@ -158,7 +159,7 @@ def _batches(patches: PatchDataset, config: TrainConfig, *, augmented: bool) -> 
 
 
 def _now() -> np.ndarray:
-    """Seconds, and CPU seconds of this process."""
+    """Read the clock: seconds, and CPU seconds of this process."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -180,7 +181,7 @@ def _measure_loop(
     device: torch.device,
     say: Callable[[str], None],
 ) -> None:
-    """The loop itself, with one check and one checkpoint, in the middle, beside those before the first and the last."""
+    """Time the loop, with one check and one checkpoint in the middle, beside those before the first and the last."""
     total = (repeat + 2) * block  # one block to warm up, one around the check
     middle = total // 2
     stamps, busy = [], []

@@ -18,7 +18,7 @@ from segkit.train import distributed
 from segkit.train.augment.finish import Cut, collate, finish
 from segkit.train.augment.plan import Plan, draw_plan
 from segkit.train.config import TrainConfig
-from segkit.train.patch import Patch, Shape, called, origins
+from segkit.train.patch import Patch, Shape, name_of, origins
 
 TRIES = 500
 """Places looked at before a patch with enough labels is given up."""
@@ -96,7 +96,7 @@ class PatchDataset(Dataset):
         return finish(collate([self[k] for k in numbers]), self.neighborhood, components=self.config.components)
 
     def _rim(self, volume: TrainingVolume) -> Shape:
-        """How far around the patch the growing of boundaries looks."""
+        """Compute how far around the patch the growing of boundaries looks."""
         steps, in_plane = self.config.grow_boundary, self.patch.ndim == 2 or not volume.labels.grid.isotropic
         return (0 if in_plane else steps, steps, steps)
 
@@ -130,7 +130,7 @@ def cut(volume: TrainingVolume, origin: np.ndarray, plan: Plan) -> Cut:
 def _within(
     needed: tuple[np.ndarray, np.ndarray], origin: np.ndarray, first: np.ndarray, end: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a box, given from `origin` on, that lies between `first` and `end`; one voxel at least."""
+    """Clip a box, given from `origin` on, to what lies between `first` and `end`; one voxel at least."""
     low = np.clip(needed[0] + origin, first, end - 1)
     return low, np.clip(needed[1] + origin, low + 1, end)
 
@@ -140,7 +140,7 @@ def _triple(values: np.ndarray) -> Shape:
 
 
 def _crop_annotation(volume: TrainingVolume, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (0 outside the annotation) and mask (True inside it) of a box."""
+    """Crop ids (0 outside the annotation) and mask (True inside it) of a box."""
     window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     part = Labels(volume.labels.array[window], volume.labels.grid)
     mask = part.inside
@@ -169,7 +169,7 @@ class PatchSampler:
     def __init__(self, volumes: Sequence[TrainingVolume], patch: Patch, name: str = "training volume") -> None:
         if not volumes:
             raise InvalidInput(sentence(f"{name}s", "must be at least one"))
-        ranges = [origins(volume, patch, called(volume, number, name)) for number, volume in enumerate(volumes)]
+        ranges = [origins(volume, patch, name_of(volume, number, name)) for number, volume in enumerate(volumes)]
         self.low = np.array([low for low, _ in ranges])
         self.size = np.array([high - low for low, high in ranges])
         self.ends = np.cumsum(self.size.prod(axis=1))

@@ -33,8 +33,8 @@ UNIFORM = 1e-7
 have 0 to 5e-8; some that are about to learn pass through 1e-5."""
 SMALLEST_SCALE = 1e-3
 """Factor of the loss in fp16 below which gradients vanish; it begins at 65,536 and is halved where they overflow."""
-PATIENCE = 2
-"""Checks in a row with uniform affinities before a network that never passed one in training has collapsed: one that
+CHECKS_IN_A_ROW = 2
+"""Checks with uniform affinities before a network that never passed one in training has collapsed: one that
 learns slowly looks alike for a while."""
 
 
@@ -160,7 +160,7 @@ class Health:
         lost = [channel for channel in uniform if channel.name in alive]
         self.alive = alive + [c.name for c in channels if c.name not in alive and c not in uniform]
         self.failed = self.failed + 1 if lost else 0
-        enough = self.passed or self.failed >= PATIENCE or last or step == self.config.steps
+        enough = self.passed or self.failed >= CHECKS_IN_A_ROW or last or step == self.config.steps
         if not lost:
             self.passed += 1
         elif enough and step > self.config.warmup_steps:

@@ -63,7 +63,7 @@ class Patch:
 def fit_patch(model: Model, wanted: Sequence[int] | None) -> Patch:
     """Return the patch whose output is `wanted`. Raises InvalidShape, naming the nearest, if no input gives it."""
     output = DEFAULT[model.ndim] if wanted is None else _of_dimensions(wanted, model.ndim)
-    given = reached(model, output)
+    given = next_output(model, output)
     if wanted is not None and given != output:
         smaller = _smaller(model, output)
         nearest = f"{list(smaller)} or {list(given)}" if smaller else f"{list(given)}"
@@ -82,7 +82,7 @@ def patch_of(model: Model, output: tuple[int, ...]) -> Patch:
     return Patch((1, y, x), (model.sections, height, width), 2)
 
 
-def reached(model: Model, output: Sequence[int]) -> tuple[int, ...]:
+def next_output(model: Model, output: Sequence[int]) -> tuple[int, ...]:
     """Return the smallest output of the model that is at least `output`."""
     return tuple(model.output_shape(model.input_shape(output)))
 
@@ -108,13 +108,13 @@ def _of_dimensions(wanted: Sequence[int], ndim: int) -> tuple[int, ...]:
 
 def _smaller(model: Model, output: tuple[int, ...]) -> tuple[int, ...] | None:
     for less in range(1, SEARCHED):
-        given = reached(model, [max(size - less, 1) for size in output])
+        given = next_output(model, [max(size - less, 1) for size in output])
         if all(g <= o for g, o in zip(given, output, strict=True)):
             return given
     return None
 
 
-def called(volume: "TrainingVolume", number: int, purpose: str = "training volume") -> str:
+def name_of(volume: "TrainingVolume", number: int, purpose: str = "training volume") -> str:
     """Name a volume for messages: what it is for, and its name, or else its number among those."""
     return f"{purpose} {number if volume.name is None else volume.name}"
 
@@ -139,7 +139,7 @@ def origins(volume: "TrainingVolume", patch: Patch, name: str) -> tuple[np.ndarr
 
 def resolve_patch(config: TrainConfig, model: Model, volumes: Sequence["TrainingVolume"]) -> TrainConfig:
     """Return `config` with the patch as numbers, if it is "auto", or none is given and the default exceeds a volume."""
-    default = patch_of(model, reached(model, DEFAULT[model.ndim]))
+    default = patch_of(model, next_output(model, DEFAULT[model.ndim]))
     if config.patch != "auto" and (config.patch is not None or _fits(default, volumes)):
         return config
     patch = choose_patch(config, model, volumes)
@@ -166,21 +166,21 @@ def choose_patch(config: TrainConfig, model: Model, volumes: Sequence["TrainingV
 
 
 def _growing(model: Model, volumes: Sequence["TrainingVolume"], limit: int) -> list[Patch]:
-    """The patches that all volumes hold, from the smallest on, up to `limit` voxels an axis of the output."""
-    smallest = patch_of(model, reached(model, (1,) * model.ndim))
+    """List the patches that all volumes hold, from the smallest on, up to `limit` voxels an axis of the output."""
+    smallest = patch_of(model, next_output(model, (1,) * model.ndim))
     for number, volume in enumerate(volumes):
         if not _fits(smallest, [volume]):
             rule = f"must hold raw data of {smallest.input} voxels (z, y, x) around labels of {smallest.output}"
             value = f"raw of {volume.raw.shape} with labels of {volume.labels.shape}"
             next_step = "that is the smallest patch of this network: choose one with less context, or a larger volume"
-            raise InvalidShape(sentence(called(volume, number), rule, value, next_step))
+            raise InvalidShape(sentence(name_of(volume, number), rule, value, next_step))
     patches = [smallest]
     depth = None
     for size in range(2, limit + 1):
-        patch = patch_of(model, reached(model, (depth or size, size, size)[-model.ndim :]))
+        patch = patch_of(model, next_output(model, (depth or size, size, size)[-model.ndim :]))
         if depth is None and model.ndim == 3 and not _fits(patch, volumes):
             depth = patches[-1].output[0]
-            patch = patch_of(model, reached(model, (depth, size, size)))
+            patch = patch_of(model, next_output(model, (depth, size, size)))
         if not _fits(patch, volumes):
             break
         if patch != patches[-1]:
@@ -189,7 +189,7 @@ def _growing(model: Model, volumes: Sequence["TrainingVolume"], limit: int) -> l
 
 
 def _hollow(model: Model) -> torch.nn.Module:
-    """A copy of the network without values, on torch's device "meta"."""
+    """Copy the network without values, on torch's device "meta"."""
     module: torch.nn.Module = copy.deepcopy(model)
     return module.to("meta").train()
 
@@ -212,7 +212,7 @@ def step_bytes(hollow: torch.nn.Module, patch: Patch) -> int:
 
 
 def _kept(hollow: torch.nn.Module, patch: Patch) -> tuple[int, int]:
-    """Bytes that autograd keeps from forward to backward, each storage once, without weights; and output channels."""
+    """Count bytes that autograd keeps from forward to backward, each storage once, no weights; and output channels."""
     weights = {parameter.untyped_storage()._cdata for parameter in hollow.parameters()}
     tensors: dict[int, torch.Tensor] = {}
 
@@ -229,7 +229,7 @@ def _kept(hollow: torch.nn.Module, patch: Patch) -> tuple[int, int]:
 
 
 def _budget(config: TrainConfig, device: torch.device) -> float:
-    """Bytes for one patch of a batch; unlimited where the system does not say how many are free."""
+    """Count the bytes for one patch of a batch; unlimited where the system does not say how many are free."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""Patches as a network will see them, drawn for people."""
+"""Draws patches as a network will see them."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ WIDTH = 160
 
 
 def preview(config: TrainConfig, volumes: Sequence[TrainingVolume], samples: int) -> list[Row]:
-    """The first `samples` patches of the run that `config` describes: one row each.
+    """Draw the first `samples` patches of the run that `config` describes, one row each.
 
     A row holds the raw data (a frame around what is predicted), the objects in colours, the affinities of the
     target (white = same object, grey = no edge) and the mask (white = inside), in the middle section; of 3-D networks
@@ -32,7 +32,7 @@ def preview(config: TrainConfig, volumes: Sequence[TrainingVolume], samples: int
 
 
 def enlargement(rows: Sequence[Row]) -> int:
-    """How many pixels a voxel takes for a picture that one can look at."""
+    """Choose how many pixels a voxel takes in a picture that one can look at."""
     return max(1, WIDTH // max(panel.image.shape[1] for row in rows for panel in row.panels))
 
 
@@ -67,7 +67,7 @@ def _raw_panels(raw: np.ndarray, patch: Patch, z: int) -> list[Panel]:
 
 
 def _framed(raw: np.ndarray, patch: Patch, axes: tuple[int, int]) -> np.ndarray:
-    """Grey values of a plane spanned by two axes, uint8 (rows, columns, 3), with a frame around the output."""
+    """Draw the grey values of a plane spanned by two axes, uint8 (rows, columns, 3), with a frame around the output."""
     grey = ((raw + 1) * 127.5).clip(0, 255).astype(np.uint8)
     image = np.stack([grey] * 3, axis=-1)
     low = [patch.before[axis] for axis in axes]
@@ -80,6 +80,6 @@ def _framed(raw: np.ndarray, patch: Patch, axes: tuple[int, int]) -> np.ndarray:
 
 
 def _stretch(patches: PatchDataset) -> int:
-    """How often sections are repeated in a view from the side, so that it has the proportions of the world."""
+    """Compute how often sections are repeated in a view from the side, so that it has the proportions of the world."""
     z, _, x = patches.volumes[0].labels.grid.voxel_size
     return max(1, round(z / x))

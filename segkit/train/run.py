@@ -111,8 +111,8 @@ def train(
     `on_validation(step, values)` is told. Validation changes nothing in training.
 
     card.json says what the run was made of: settings, versions, fingerprints of the volumes, hardware, and `source`,
-    where the volumes were read; `on_card(card)` is told before training begins. Who is told what is in
-    :class:`Listeners`.
+    where the volumes were read; `on_card(card)` is told before training begins. `listeners` are the
+    functions of :class:`Listeners`, by name.
 
     `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InvalidInput if `run`
     holds anything and `resume` is False, or if the run has already finished; CheckpointMismatch if a resume asks for
@@ -173,7 +173,7 @@ def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: 
     check_devices(config)
     volumes, validation = resampled(volumes, config.voxel_size), resampled(validation, config.voxel_size)
     voxels = voxels_of(volumes)
-    config = voxels.told_to(config)
+    config = voxels.fill_in(config)
     neighborhood = config.offsets(find("models", config.model).load().ndim, voxels.size)
     network = _network(config, voxels, len(neighborhood))
     loss = parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)

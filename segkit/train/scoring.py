@@ -1,4 +1,4 @@
-"""How good a network is for what it is there for: volumes kept aside are segmented and scored."""
+"""Scores a network by what it is there for: volumes kept aside are segmented."""
 
 import hashlib
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class Segmenter:
         """What the last network that was scored made of the first volume; None before, and if it failed."""
 
     def score(self, network: torch.nn.Module, device: torch.device) -> dict[str, float]:
-        """The scores at the threshold of the best CREMI score, which is in `threshold`.
+        """Compute the scores at the threshold of the best CREMI score, which is in `threshold`.
 
         Beside them: how many `fragments` there are, and `oracle_cremi_score`, the least that agglomeration could come
         to with them. Of several volumes, the means at one threshold for all. Raises InvalidInput if the output of the
@@ -95,7 +95,7 @@ class Segmenter:
 
     @cached_property
     def digest(self) -> str:
-        """The same for equal volumes, crops and components: scores of different ones are not to be compared."""
+        """A hash of volumes, crops and components: scores of different ones are not to be compared."""
         found = hashlib.blake2b(repr(self.made_by).encode(), digest_size=16)
         for scene in self.scenes:
             for array in (scene.raw.array, scene.truth.array):
@@ -134,7 +134,7 @@ class _Middle:
         self.fragments, self.tree = self._middle(fragments), tree
 
     def cut(self, threshold: float) -> Shown:
-        """What is shown, segmented at `threshold`."""
+        """Segment what is shown at `threshold`."""
         segmentation = segment(self.tree, self.fragments, threshold)
         raw = self.scene.raw.array[self.scene.window][self.part]
         return Shown(raw, self.affinities, self.fragments, segmentation, threshold, self._middle(self.scene.truth))
@@ -144,7 +144,7 @@ class _Middle:
 
 
 def choose_scene(volume: TrainingVolume, network: Model, crop: Sequence[int] | None, per_section: bool) -> Scene:
-    """The middle of the labelled part of `volume`, of the shape `crop` or of at most LARGEST voxels.
+    """Crop the middle of the labelled part of `volume`, of the shape `crop` or of at most LARGEST voxels.
 
     With `per_section` the objects of each section are its own. Raises InvalidInput if no object is in it.
     """
@@ -169,7 +169,7 @@ def choose_scene(volume: TrainingVolume, network: Model, crop: Sequence[int] | N
 
 
 def _shape(shape: tuple[int, ...], crop: Sequence[int] | None) -> tuple[int, ...]:
-    """`crop`, if it fits into `shape`; without one `shape`, its longest axes made shorter until it is small enough.
+    """Return `crop`, if it fits into `shape`; without one `shape`, its longest axes shortened until it is small enough.
 
     >>> _shape((4, 5000, 5000), None), _shape((40, 250, 250), None), _shape((9, 9, 9), [3, 4, 5])
     ((4, 2048, 2048), (40, 250, 250), (3, 4, 5))

@@ -19,8 +19,8 @@ class Voxels:
     size: Size | None
     """Edge lengths, nm, z, y, x; None if the volumes disagree."""
 
-    def told_to(self, config: TrainConfig) -> TrainConfig:
-        """`config`, with the voxel size among the parameters of a model that derives one of them from it."""
+    def fill_in(self, config: TrainConfig) -> TrainConfig:
+        """Return `config` with the voxel size among the parameters of a model that derives one of them from it."""
         if not _derives(config):
             return config
         size = check_voxel_size(self.size, f"automatic parameters of model {config.model!r}")
@@ -28,18 +28,18 @@ class Voxels:
         return config.model_copy(update={"model_parameters": parameters})
 
     def descriptors(self, config: TrainConfig, ndim: int) -> ShapeDescriptors | None:
-        """What computes the local shape descriptors that are wanted; None if none are."""
+        """Make what computes the local shape descriptors that are wanted; None if none are."""
         if config.descriptors is None:
             return None
         size = check_voxel_size(self.size, "local shape descriptors")
         return ShapeDescriptors(sigma=config.descriptors.sigma, voxel_size=size, ndim=ndim)
 
     def auxiliary(self, config: TrainConfig, ndim: int) -> int:
-        """How many channels the network has beyond affinities."""
+        """Count the channels that the network has beyond affinities."""
         return 0 if config.descriptors is None else CHANNELS[ndim]
 
     def to_infer(self, config: TrainConfig) -> dict[str, object]:
-        """What inference is told: the voxel size, and whether it must resample to it."""
+        """Collect what inference must know: the voxel size, and whether it must resample to it."""
         return {"voxel_size": self.size and list(self.size), "resampled": config.voxel_size is not None}
 
 
@@ -47,14 +47,14 @@ UNKNOWN = Voxels(None)
 
 
 def voxels_of(volumes: Sequence[TrainingVolume]) -> Voxels:
-    """The voxels of `volumes`, by their labels."""
+    """Find the voxel size that the labels of `volumes` share."""
     grids = [volume.labels.grid for volume in volumes]
     same = bool(grids) and all(grid.same_voxel_size(grids[0]) for grid in grids)
     return Voxels(grids[0].voxel_size) if same else UNKNOWN
 
 
 def needs_voxel_size(config: TrainConfig) -> str | None:
-    """What of the settings needs volumes that say their voxel size; None if nothing does."""
+    """Say what of the settings needs volumes that say their voxel size; None if nothing does."""
     reasons = {
         "resampling": config.voxel_size is not None,
         "neighborhood=long-range": config.neighborhood == "long-range",
@@ -65,7 +65,7 @@ def needs_voxel_size(config: TrainConfig) -> str | None:
 
 
 def _derives(config: TrainConfig) -> bool:
-    """Whether the model has a parameter `voxel_size` that is not given, while another one is "auto"."""
+    """Say whether the model has a parameter `voxel_size` that is not given, while another one is "auto"."""
     given = config.model_parameters
     if "auto" not in given.values() or given.get("voxel_size"):
         return False
@@ -73,7 +73,7 @@ def _derives(config: TrainConfig) -> bool:
 
 
 def resampled(volumes: Sequence[TrainingVolume], voxel_size: Sequence[float] | None) -> Sequence[TrainingVolume]:
-    """`volumes` on voxels of `voxel_size`, or as they are without one. Labels share the lattice of the raw data."""
+    """Resample `volumes` to `voxel_size`, if there is one. Labels share the lattice of the raw data."""
     return volumes if voxel_size is None else [_resampled(volume, voxel_size) for volume in volumes]
 
 
