@@ -1,5 +1,7 @@
 """Checkpoints: what of another version is read, and what is refused."""
 
+import shutil
+
 import pytest
 import torch
 from training_helpers import TINY, Interrupted, lines, same, stop_after, tubes, weights
@@ -7,7 +9,13 @@ from training_helpers import TINY, Interrupted, lines, same, stop_after, tubes, 
 from segkit.errors import StorageError
 from segkit.train import TrainConfig, train
 
-VALIDATED = {**TINY, "validation": {"patience": 9}, "validation_patches": 1, "validate_every": 1, "log_every": 1}
+VALIDATED = {
+    **TINY,
+    "validation": {"patience": 9, "crop": [4, 16, 16]},
+    "validation_patches": 1,
+    "validate_every": 1,
+    "log_every": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -15,12 +23,19 @@ def volume():
     return tubes()
 
 
-@pytest.fixture
-def cut(volume, tmp_path):
+@pytest.fixture(scope="module")
+def interrupted(volume, tmp_path_factory):
     """The folder of a run that was interrupted after its fifth step, two after its checkpoint."""
+    run = tmp_path_factory.mktemp("runs") / "cut"
     with pytest.raises(Interrupted):
-        train(TrainConfig(**VALIDATED), [volume], tmp_path / "cut", validation=[volume], on_step=stop_after(5))
-    return tmp_path / "cut"
+        train(TrainConfig(**VALIDATED), [volume], run, validation=[volume], on_step=stop_after(5))
+    return run
+
+
+@pytest.fixture
+def cut(interrupted, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(interrupted, tmp_path / "cut")
 
 
 def as_version_1(now):
