@@ -53,10 +53,11 @@ def test_two_processes_learn_what_one_learns(volume, tmp_path, learning, monkeyp
     monkeypatch.setattr(run, "_train_on_rank", learn)
     one = train(TrainConfig(**LEARNED), [volume], tmp_path / "one")
     two = train(TrainConfig(**LEARNED, devices=2), [volume], tmp_path / "two")
-    assert learned(one)[0].item() != 0
-    for name, value in {**weights(one), "s": learned(one)[0]}.items():
-        other = {**weights(two), "s": learned(two)[0]}[name]
-        torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6)
+    (first, gradients), (second, others) = learned(one), learned(two)
+    assert first.item() == pytest.approx(second.item()) != 0
+    assert gradients["exp_avg"].item() == pytest.approx(others["exp_avg"].item(), rel=1e-6)
+    for name, value in weights(one).items():
+        torch.testing.assert_close(value, weights(two)[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("learns_first", [True, False])
