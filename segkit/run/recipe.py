@@ -11,13 +11,15 @@ file beside it.
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile, sentence
 from segkit.parameters import nearest, overlay
+from segkit.registry import recipe_folders, what_to_install
+from segkit.registry.component import OWN
 
 REFERENCE = re.compile(r"\{([\w.-]+)\}")
 RESULT = re.compile(r"\{result\.([\w-]+)\.(\w+)\}")
@@ -45,9 +47,20 @@ class Recipe:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes inside the package, by name; those in folders as FOLDER/NAME."""
-    folder = Path(str(resources.files("segkit.run") / "recipes"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+    """The recipes that installed distributions bring, by name; those in folders as FOLDER/NAME.
+
+    A name is that of segkit's own recipe, if there is one; any other that two offer is called DISTRIBUTION:NAME.
+    """
+    found = [
+        (path.relative_to(folder).with_suffix("").as_posix(), distribution, path)
+        for distribution, folder in recipe_folders()
+        for path in sorted(folder.rglob("*.toml"))
+    ]
+    holders = Counter(name for name, _, _ in found)
+    return {
+        name if holders[name] == 1 or distribution == OWN else f"{distribution}:{name}": path
+        for name, distribution, path in found
+    }
 
 
 def find_recipe(name: str) -> Path:
@@ -59,7 +72,8 @@ def find_recipe(name: str) -> Path:
     if path.suffix == ".toml" and path.is_file():
         return path
     guess = nearest(name, shipped)
-    next_step = (f"did you mean {guess!r}? " if guess else "") + f"shipped recipes are {', '.join(shipped)}"
+    known = (f"did you mean {guess!r}? " if guess else "") + f"shipped recipes are {', '.join(shipped)}"
+    next_step = what_to_install("recipes", name) or known
     raise MissingFile(sentence("recipe", "must be an existing .toml file or a shipped recipe", repr(name), next_step))
 
 

@@ -8,6 +8,7 @@ import pytest
 from segkit.cli.run import call
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile
 from segkit.parameters import parse_assignments
+from segkit.registry.component import OWN
 from segkit.run import fill, find_recipe, load_recipe, shipped_recipes
 from segkit.run.recipe import RESULT, as_assignment
 
@@ -90,6 +91,26 @@ def test_a_change_must_name_a_table(path):
         load_recipe(str(path), path.parent, {"data": 5})
     with pytest.raises(MissingFile, match="shipped recipes are"):
         load_recipe("nothing", path.parent)
+
+
+def test_recipes_of_other_distributions_are_found_by_name(tmp_path, monkeypatch):
+    """What is segkit's own keeps its name; a name that two others offer needs the distribution before it."""
+    folders = [(OWN, tmp_path / "own"), ("lab-a", tmp_path / "a"), ("lab-b", tmp_path / "b")]
+    for (_, folder), names in zip(folders, (["demo"], ["demo", "twice", "once"], ["twice"]), strict=True):
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.toml").write_text("")
+    monkeypatch.setattr("segkit.run.recipe.recipe_folders", lambda: folders)
+    assert list(shipped_recipes()) == ["demo", "lab-a:demo", "once", "lab-a:twice", "lab-b:twice"]
+    assert find_recipe("demo") == tmp_path / "own" / "demo.toml"
+    with pytest.raises(MissingFile, match="lab-a:twice"):
+        find_recipe("twice")
+
+
+def test_a_recipe_known_elsewhere_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("segkit.run.recipe.shipped_recipes", dict)
+    with pytest.raises(MissingFile, match="it comes with segkit-natural-images: 'pip install"):
+        find_recipe("bsds-unet2d")
 
 
 @pytest.mark.parametrize(
