@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from segkit.benchmark.machine import machine
+from segkit.benchmark.measure import machine
 
 TITLES = {
     "network": "network, forward and backward",

@@ -1,16 +1,15 @@
 """segkit benchmark: interchangeable components head to head."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
-from segkit.cli import benchmark_infer, benchmark_train
-from segkit.cli.benchmark_report import check_outputs, check_page, write_page, write_report
+from segkit.cli.benchmark_loss import loss
+from segkit.cli.benchmark_report import Measured, check_outputs, finish
+from segkit.cli.benchmark_stages import infer, train
 from segkit.cli.common import (
-    Verb,
     component_parameters,
-    device_option,
-    echo_json,
     echo_table,
     examples,
     json_option,
@@ -21,34 +20,6 @@ from segkit.cli.common import (
 )
 from segkit.cli.completion import complete_component
 
-
-class Measured(Verb):
-    """A verb that needs to know `--threads`, which it passes on to other processes, and has the common options."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.params += [
-            click.Option(
-                ["--set", "assignments"],
-                multiple=True,
-                metavar="[LABEL.]NAME=VALUE",
-                help="Parameter of all components, or of the one called LABEL; repeatable.",
-            ),
-            click.Option(["--repeat"], type=click.IntRange(min=1), default=3, show_default=True, help="Timed calls."),
-            click.Option(
-                ["--timeout"],
-                type=click.FloatRange(min=0, min_open=True),
-                help="Seconds after which a component is stopped.  [default: never]",
-            ),
-            click.Option(["--out"], metavar="FILE.json", help="Write the report, as --json prints it."),
-        ]
-
-    def invoke(self, ctx: click.Context):
-        """Run the verb."""
-        ctx.obj = ctx.params.get("threads")
-        return super().invoke(ctx)
-
-
 report_option = click.option("--report", "page", metavar="FILE.html", help="Write a page: the table, and plots of it.")
 TRY_AGGLOMERATE = examples(
     "segkit benchmark agglomerate affinities.h5 --fragments fragments.h5 \\\n"
@@ -56,7 +27,6 @@ TRY_AGGLOMERATE = examples(
 )
 TRY_FRAGMENT = examples("segkit benchmark fragment aff.h5 --method watershed --method threshold")
 TRY_EVALUATE = examples("segkit benchmark evaluate segmentation.h5 sample_C.hdf --metric cremi")
-TRY_LOSS = examples("segkit benchmark loss --loss constrained-malis --loss mse --size 56")
 
 
 @click.group("benchmark", epilog=TRY_AGGLOMERATE)
@@ -70,8 +40,8 @@ def command() -> None:
     """
 
 
-command.add_command(benchmark_train.command)
-command.add_command(benchmark_infer.command)
+command.add_command(train)
+command.add_command(infer)
 
 
 @command.command("agglomerate", cls=Measured, epilog=TRY_AGGLOMERATE)
@@ -107,7 +77,7 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
     The time is that of the merge tree and of one segmentation at each threshold.
     """
     from segkit import io
-    from segkit.benchmark import contest
+    from segkit.benchmark.components import THRESHOLDS
 
     if plot and truth is None:
         raise click.UsageError("--plot needs --truth, for without it there is no VOI")
@@ -115,12 +85,12 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
         raise click.UsageError(f"--plot writes a PNG: its file must end in .png, not {plot!r}")
     fragments = fragments or str(replace(io.parse_address(affinities), dataset=None))  # with the same crop
     inputs = {"affinities": affinities, "fragments": fragments} | ({"truth": truth} if truth else {})
-    more = {"thresholds": sorted(thresholds) or contest.THRESHOLDS, "neighborhood": parse_neighborhood(neighborhood)}
+    more = {"thresholds": sorted(thresholds) or THRESHOLDS, "neighborhood": parse_neighborhood(neighborhood)}
     shared = {name: repr(value) for name, value in component_parameters((), score=score).items()}
     report = _run(ctx, "agglomerate", names, inputs, options, [plot], shared, **more)
     if plot:
         _plot(plot, report)
-    return _finish(ctx, report, options)
+    return finish(ctx, report, options, _show, _name)
 
 
 @command.command("fragment", cls=Measured, epilog=TRY_FRAGMENT)
@@ -143,7 +113,7 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
     """Compare fragmenters: time, memory, fragments, and scores."""
     inputs = {"affinities": affinities} | ({"truth": truth} if truth else {})
     more = {"neighborhood": parse_neighborhood(neighborhood)}
-    return _finish(ctx, _run(ctx, "fragment", names, inputs, options, [], {}, **more), options)
+    return finish(ctx, _run(ctx, "fragment", names, inputs, options, [], {}, **more), options, _show, _name)
 
 
 @command.command("evaluate", cls=Measured, epilog=TRY_EVALUATE)
@@ -164,65 +134,25 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
 def evaluate(ctx, segmentation, truth, names, **options) -> dict:
     """Compare metrics: time, memory, and whether they agree."""
     inputs = {"segmentation": segmentation, "truth": truth}
-    return _finish(ctx, _run(ctx, "evaluate", names, inputs, options, [], {}), options)
+    return finish(ctx, _run(ctx, "evaluate", names, inputs, options, [], {}), options, _show, _name)
 
 
-@command.command("loss", cls=Measured, epilog=TRY_LOSS)
-@click.argument("affinities", required=False)
-@click.argument("labels", required=False)
-@click.option(
-    "--loss",
-    "names",
-    multiple=True,
-    default=["constrained-malis"],
-    show_default=True,
-    metavar="NAME",
-    help="Loss; repeatable.",
-)
-@click.option(
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="Code of the losses that let one choose: cpu, gpu, higra; repeatable.  [default: that of the device]",
-)
-@click.option(
-    "--size",
-    "sizes",
-    multiple=True,
-    type=click.IntRange(min=1),
-    help="Edge of a cube in voxels; repeatable.  [default: 56, 84, 128]",
-)
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Copies of the cube at a time.")
-@device_option
-@click.option("--trace", metavar="FILE.json", help="Write a profiler trace of one call, for chrome://tracing.")
-@neighborhood_option
-@json_option
-@click.pass_context
-def loss(ctx, affinities, labels, **options) -> dict:
-    """Compare losses, or backends of losses, with their gradients: time, memory, and whether they agree.
-
-    They see cubes, --size voxels wide, from the middle of AFFINITIES and LABELS (the ground truth, by default that in
-    the file of AFFINITIES), or of a synthetic volume. np.argsort of the edges is timed too, as a measure of the
-    machine.
-    """
-    from segkit.cli.benchmark_loss import echo_losses, run_losses
-
-    check_outputs(options["out"], options["trace"])
-    report = run_losses(affinities, labels, options, threads=ctx.obj)
-    return _finish(ctx, report, options, echo_losses)
+command.add_command(loss)
 
 
 def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
     """The report, after a look at whether what shall be written can be."""
-    from segkit.benchmark import benchmark, contenders
+    from segkit.benchmark import Limits, benchmark, contenders
 
     check_outputs(*outputs, options["out"])
-    check_page(options["page"])
+    if options["page"]:
+        from segkit.report.page import check
+
+        check(Path(options["page"]))
     assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
-    limits = {"repeat": options["repeat"], "timeout": options["timeout"], "threads": ctx.obj}
+    limits = Limits(options["repeat"], options["timeout"], ctx.obj)
     with progress(f"benchmark {verb}") as bar:
-        return benchmark(verb, contenders(names, assignments), inputs, progress=bar, **limits, **more)
+        return benchmark(verb, contenders(names, assignments), inputs, limits=limits, progress=bar, **more)
 
 
 def _plot(path, report) -> None:
@@ -234,29 +164,11 @@ def _plot(path, report) -> None:
         note(f"VOI split against VOI merge -> {path}")
 
 
-def _finish(ctx, report, options, echo=None) -> dict:
-    """Print and write the report; exit code 1 if a component failed."""
-    write_report(options["out"], report)
-    write_page(options.get("page"), report)
-    failed = [row for row in report["rows"] if "error" in row]
-    if options["as_json"]:
-        echo_json(report)
-    else:
-        (echo or _echo)(report)
-    for row in failed:
-        note(f"{_name(row)} failed: {row['error']}")
-    if failed:
-        ctx.exit(1)
-    return report
-
-
 def _name(row) -> str:
-    from segkit.benchmark.loss import title
-
-    return f"{title(row['loss'], row['backend'])}, size {row['size']}," if "loss" in row else row["backend"]
+    return row["backend"]
 
 
-def _echo(report) -> None:
+def _show(report) -> None:
     """Tables of the report: what it cost, and where the time went."""
     rows = report["rows"]
     done = [row for row in rows if "error" not in row]

@@ -1,12 +1,39 @@
-"""What all verbs of `segkit benchmark` do with their report."""
+"""What the verbs of `segkit benchmark` share: their options, and what becomes of a report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
-from segkit.cli.common import note
+from segkit.cli.common import Verb, echo_json, note
+
+
+class Measured(Verb):
+    """A verb that needs to know `--threads`, which it passes on to other processes, and has the common options."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(
+                ["--set", "assignments"],
+                multiple=True,
+                metavar="[LABEL.]NAME=VALUE",
+                help="Parameter of all components, or of the one called LABEL; repeatable.",
+            ),
+            click.Option(["--repeat"], type=click.IntRange(min=1), default=3, show_default=True, help="Timed calls."),
+            click.Option(
+                ["--timeout"],
+                type=click.FloatRange(min=0, min_open=True),
+                help="Seconds after which a component is stopped.  [default: never]",
+            ),
+            click.Option(["--out"], metavar="FILE.json", help="Write the report, as --json prints it."),
+        ]
+
+    def invoke(self, ctx: click.Context):
+        """Run the verb."""
+        ctx.obj = ctx.params.get("threads")
+        return super().invoke(ctx)
 
 
 def check_outputs(*paths: str | None) -> None:
@@ -29,17 +56,23 @@ def write_report(path: str | None, report: Mapping) -> None:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def check_page(page: str | None) -> None:
-    """Refuse a page that could not be written."""
-    if page:
-        from segkit.report.page import check
+def finish(ctx: click.Context, report: dict, options: Mapping, show: Callable, name: Callable) -> dict:
+    """Write the report where --out says, print it, and end with exit code 1 if a component failed.
 
-        check(Path(page))
-
-
-def write_page(page: str | None, report: Mapping) -> None:
-    """Write the page about a benchmark, if one was named."""
-    if page:
+    `show` prints it as tables; `name` says what a row is called.
+    """
+    write_report(options["out"], report)
+    if options.get("page"):
         from segkit.report import write_benchmark_report
 
-        note(f"report -> {write_benchmark_report(report, page)}")
+        note(f"report -> {write_benchmark_report(report, options['page'])}")
+    if options["as_json"]:
+        echo_json(report)
+    else:
+        show(report)
+    failed = [row for row in report["rows"] if "error" in row]
+    for row in failed:
+        note(f"{name(row)} failed: {row['error']}")
+    if failed:
+        ctx.exit(1)
+    return report

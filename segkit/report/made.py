@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkit.benchmark.machine import machine
+from segkit.benchmark.measure import machine
 from segkit.report.blocks import Block, Code, Number, Section, Table, Text
 from segkit.report.sources import Sources, Stage
 from segkit.report.training import read_json

@@ -14,7 +14,7 @@ import numpy as np
 from recipes import command, keep, publish, run_recipe
 from report import PAGES
 from segkit import Labels, io
-from segkit.benchmark.machine import machine
+from segkit.benchmark.measure import machine
 from segkit.evaluate import evaluate_many
 from segkit.registry import load
 from skimage.color import rgb2gray
