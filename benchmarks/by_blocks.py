@@ -165,6 +165,8 @@ def overhead(options) -> dict:
     for how in ("whole", "blocks"):
         asked = {"how": how, "store": str(store), "out": str(fresh(options.work / how)), "size": options.block}
         found[how] = in_fresh_process("by_blocks:whole_or_blocks", asked)
+        if "error" in found[how]:
+            raise RuntimeError(found[how]["error"])
     return found
 
 

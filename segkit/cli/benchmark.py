@@ -1,12 +1,12 @@
-"""segkit benchmark: interchangeable components head to head."""
+"""segkit benchmark: Time interchangeable components head to head, and compare their results."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from segkit.cli.benchmark_common import Measured, check_outputs, finish
 from segkit.cli.benchmark_loss import loss
-from segkit.cli.benchmark_report import Measured, check_outputs, finish
 from segkit.cli.benchmark_stages import infer, train
 from segkit.cli.common import (
     component_parameters,
@@ -18,7 +18,7 @@ from segkit.cli.common import (
     parse_neighborhood,
     progress,
 )
-from segkit.cli.completion import complete_component
+from segkit.cli.types import ADDRESS, FILE, ComponentName
 
 report_option = click.option("--report", "page", metavar="FILE.html", help="Write a page: the table, and plots of it.")
 TRY_AGGLOMERATE = examples(
@@ -45,18 +45,20 @@ command.add_command(infer)
 
 
 @command.command("agglomerate", cls=Measured, epilog=TRY_AGGLOMERATE)
-@click.argument("affinities")
-@click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]")
+@click.argument("affinities", type=ADDRESS)
+@click.option(
+    "--fragments", type=ADDRESS, metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]"
+)
 @click.option(
     "--backend",
     "names",
     multiple=True,
     required=True,
     metavar="[LABEL=]NAME",
-    shell_complete=complete_component("agglomerators", separators="="),
+    type=ComponentName("agglomerators"),
     help="Agglomerator; repeatable.",
 )
-@click.option("--truth", metavar="ADDRESS", help="Ground truth to score the segmentations by.")
+@click.option("--truth", type=ADDRESS, metavar="ADDRESS", help="Ground truth to score the segmentations by.")
 @click.option(
     "--threshold",
     "thresholds",
@@ -66,7 +68,7 @@ command.add_command(infer)
     help="Threshold of a segmentation, 0..1; repeatable.  [default: 0.1, 0.2, ... 0.9]",
 )
 @click.option("--score", metavar="NAME", help="The same as --set score=NAME: mean, max, min, median, quantile.")
-@click.option("--plot", metavar="FILE.png", help="Draw VOI split against VOI merge; needs --truth.")
+@click.option("--plot", type=FILE, metavar="FILE.png", help="Draw VOI split against VOI merge; needs --truth.")
 @report_option
 @neighborhood_option
 @json_option
@@ -94,17 +96,17 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
 
 
 @command.command("fragment", cls=Measured, epilog=TRY_FRAGMENT)
-@click.argument("affinities")
+@click.argument("affinities", type=ADDRESS)
 @click.option(
     "--method",
     "names",
     multiple=True,
     required=True,
     metavar="[LABEL=]NAME",
-    shell_complete=complete_component("fragmenters", separators="="),
+    type=ComponentName("fragmenters"),
     help="Fragmenter; repeatable.",
 )
-@click.option("--truth", metavar="ADDRESS", help="Ground truth to score the fragments by.")
+@click.option("--truth", type=ADDRESS, metavar="ADDRESS", help="Ground truth to score the fragments by.")
 @report_option
 @neighborhood_option
 @json_option
@@ -117,15 +119,15 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
 
 
 @command.command("evaluate", cls=Measured, epilog=TRY_EVALUATE)
-@click.argument("segmentation")
-@click.argument("truth")
+@click.argument("segmentation", type=ADDRESS)
+@click.argument("truth", type=ADDRESS)
 @click.option(
     "--metric",
     "names",
     multiple=True,
     required=True,
     metavar="[LABEL=]NAME",
-    shell_complete=complete_component("metrics", separators="="),
+    type=ComponentName("metrics"),
     help="Metric; repeatable.",
 )
 @report_option

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from segkit.cli.benchmark_report import Measured, check_outputs, finish
+from segkit.cli.benchmark_common import Measured, check_outputs, finish
 from segkit.cli.common import (
     device_option,
     echo_table,
@@ -17,20 +17,22 @@ from segkit.cli.common import (
     parse_neighborhood,
     progress,
 )
+from segkit.cli.types import ADDRESS, FILE, ComponentName
 
 VOXELS_A_NEURITE = 25_000
 EXAMPLES = examples("segkit benchmark loss --loss constrained-malis --loss mse --size 56")
 
 
 @click.command("loss", cls=Measured, epilog=EXAMPLES)
-@click.argument("affinities", required=False)
-@click.argument("labels", required=False)
+@click.argument("affinities", type=ADDRESS, required=False)
+@click.argument("labels", type=ADDRESS, required=False)
 @click.option(
     "--loss",
     "names",
     multiple=True,
     default=["constrained-malis"],
     show_default=True,
+    type=ComponentName("losses"),
     metavar="NAME",
     help="Loss; repeatable.",
 )
@@ -50,7 +52,9 @@ EXAMPLES = examples("segkit benchmark loss --loss constrained-malis --loss mse -
 )
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Copies of the cube at a time.")
 @device_option
-@click.option("--trace", metavar="FILE.json", help="Write a profiler trace of one call, for chrome://tracing.")
+@click.option(
+    "--trace", type=FILE, metavar="FILE.json", help="Write a profiler trace of one call, for chrome://tracing."
+)
 @neighborhood_option
 @json_option
 @click.pass_context

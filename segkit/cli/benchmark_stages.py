@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.benchmark_report import check_outputs, write_report
+from segkit.cli.benchmark_common import check_outputs, write_report
 from segkit.cli.common import (
     DEVICES,
     Verb,
@@ -21,8 +21,8 @@ from segkit.cli.common import (
     seed_option,
     setting_options,
 )
-from segkit.cli.completion import complete_component
 from segkit.cli.runs import merged_settings, model_file, read_settings, read_volumes
+from segkit.cli.types import ADDRESS, COMPONENT_SETTING, FILE, RUN, ComponentName
 from segkit.errors import InvalidInput, sentence
 
 TRY_INFER = examples(
@@ -33,15 +33,22 @@ TRY_TRAIN = examples("segkit benchmark train sample_A.hdf --model unet3d --set m
 
 
 @click.command("infer", cls=Verb, epilog=TRY_INFER)
-@click.argument("raw")
-@click.option("--run", "run_folder", metavar="RUN", help="Folder of a training run.")
+@click.argument("raw", type=ADDRESS)
+@click.option("--run", "run_folder", type=RUN, metavar="RUN", help="Folder of a training run.")
 @click.option(
     "--model",
     metavar="NAME",
-    shell_complete=complete_component("models"),
+    type=ComponentName("models"),
     help="Network with random weights instead.",
 )
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Parameter of --model; repeatable.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    type=COMPONENT_SETTING,
+    metavar="NAME=VALUE",
+    help="Parameter of --model; repeatable.",
+)
 @network_options
 @click.option(
     "--format",
@@ -52,7 +59,7 @@ TRY_TRAIN = examples("segkit benchmark train sample_A.hdf --model unet3d --set m
     help="Format of the affinities that are written.",
 )
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True, help="Timed runs.")
-@click.option("--out", metavar="FILE.json", help="Write the report, as --json prints it.")
+@click.option("--out", type=FILE, metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option
 @device_option
 def infer(raw, run_folder, model, assignments, tile, suffix, repeat, out, as_json, **options) -> dict:
@@ -110,10 +117,10 @@ def _show_inference(report: dict) -> None:
 
 
 @click.command("train", cls=Verb, epilog=TRY_TRAIN)
-@click.argument("data", nargs=-1, required=True)
+@click.argument("data", type=ADDRESS, nargs=-1, required=True)
 @setting_options
 @click.option("--repeat", type=click.IntRange(min=2), default=10, show_default=True, help="Timed steps of each part.")
-@click.option("--out", metavar="FILE.json", help="Write the report, as --json prints it.")
+@click.option("--out", type=FILE, metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option
 @seed_option
 @click.option("--device", metavar="NAME", help=f"{DEVICES}  [default: auto]")

@@ -1,8 +1,9 @@
-"""segkit convert: files and conventions of other tools."""
+"""segkit convert: Read and write the files and conventions of other tools."""
 
 import click
 
 from segkit.cli.common import Verb, examples, note, parse_neighborhood, progress
+from segkit.cli.types import ADDRESS, TARGET
 
 CHOICES = {
     "edges-at": (("start", "end"), "array[v] is the edge v -> v + offset (start), or v - offset -> v (end)."),
@@ -42,8 +43,8 @@ EXAMPLES = examples(
 
 
 @click.command("convert", cls=Verb, epilog=EXAMPLES)
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.argument("source", type=ADDRESS, metavar="IN")
+@click.argument("target", type=TARGET, metavar="OUT")
 @click.option(
     "--kind",
     type=click.Choice(KINDS),

@@ -12,9 +12,10 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile, sentence
 from segkit.parameters import nearest, overlay
@@ -24,6 +25,8 @@ from segkit.registry.component import OWN
 REFERENCE = re.compile(r"\{([\w.-]+)\}")
 RESULT = re.compile(r"\{result\.([\w-]+)\.(\w+)\}")
 HEAD = ("title", "description", "base", "data", "budget")
+Results = Mapping[str, Mapping[str, Any]]
+"""What the stages that are done came to, by their names."""
 EXAMPLES = {"train": "sample_A.hdf", "val": "sample_B.hdf", "test": "sample_C.hdf"}
 """Value of `[data]` -> what a message gives as an example of it."""
 
@@ -130,21 +133,34 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
     return overlay(_read(base, (*seen, path.resolve())), content)
 
 
-def fill(words: Iterable[str], results: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """`words` with ``{result.STAGE.KEY}`` replaced by what the stages came to.
+def fill(value: Any, result: Callable[[str, str], object]) -> Any:
+    """Replace ``{result.STAGE.KEY}`` in all texts of `value` by ``result(STAGE, KEY)``; a text of nothing else becomes
+    the result itself.
 
-    >>> fill(["--threshold", "{result.tune.threshold}"], {"tune": {"threshold": 0.25}})
-    ['--threshold', '0.25']
+    >>> fill(["{result.tune.threshold}", "at_{result.tune.threshold}.h5"], lambda stage, key: 0.25)
+    [0.25, 'at_0.25.h5']
     """
+    if isinstance(value, Mapping):
+        return {name: fill(item, result) for name, item in value.items()}
+    if isinstance(value, list):
+        return [fill(item, result) for item in value]
+    if not isinstance(value, str):
+        return value
+    if whole := RESULT.fullmatch(value):
+        return result(whole[1], whole[2])
+    return RESULT.sub(lambda match: str(result(match[1], match[2])), value)
 
-    def value(match: re.Match) -> str:
-        result = results[match[1]]
-        if match[2] not in result:
-            rule = f"must be one of {', '.join(result) or 'nothing'}, what stage {match[1]!r} returns"
-            raise InvalidInput(sentence(f"result {match[2]!r}", rule))
-        return str(result[match[2]])
 
-    return [RESULT.sub(value, word) for word in words]
+def result_among(results: Results) -> Callable[[str, str], object]:
+    """Look results up by stage and key. Raises InvalidInput for a key that the stage does not return."""
+
+    def result(stage: str, key: str) -> object:
+        if key not in results[stage]:
+            rule = f"must be one of {', '.join(results[stage]) or 'nothing'}, what stage {stage!r} returns"
+            raise InvalidInput(sentence(f"result {key!r}", rule))
+        return results[stage][key]
+
+    return result
 
 
 def _check_results(stages: list[Stage], path: Path) -> None:

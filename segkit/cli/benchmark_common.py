@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from segkit.cli.common import Verb, echo_json, note
+from segkit.cli.types import COMPONENT_SETTING, FILE
 
 
 class Measured(Verb):
@@ -18,6 +19,7 @@ class Measured(Verb):
             click.Option(
                 ["--set", "assignments"],
                 multiple=True,
+                type=COMPONENT_SETTING,
                 metavar="[LABEL.]NAME=VALUE",
                 help="Parameter of all components, or of the one called LABEL; repeatable.",
             ),
@@ -27,7 +29,7 @@ class Measured(Verb):
                 type=click.FloatRange(min=0, min_open=True),
                 help="Seconds after which a component is stopped.  [default: never]",
             ),
-            click.Option(["--out"], metavar="FILE.json", help="Write the report, as --json prints it."),
+            click.Option(["--out"], type=FILE, metavar="FILE.json", help="Write the report, as --json prints it."),
         ]
 
     def invoke(self, ctx: click.Context):
