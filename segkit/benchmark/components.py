@@ -76,7 +76,9 @@ def benchmark(
     }
 
 
-def _check(contenders: Sequence[Contender], inputs: Mapping[str, str], thresholds: Sequence[float], repeat: int):
+def _check(
+    contenders: Sequence[Contender], inputs: Mapping[str, str], thresholds: Sequence[float], repeat: int
+) -> None:
     if not contenders:
         raise InvalidParameter(sentence("a benchmark", "must have at least one component"))
     if repeat < 1:
@@ -121,7 +123,7 @@ def _scores(folders: Mapping[str, Path], _: Mapping[str, str], __: Sequence[floa
     )
 
 
-def _truth(inputs: Mapping[str, str]):
+def _truth(inputs: Mapping[str, str]) -> Labels | None:
     return io.read_labels(inputs["truth"], role="truth") if "truth" in inputs else None
 
 

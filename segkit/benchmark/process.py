@@ -12,12 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from segkit.benchmark.measure import Row
 from segkit.errors import SegkitError
 
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PROGRAM = "import sys; from segkit.benchmark.process import main; main(sys.argv[1])"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """segkit benchmark: Time interchangeable components head to head, and compare their results."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from segkit.cli.benchmark_common import Measured, check_outputs, finish
+from segkit.cli.benchmark_common import Measured, Report, check_outputs, finish
 from segkit.cli.benchmark_loss import loss
 from segkit.cli.benchmark_stages import infer, train
 from segkit.cli.common import (
@@ -73,7 +75,7 @@ command.add_command(infer)
 @neighborhood_option
 @json_option
 @click.pass_context
-def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plot, neighborhood, **options) -> dict:
+def agglomerate(ctx: click.Context, affinities: str, names: tuple[str, ...], **options: Any) -> Report:
     """Compare agglomerators: time, memory, partitions at each threshold, and scores.
 
     The time is that of the merge tree and of one segmentation at each threshold.
@@ -81,15 +83,19 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
     from segkit import io
     from segkit.benchmark.components import THRESHOLDS
 
+    truth, plot = options["truth"], options["plot"]
     if plot and truth is None:
         raise click.UsageError("--plot needs --truth, for without it there is no VOI")
     if plot and not plot.lower().endswith(".png"):
         raise click.UsageError(f"--plot writes a PNG: its file must end in .png, not {plot!r}")
-    fragments = fragments or str(replace(io.parse_address(affinities), dataset=None))  # with the same crop
-    inputs = {"affinities": affinities, "fragments": fragments} | ({"truth": truth} if truth else {})
-    more = {"thresholds": sorted(thresholds) or THRESHOLDS, "neighborhood": parse_neighborhood(neighborhood)}
-    shared = {name: repr(value) for name, value in component_parameters((), score=score).items()}
-    report = _run(ctx, "agglomerate", names, inputs, options, [plot], shared, **more)
+    beside = str(replace(io.parse_address(affinities), dataset=None))  # with the same crop
+    inputs = {"affinities": affinities, "fragments": options["fragments"] or beside}
+    inputs |= {"truth": truth} if truth else {}
+    more: dict[str, Any] = {"thresholds": sorted(options["thresholds"]) or THRESHOLDS}
+    more |= {"neighborhood": parse_neighborhood(options["neighborhood"])}
+    shared = {name: repr(value) for name, value in component_parameters((), score=options["score"]).items()}
+    options["assignments"] = (*(f"{name}={value}" for name, value in shared.items()), *options["assignments"])
+    report = _run(ctx, "agglomerate", names, inputs, options, **more)
     if plot:
         _plot(plot, report)
     return finish(ctx, report, options, _show, _name)
@@ -111,11 +117,18 @@ def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plo
 @neighborhood_option
 @json_option
 @click.pass_context
-def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
+def fragment(
+    ctx: click.Context,
+    affinities: str,
+    names: tuple[str, ...],
+    truth: str | None,
+    neighborhood: str | None,
+    **options: Any,
+) -> Report:
     """Compare fragmenters: time, memory, fragments, and scores."""
     inputs = {"affinities": affinities} | ({"truth": truth} if truth else {})
     more = {"neighborhood": parse_neighborhood(neighborhood)}
-    return finish(ctx, _run(ctx, "fragment", names, inputs, options, [], {}, **more), options, _show, _name)
+    return finish(ctx, _run(ctx, "fragment", names, inputs, options, **more), options, _show, _name)
 
 
 @command.command("evaluate", cls=Measured, epilog=TRY_EVALUATE)
@@ -133,31 +146,37 @@ def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
 @report_option
 @json_option
 @click.pass_context
-def evaluate(ctx, segmentation, truth, names, **options) -> dict:
+def evaluate(ctx: click.Context, segmentation: str, truth: str, names: tuple[str, ...], **options: Any) -> Report:
     """Compare metrics: time, memory, and whether they agree."""
     inputs = {"segmentation": segmentation, "truth": truth}
-    return finish(ctx, _run(ctx, "evaluate", names, inputs, options, [], {}), options, _show, _name)
+    return finish(ctx, _run(ctx, "evaluate", names, inputs, options), options, _show, _name)
 
 
 command.add_command(loss)
 
 
-def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
+def _run(
+    ctx: click.Context,
+    verb: str,
+    names: tuple[str, ...],
+    inputs: dict[str, str],
+    options: Mapping[str, Any],
+    **more: Any,
+) -> Report:
     """The report, after a look at whether what shall be written can be."""
     from segkit.benchmark import Limits, benchmark, contenders
 
-    check_outputs(*outputs, options["out"])
+    check_outputs(options.get("plot"), options["out"])
     if options["page"]:
         from segkit.report.page import check
 
         check(Path(options["page"]))
-    assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
     limits = Limits(options["repeat"], options["timeout"], ctx.obj)
     with progress(f"benchmark {verb}") as bar:
-        return benchmark(verb, contenders(names, assignments), inputs, limits=limits, progress=bar, **more)
+        return benchmark(verb, contenders(names, options["assignments"]), inputs, limits=limits, progress=bar, **more)
 
 
-def _plot(path, report) -> None:
+def _plot(path: str, report: Report) -> None:
     from segkit.benchmark.plot import save_plot
 
     curves = {row["backend"]: row["thresholds"] for row in report["rows"] if "thresholds" in row}
@@ -166,11 +185,11 @@ def _plot(path, report) -> None:
         note(f"VOI split against VOI merge -> {path}")
 
 
-def _name(row) -> str:
+def _name(row: Report) -> str:
     return row["backend"]
 
 
-def _show(report) -> None:
+def _show(report: Report) -> None:
     """Tables of the report: what it cost, and where the time went."""
     rows = report["rows"]
     done = [row for row in rows if "error" not in row]
@@ -181,11 +200,11 @@ def _show(report) -> None:
         echo_table("seconds by phase", [{"backend": row["backend"]} | row["phases"] for row in done])
 
 
-def _failure(row) -> dict:
+def _failure(row: Report) -> dict[str, object]:
     return {"backend": row["backend"], "problem": "failed"}
 
 
-def _cells(row, first) -> dict:
+def _cells(row: Report, first: Report) -> dict[str, object]:
     """A row of the table; ratios are to the first row that did not fail."""
     cells = {
         "backend": row["backend"],
@@ -206,7 +225,7 @@ def _cells(row, first) -> dict:
     return cells | {name: row[name] for name in scores if name in row}
 
 
-def _verdict(row) -> str:
+def _verdict(row: Report) -> str:
     """Whether the results are those of the first, and else how far off at most."""
     (same,) = row["identical_to"].values()
     if same is None:

@@ -3,17 +3,21 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from segkit.cli.common import Verb, echo_json, note
 from segkit.cli.types import COMPONENT_SETTING, FILE
 
+Report = dict[str, Any]
+"""What a benchmark returns, or one row of it."""
+
 
 class Measured(Verb):
     """A verb that needs to know `--threads`, which it passes on to other processes, and has the common options."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += [
             click.Option(
@@ -32,7 +36,7 @@ class Measured(Verb):
             click.Option(["--out"], type=FILE, metavar="FILE.json", help="Write the report, as --json prints it."),
         ]
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
         ctx.obj = ctx.params.get("threads")
         return super().invoke(ctx)
@@ -58,7 +62,13 @@ def write_report(path: str | None, report: Mapping) -> None:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def finish(ctx: click.Context, report: dict, options: Mapping, show: Callable, name: Callable) -> dict:
+def finish(
+    ctx: click.Context,
+    report: Report,
+    options: Mapping[str, Any],
+    show: Callable[[Report], None],
+    name: Callable[[Report], str],
+) -> Report:
     """Write the report where --out says, print it, and end with exit code 1 if a component failed.
 
     `show` prints it as tables; `name` says what a row is called.

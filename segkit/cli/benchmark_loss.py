@@ -1,12 +1,13 @@
 """segkit benchmark loss: losses and their backends, on cubes of a volume."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import click
 
-from segkit.cli.benchmark_common import Measured, check_outputs, finish
+from segkit.cli.benchmark_common import Measured, Report, check_outputs, finish
 from segkit.cli.common import (
     device_option,
     echo_table,
@@ -58,7 +59,7 @@ EXAMPLES = examples("segkit benchmark loss --loss constrained-malis --loss mse -
 @neighborhood_option
 @json_option
 @click.pass_context
-def loss(ctx, affinities, labels, **options) -> dict:
+def loss(ctx: click.Context, affinities: str | None, labels: str | None, **options: Any) -> Report:
     """Compare losses, or backends of losses, with their gradients: time, memory, and whether they agree.
 
     They see cubes, --size voxels wide, from the middle of AFFINITIES and LABELS (the ground truth, by default that in
@@ -69,7 +70,7 @@ def loss(ctx, affinities, labels, **options) -> dict:
     return finish(ctx, _run(affinities, labels, options, threads=ctx.obj), options, _show, _name)
 
 
-def _run(affinities, labels, options, threads) -> dict:
+def _run(affinities: str | None, labels: str | None, options: Mapping[str, Any], threads: int | None) -> Report:
     """The report of the losses and backends that the options name."""
     from segkit.benchmark import Cubes, Limits, benchmark_losses, contenders
     from segkit.benchmark.loss import SIZES, entries_of
@@ -108,7 +109,7 @@ def _inputs(affinities: str | None, labels: str | None, size: int) -> Iterator[d
         yield {"affinities": str(file), "truth": str(file)}
 
 
-def _show(report) -> None:
+def _show(report: Report) -> None:
     """Tables of the report: what each row cost and whether it agrees, and how fast this machine sorts."""
     rows, machine = report["rows"], report["machine"]
     calls = f"batch of {report['batch']}, {report['repeat']} timed calls"
@@ -124,13 +125,13 @@ def _show(report) -> None:
         note(f"profiler trace -> {report['trace']}; {what}")
 
 
-def _name(row) -> str:
+def _name(row: Report) -> str:
     from segkit.benchmark.loss import title
 
     return f"{title(row['loss'], row['backend'])}, size {row['size']},"
 
 
-def _cells(row) -> dict:
+def _cells(row: Report) -> dict[str, object]:
     """A row of the table."""
     named = {"loss": row["loss"], "backend": row["backend"] or "", "size": row["size"]}
     if "error" in row:
@@ -146,7 +147,7 @@ def _megabytes(size: int | None) -> object:
     return "?" if size is None else round(size / 1e6)
 
 
-def _verdict(row) -> str:
+def _verdict(row: Report) -> str:
     """Whether pair counts, or else loss and gradient, are those of the first, and what the largest difference is."""
     ((first, agrees),) = row["agrees_to"].items()
     identical, apart = row["identical_to"][first], max(row["loss_apart_to"][first], row["gradient_apart_to"][first])

@@ -1,10 +1,11 @@
 """segkit benchmark train and infer: where the time of a stage goes, part by part."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from segkit.cli.benchmark_common import check_outputs, write_report
+from segkit.cli.benchmark_common import Report, check_outputs, write_report
 from segkit.cli.common import (
     DEVICES,
     Verb,
@@ -62,7 +63,7 @@ TRY_TRAIN = examples("segkit benchmark train sample_A.hdf --model unet3d --set m
 @click.option("--out", type=FILE, metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option
 @device_option
-def infer(raw, run_folder, model, assignments, tile, suffix, repeat, out, as_json, **options) -> dict:
+def infer(raw: str, run_folder: str | None, model: str | None, assignments: tuple[str, ...], **options: Any) -> Report:
     """Time inference of RAW, part by part: do reading, tiling and writing keep up with the network?
 
     The first row is the network on tiles that lie on the device; the second adds cutting and blending of tiles, the
@@ -74,17 +75,24 @@ def infer(raw, run_folder, model, assignments, tile, suffix, repeat, out, as_jso
         raise click.UsageError("give one of --run and --model")
     if assignments and model is None:
         raise click.UsageError("--set is for --model: the network of a run has its parameters")
+    out, suffix = options["out"], f".{options['suffix']}"
     check_outputs(out)
     module, neighborhood = _network(run_folder, model, assignments)
-    options["precision"] = chosen_precision(options["precision"], options["device"])
-    how = Options(tile_shape=tile or None, **options)
-    report = benchmark_inference(raw, module, neighborhood, how, suffix=f".{suffix}", repeat=repeat)
+    how = Options(
+        tile_shape=options["tile"] or None,
+        device=options["device"],
+        batch_size=options["batch_size"],
+        precision=chosen_precision(options["precision"], options["device"]),
+        augment=options["augment"],
+        compiled=options["compiled"],
+    )
+    report = benchmark_inference(raw, module, neighborhood, how, suffix=suffix, repeat=options["repeat"])
     write_report(out, report)
-    echo_json(report) if as_json else _show_inference(report)
+    echo_json(report) if options["as_json"] else _show_inference(report)
     return report
 
 
-def _network(run_folder: str | None, model: str | None, assignments):
+def _network(run_folder: str | None, model: str | None, assignments: tuple[str, ...]) -> tuple[Any, Any]:
     """The network of a run, or a new one, and its neighborhood."""
     if model is None:
         assert run_folder is not None  # one of both is given
@@ -100,7 +108,7 @@ def _network(run_folder: str | None, model: str | None, assignments):
     return component.create(channels=len(neighborhood), **component_parameters(assignments)), neighborhood
 
 
-def _show_inference(report: dict) -> None:
+def _show_inference(report: Report) -> None:
     shape, tile = (" x ".join(map(str, report[name])) for name in ("shape", "input_tile"))
     title = f"inference of {shape} voxels, {report['precision']}, {report['device']}, {report['repeat']} timed runs"
     cells = [
@@ -124,7 +132,15 @@ def _show_inference(report: dict) -> None:
 @json_option
 @seed_option
 @click.option("--device", metavar="NAME", help=f"{DEVICES}  [default: auto]")
-def train(data, config, assignments, repeat, out, as_json, **options) -> dict:
+def train(
+    data: tuple[str, ...],
+    config: str | None,
+    assignments: tuple[str, ...],
+    repeat: int,
+    out: str | None,
+    as_json: bool,
+    **options: Any,
+) -> Report:
     """Time a step of training on DATA, part by part: does the supply of patches keep up with the network?
 
     DATA are those of `segkit train`, and at most one folder of a run, whose settings are taken. The first row is the
@@ -150,7 +166,7 @@ def train(data, config, assignments, repeat, out, as_json, **options) -> dict:
     return report
 
 
-def _show_training(report: dict) -> None:
+def _show_training(report: Report) -> None:
     title = f"a step of {report['model']} with {report['loss']}, {report['precision']}, {report['device']}, "
     title += f"{report['voxels'] / 1e6:.2f} megavoxels, {report['repeat']} timed steps"
     cells = [

@@ -6,6 +6,7 @@ import signal
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -66,7 +67,7 @@ class Verbs(click.Group):
         """The command of a verb."""
         return verb_named(name) if name in VERBS else None
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> Any:
         """As click does; but a reader that has gone, as `head` does, ends the program in silence."""
         try:
             return super().invoke(ctx)
@@ -80,7 +81,9 @@ class Verbs(click.Group):
                 os.dup2(nowhere, stream.fileno())
             ctx.exit(128 + signal.SIGPIPE)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but an unknown verb is answered with the nearest one."""
         from segkit.parameters import nearest
 

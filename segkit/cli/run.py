@@ -39,7 +39,9 @@ EXAMPLES = examples(
 @click.option("--dry-run", is_flag=True, help="Print the commands of the stages, and run none.")
 @json_option
 @blockwise_options(halo=True)
-def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
+def command(
+    recipe: str, out: str | None, assignments: tuple[str, ...], dry_run: bool, as_json: bool, blocks: Blocks
+) -> dict[str, dict]:
     """Run RECIPE, a .toml file or the name of a shipped one: train, infer, fragment, agglomerate, evaluate.
 
     Stages that are finished are not run again; a training that was interrupted goes on. Shipped recipes are mala3d and
@@ -108,7 +110,7 @@ def by_blocks(step: Step, blocks: Blocks, folder: Path) -> Step:
     return replace(step, options=options)
 
 
-def _as_zarr(value, folder: Path):
+def _as_zarr(value: object, folder: Path) -> object:
     """The address of an HDF5 file in `folder`, of a Zarr store instead; anything else as it is."""
     if isinstance(value, list):
         return [_as_zarr(item, folder) for item in value]

@@ -89,10 +89,10 @@ class Step:
         values = dict(context.params)
         for param in self.verb.params:
             given = self.options.get(str(param.name))
+            if param.required and given in (None, []):
+                raise click.MissingParameter(ctx=context, param=param)
             if given is not None:
                 values[str(param.name)] = _typed(param, given, context)
-            elif param.required:
-                raise click.MissingParameter(ctx=context, param=param)
         return values
 
     def run(self, values: Values) -> dict:

@@ -214,7 +214,7 @@ def flatten(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _resolve(value, values: Mapping[str, object], path: Path, seen: tuple[str, ...] = ()):
+def _resolve(value: Any, values: Mapping[str, Any], path: Path, seen: tuple[str, ...] = ()) -> Any:
     """`value` with all references replaced, those in what they refer to included; `seen` guards against circles."""
     if isinstance(value, Mapping):
         return {name: _resolve(item, values, path, seen) for name, item in value.items()}
@@ -227,7 +227,7 @@ def _resolve(value, values: Mapping[str, object], path: Path, seen: tuple[str, .
     return REFERENCE.sub(lambda match: str(_look_up(match[1], values, path, seen)), value)
 
 
-def _look_up(name: str, values: Mapping[str, object], path: Path, seen: tuple[str, ...]):
+def _look_up(name: str, values: Mapping[str, Any], path: Path, seen: tuple[str, ...]) -> Any:
     if name in seen:
         raise InvalidInput(sentence(f"recipe {path}", f"refers to {{{name}}} in a circle"))
     if RESULT.fullmatch(f"{{{name}}}"):
@@ -238,5 +238,5 @@ def _look_up(name: str, values: Mapping[str, object], path: Path, seen: tuple[st
             raise InvalidInput(sentence(f"recipe {path}", f"refers to {{{name}}}, which it does not define"))
         found = found[key]
     if found == "" and name.startswith("data."):
-        raise InvalidParameter(_missing_data(values["data"], path))  # type: ignore[arg-type]
+        raise InvalidParameter(_missing_data(values["data"], path))
     return _resolve(found, values, path, (*seen, name))

@@ -78,6 +78,12 @@ def test_values_that_a_call_would_refuse(options, message):
     assert message in refused.value.format_message()
 
 
+def test_an_empty_list_is_no_argument():
+    with pytest.raises(click.MissingParameter) as refused:
+        step("evaluate", segmentation="s.h5", truth=[]).values()
+    assert "Missing argument 'TRUTH...'" in refused.value.format_message()
+
+
 def test_every_verb_says_what_it_reads():
     """The parameters of stages whose values look like addresses have a type that says so."""
     for name in VERBS:
