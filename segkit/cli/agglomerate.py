@@ -28,14 +28,11 @@ EXAMPLES = examples(
 
 @click.command("agglomerate", cls=Verb, stage=True, epilog=EXAMPLES)
 @click.argument("affinities", type=ADDRESS)
-@click.option(
-    "--fragments", type=ADDRESS, metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]"
-)
+@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
     "--backend",
     default="python",
     show_default=True,
-    metavar="NAME",
     type=ComponentName("agglomerators"),
     help="Agglomerator; see `segkit plugins list agglomerators`.",
 )

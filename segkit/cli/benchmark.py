@@ -48,9 +48,7 @@ command.add_command(infer)
 
 @command.command("agglomerate", cls=Measured, epilog=TRY_AGGLOMERATE)
 @click.argument("affinities", type=ADDRESS)
-@click.option(
-    "--fragments", type=ADDRESS, metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]"
-)
+@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
     "--backend",
     "names",
@@ -60,7 +58,7 @@ command.add_command(infer)
     type=ComponentName("agglomerators"),
     help="Agglomerator; repeatable.",
 )
-@click.option("--truth", type=ADDRESS, metavar="ADDRESS", help="Ground truth to score the segmentations by.")
+@click.option("--truth", type=ADDRESS, help="Ground truth to score the segmentations by.")
 @click.option(
     "--threshold",
     "thresholds",
@@ -112,7 +110,7 @@ def agglomerate(ctx: click.Context, affinities: str, names: tuple[str, ...], **o
     type=ComponentName("fragmenters"),
     help="Fragmenter; repeatable.",
 )
-@click.option("--truth", type=ADDRESS, metavar="ADDRESS", help="Ground truth to score the fragments by.")
+@click.option("--truth", type=ADDRESS, help="Ground truth to score the fragments by.")
 @report_option
 @neighborhood_option
 @json_option

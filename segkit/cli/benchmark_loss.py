@@ -34,7 +34,6 @@ EXAMPLES = examples("segkit benchmark loss --loss constrained-malis --loss mse -
     default=["constrained-malis"],
     show_default=True,
     type=ComponentName("losses"),
-    metavar="NAME",
     help="Loss; repeatable.",
 )
 @click.option(

@@ -23,7 +23,7 @@ from segkit.cli.common import (
     setting_options,
 )
 from segkit.cli.runs import merged_settings, model_file, read_settings, read_volumes
-from segkit.cli.types import ADDRESS, COMPONENT_SETTING, FILE, RUN, ComponentName
+from segkit.cli.types import ADDRESS, COMPONENT_SETTING, FILE, RUN_FOLDER, ComponentName
 from segkit.errors import InvalidInput, sentence
 
 TRY_INFER = examples(
@@ -35,21 +35,9 @@ TRY_TRAIN = examples("segkit benchmark train sample_A.hdf --model unet3d --set m
 
 @click.command("infer", cls=Verb, epilog=TRY_INFER)
 @click.argument("raw", type=ADDRESS)
-@click.option("--run", "run_folder", type=RUN, metavar="RUN", help="Folder of a training run.")
-@click.option(
-    "--model",
-    metavar="NAME",
-    type=ComponentName("models"),
-    help="Network with random weights instead.",
-)
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    type=COMPONENT_SETTING,
-    metavar="NAME=VALUE",
-    help="Parameter of --model; repeatable.",
-)
+@click.option("--run", "run_folder", type=RUN_FOLDER, help="Folder of a training run.")
+@click.option("--model", type=ComponentName("models"), help="Network with random weights instead.")
+@click.option("--set", "assignments", multiple=True, type=COMPONENT_SETTING, help="Parameter of --model; repeatable.")
 @network_options
 @click.option(
     "--format",

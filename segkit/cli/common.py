@@ -213,30 +213,22 @@ def setting_options(command: Callable) -> Callable:
     options = (
         click.option(
             "--model",
-            metavar="NAME",
             type=ComponentName("models"),
             help="Architecture of the network; see `segkit plugins list models`.  [default: unet3d]",
         ),
         click.option(
             "--loss",
-            metavar="LOSS",
             type=LossSum(),
             help="Loss, or weighted sum of losses, constrained-malis+0.1*mse say; see `segkit plugins list losses`.  "
             "[default: constrained-malis]",
         ),
         click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]"),
-        click.option(
-            "--config",
-            type=SETTINGS_FILE,
-            metavar="F.toml",
-            help="Settings in a file; options and --set override them.",
-        ),
+        click.option("--config", type=SETTINGS_FILE, help="Settings in a file; options and --set override them."),
         click.option(
             "--set",
             "assignments",
             multiple=True,
             type=TRAINING_SETTING,
-            metavar="NAME=VALUE",
             help="Any setting, as `segkit train --settings` lists them: patch=56,56,56 (the network's output in "
             "voxels, z, y, x), model.features=16, learning_rate=1e-4, averaging.decay=0.999 (moving average of the "
             "weights), ...; repeatable.",
@@ -268,10 +260,9 @@ set_option = click.option(
     "assignments",
     multiple=True,
     type=COMPONENT_SETTING,
-    metavar="NAME=VALUE",
     help="Parameter of the component, as `segkit plugins show` lists them; repeatable.",
 )
-out_option = click.option("--out", required=True, type=TARGET, metavar="FILE", help="File to write, .h5 or .zarr.")
+out_option = click.option("--out", required=True, type=TARGET, help="File to write, .h5 or .zarr.")
 neighborhood_option = click.option(
     "--neighborhood",
     metavar="LIST",

@@ -23,16 +23,13 @@ EXAMPLES = examples("segkit diagnose affinities.h5 --labels sample_C.hdf --strid
 
 @click.command("diagnose", cls=Verb, epilog=EXAMPLES)
 @click.argument("affinities", type=ADDRESS)
-@click.option(
-    "--labels", type=ADDRESS, metavar="ADDRESS", help="Ground truth of the same region: score each channel by it."
-)
+@click.option("--labels", type=ADDRESS, help="Ground truth of the same region: score each channel by it.")
 @click.option("--stride", metavar="Z,Y,X", help="Look for grid artefacts of these periods, in voxels.")
 @click.option(
     "--method",
     default="watershed",
     show_default=True,
     type=ComponentName("fragmenters"),
-    metavar="NAME",
     help="Fragmenter of a crop.",
 )
 @click.option("--crop", type=click.IntRange(min=8), default=96, show_default=True, help="Edge of that crop, in voxels.")

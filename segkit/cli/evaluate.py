@@ -27,7 +27,6 @@ EXAMPLES = examples(
     "metrics",
     multiple=True,
     default=("cremi",),
-    metavar="NAME",
     type=ComponentName("metrics"),
     help="Metric; see `segkit plugins list metrics`; repeatable.  [default: cremi]",
 )
@@ -49,9 +48,7 @@ EXAMPLES = examples(
     metavar="NUMBER",
     help="Threshold in the table of --sweep, 0..1; repeatable.  [default: ten of them]",
 )
-@click.option(
-    "--fragments", type=ADDRESS, metavar="ADDRESS", help="Fragments of --sweep.  [default: those of the merge tree]"
-)
+@click.option("--fragments", type=ADDRESS, help="Fragments of --sweep.  [default: those of the merge tree]")
 @set_option
 @json_option
 @blockwise_options()

@@ -27,12 +27,11 @@ EXAMPLES = examples(
     "--method",
     default="watershed",
     show_default=True,
-    metavar="NAME",
     type=ComponentName("fragmenters"),
     help="Fragmenter; see `segkit plugins list fragmenters`.",
 )
 @click.option("--per-section", is_flag=True, help="Cut each section (z) on its own: for voxels much longer along z.")
-@click.option("--mask", type=ADDRESS, metavar="ADDRESS", help="Volume that is 0 where no fragments are wanted.")
+@click.option("--mask", type=ADDRESS, help="Volume that is 0 where no fragments are wanted.")
 @click.option("--from-labels", type=ADDRESS, metavar="TRUTH", help="Take these labels as fragments; no AFFINITIES.")
 @set_option
 @neighborhood_option

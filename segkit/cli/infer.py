@@ -18,7 +18,7 @@ from segkit.cli.common import (
     progress,
 )
 from segkit.cli.runs import model_file
-from segkit.cli.types import ADDRESS, RUN
+from segkit.cli.types import ADDRESS, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_stated
 
 EXAMPLES = examples(
@@ -33,8 +33,7 @@ EXAMPLES = examples(
     "--run",
     "run_folder",
     required=True,
-    type=RUN,
-    metavar="RUN",
+    type=RUN_FOLDER,
     help="Folder of a training run, or a .safetensors of one.",
 )
 @click.option(

@@ -27,7 +27,7 @@ ROLES = {
 def _with_roles(command):
     """The command with an option for each role."""
     for role, text in reversed(ROLES.items()):
-        command = click.option(f"--{role.replace('_', '-')}", role, type=ADDRESS, metavar="ADDRESS", help=text)(command)
+        command = click.option(f"--{role.replace('_', '-')}", role, type=ADDRESS, help=text)(command)
     return command
 
 

@@ -29,11 +29,9 @@ EXAMPLES = examples(
     help="Do all merges whose altitude (1 - affinity of the fragments) is below this, 0..1; a higher one merges more; "
     "repeatable.  [default: run, the threshold that training chose]",
 )
-@click.option("--fragments", type=ADDRESS, metavar="ADDRESS", help="Fragments.  [default: those of MERGE_TREE]")
+@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those of MERGE_TREE]")
 @click.option("--like", type=ADDRESS, metavar="RAW", help="Resample the segmentation to the voxels of this volume.")
-@click.option(
-    "--out", type=TARGET, metavar="FILE", help="File to write, .h5 or .zarr.  [required, but for --uncertain]"
-)
+@click.option("--out", type=TARGET, help="File to write, .h5 or .zarr.  [required, but for --uncertain]")
 @click.option(
     "--uncertain",
     "count",

@@ -25,7 +25,7 @@ from segkit.cli.common import (
 )
 from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
-from segkit.cli.types import ADDRESS, FILE, NEW_RUN, RUN
+from segkit.cli.types import ADDRESS, FILE, NEW_RUN, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 EXAMPLES = examples(
@@ -65,13 +65,10 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
 @click.option(
     "--out",
     type=NEW_RUN,
-    metavar="RUN",
     help="Folder of the run, new or empty.  [required, but for --preview and --settings]",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Updates of the weights.  [default: 10000]")
-@click.option(
-    "--like", type=RUN, metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given."
-)
+@click.option("--like", type=RUN_FOLDER, help="Repeat this run: its settings, and its data unless DATA is given.")
 @setting_options
 @click.option("--voxel-size", type=VoxelSizeType(), help="Resample volumes to it, in nm.  [default: as they are]")
 @click.option("--raw-dataset", metavar="NAME", help="Dataset of the raw images.  [default: volumes/raw]")

@@ -24,30 +24,44 @@ Settings = Mapping[str, Sequence[str]]
 """Names that --set takes, each with its values where these are a few."""
 
 
-class Text(click.types.StringParamType):
+class Value(click.types.StringParamType):
+    """Text of a kind, which the help of an option calls by a word."""
+
+    metavar: str | None = None
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        """Say what the help calls the value; arguments have names of their own."""
+        return self.metavar if isinstance(param, click.Option) else None
+
+
+class Text(Value):
     """Text that is completed by a function of what is typed; it may name a file that is read, or written."""
 
     def __init__(
-        self, complete: Callable[[str], list[CompletionItem]], *, reads: bool = False, writes: bool = False
+        self,
+        complete: Callable[[str], list[CompletionItem]],
+        metavar: str | None = None,
+        *,
+        reads: bool = False,
+        writes: bool = False,
     ) -> None:
-        self.complete = complete
-        self.reads = reads
-        self.writes = writes
+        self.complete, self.metavar = complete, metavar
+        self.reads, self.writes = reads, writes
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete what is typed."""
         return self.complete(incomplete)
 
 
-ADDRESS = Text(complete_address, reads=True)
+ADDRESS = Text(complete_address, "ADDRESS", reads=True)
 """A volume or tree to read: PATH:DATASET[CROP]."""
-TARGET = Text(complete_address, writes=True)
+TARGET = Text(complete_address, "FILE", writes=True)
 """What a verb makes of it: a file, or a dataset in one."""
-RUN = Text(complete_run, reads=True)
+RUN_FOLDER = Text(complete_run, "RUN", reads=True)
 """The folder of a training run."""
-NEW_RUN = Text(complete_run, writes=True)
+NEW_RUN = Text(complete_run, "RUN", writes=True)
 """The folder that a training run makes, or goes on in."""
-SETTINGS_FILE = Text(complete_file, reads=True)
+SETTINGS_FILE = Text(complete_file, "F.toml", reads=True)
 """A file of settings."""
 FILE = Text(complete_file)
 """Any other file or folder."""
@@ -55,8 +69,10 @@ RECIPE = Text(complete_recipe)
 """A recipe by name, or its file."""
 
 
-class ComponentName(click.types.StringParamType):
+class ComponentName(Value):
     """The name of a component of a kind; with a label, LABEL=NAME."""
+
+    metavar = "NAME"
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -67,8 +83,10 @@ class ComponentName(click.types.StringParamType):
         return component_names(self.kind, label + equals, name)
 
 
-class LossSum(click.types.StringParamType):
+class LossSum(Value):
     """A loss, or a weighted sum of losses: mse+0.1*malis."""
+
+    metavar = "LOSS"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete the last term."""
@@ -76,8 +94,10 @@ class LossSum(click.types.StringParamType):
         return component_names("losses", incomplete[:start], incomplete[start:])
 
 
-class Assignment(click.types.StringParamType):
+class Assignment(Value):
     """NAME=VALUE, of the settings that `known` finds for what is chosen on the line."""
+
+    metavar = "NAME=VALUE"
 
     def __init__(self, known: Callable[[click.Context], Settings]) -> None:
         self.known = known
