@@ -74,7 +74,7 @@ experiments: $(VENV)/.installed
 	$(BIN)/python benchmarks/experiments.py $(DATA) --minutes $(MINUTES) $(if $(ONLY),--only $(ONLY))
 
 pictures: $(VENV)/.installed
-	$(BIN)/python benchmarks/pictures.py '$(TRAIN)' '$(TEST)'
+	PYTHONPATH=benchmarks $(BIN)/python plugins/segkit-natural-images/benchmarks/pictures.py '$(TRAIN)' '$(TEST)'
 
 # The pictures of docs/gallery.md, from a finished demo: make gallery [DATA=FILE, of real tissue].
 gallery: $(VENV)/.installed

@@ -17,7 +17,6 @@ docs/results/benchmarks.md.
 import argparse
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,7 +25,8 @@ from recipes import keep, publish, read
 from report import PAGES
 
 from segkit import io
-from segkit.benchmark.machine import machine
+from segkit.benchmark.measure import machine
+from segkit.benchmark.process import in_fresh_process
 from segkit.blockwise import (
     ComponentSpec,
     agglomerate_blockwise,
@@ -161,25 +161,23 @@ def workers(options) -> dict:
 def overhead(options) -> dict:
     """The volume at once, and by blocks, each in a process of its own with one thread."""
     store = copies(options.input, options.work, max(options.repeat // 2, 1), options.block)
-    return {how: alone(how, store, fresh(options.work / how), options.block) for how in ("whole", "blocks")}
+    found = {}
+    for how in ("whole", "blocks"):
+        asked = {"how": how, "store": str(store), "out": str(fresh(options.work / how)), "size": options.block}
+        found[how] = in_fresh_process("by_blocks:whole_or_blocks", asked)
+        if "error" in found[how]:
+            raise RuntimeError(found[how]["error"])
+    return found
 
 
-def alone(how: str, store: Path, out: Path, block: int) -> dict:
-    """`whole_or_blocks` in a fresh process."""
-    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import by_blocks; by_blocks.whole_or_blocks(*sys.argv[1:])"
-    call = [sys.executable, "-c", code, how, str(store), str(out), str(block)]
-    done = subprocess.run(call, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def whole_or_blocks(how: str, store: str, out: str, block: str) -> None:
-    """Fragments, tree and segmentation written to disk; prints seconds and peak memory."""
+def whole_or_blocks(*, how: str, store: str, out: str, size: int) -> dict:
+    """Fragments, tree and segmentation written to disk: seconds and peak memory; called in a fresh process."""
     from segkit.blockwise import open_executor
     from segkit.memory import peak
     from segkit.threads import set_thread_limit
 
     set_thread_limit(1)
-    folder, size = Path(out), int(block)
+    folder = Path(out)
     with open_executor() as executor:
         warm_up(executor, folder)
         begin = time.perf_counter()
@@ -201,7 +199,7 @@ def whole_or_blocks(how: str, store: str, out: str, block: str) -> None:
             options = {"fragments": folder / "fragments.zarr", **common}
             stages += segment_blockwise(folder / "tree.zarr", folder / "segmentation.zarr", [THRESHOLD], **options)[0]
         seconds = time.perf_counter() - begin
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak(), "stages": rows(stages)}))
+    return {"seconds": seconds, "peak_bytes": peak(), "stages": rows(stages)}
 
 
 def seams(options) -> list[dict]:

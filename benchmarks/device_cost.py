@@ -8,14 +8,16 @@ contention for one place is not counted. With --device cuda the step is measured
 """
 
 import argparse
-import time
+from collections.abc import Callable
 from math import log2
+from statistics import median
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from segkit.benchmark.measure import time_in_turn
 from segkit.losses.malis_device import pair_terms
 from segkit.testing.phantoms import neurites
 
@@ -124,23 +126,16 @@ def measured(size: int, batch: int, constrained: bool) -> tuple[float, float, in
         stream.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        eager = _median(lambda: step(*given, constrained))
+        eager = _seconds(lambda: step(*given, constrained))
         peak = torch.cuda.max_memory_allocated() - before
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step(*given, constrained)
-    return eager, _median(graph.replay), peak
+    return eager, _seconds(graph.replay), peak
 
 
-def _median(run, times: int = 15) -> float:
-    seconds = []
-    for _ in range(times):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return sorted(seconds)[times // 2]
+def _seconds(run: Callable[[], object]) -> float:
+    return median(time_in_turn({"step": run}, 15, wait=torch.cuda.synchronize)["step"])
 
 
 def main() -> None:

@@ -1,18 +1,16 @@
-"""How each package is called, as its own users call it: python benchmarks/entrants.py FOLDER, called by peers.py.
+"""How each package is called, as its own users call it; peers.py has each measured in a fresh process.
 
 A function takes the file of inputs, loads them, and returns the call to be timed and more keywords of `measure`.
 """
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from segkit import io
-from segkit.benchmark.contest import THRESHOLDS
-from segkit.benchmark.measure import measure
+from segkit.benchmark.components import THRESHOLDS
+from segkit.benchmark.measure import Row, measure
 
 Timed = tuple[Callable, dict]
 
@@ -194,16 +192,7 @@ def _fragments(file: Path, kind: str):
     return io.read_labels(f"{file}:volumes/fragments_{kind}", role="fragments")
 
 
-def main(folder: Path) -> None:
-    """Measure what FOLDER/job.json asks for, and write FOLDER/row.json."""
-    job = json.loads((folder / "job.json").read_text())
-    try:
-        call, keywords = globals()[job["function"]](Path(job["file"]), **job["options"])
-        row, _ = measure(call, job["repeat"], **keywords)
-    except Exception as error:  # its own reason is more use than a traceback
-        row = {"error": f"{type(error).__name__}: {error}"}
-    (folder / "row.json").write_text(json.dumps(row))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def measured(*, function: str, file: str, options: dict, repeat: int) -> Row:
+    """Measure the entrant that a function of this module loads; called in the fresh process."""
+    call, keywords = globals()[function](Path(file), **options)
+    return measure(call, repeat, **keywords)[0]

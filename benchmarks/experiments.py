@@ -13,7 +13,7 @@ from recipes import command, keep, publish, read, run_recipe
 from report import PAGES
 
 from segkit import io
-from segkit.benchmark.machine import machine
+from segkit.benchmark.measure import machine
 from segkit.infer.oracle import oracle_affinities
 
 HERE = Path(__file__).parent

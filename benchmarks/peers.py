@@ -9,15 +9,13 @@ docs/results/benchmarks.md.
 import argparse
 import json
 import os
-import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from segkit import io
-from segkit.benchmark.machine import machine
-from segkit.benchmark.process import run_worker
+from segkit.benchmark.measure import machine, middle
+from segkit.benchmark.process import Limits, in_fresh_process
 
 BIOIMAGE = find_spec("bioimage_cpp") is not None
 """bioimage-cpp takes part where it is installed."""
@@ -117,12 +115,9 @@ def run(contest: Contest, file: Path, *, repeat: int, rounds: int, threads: int 
     found: dict[str, list[dict]] = {entrant.name: [] for entrant in contest.entrants}
     for _ in range(rounds):
         for entrant in contest.entrants:
-            with TemporaryDirectory(prefix="segkit-peers-") as folder:
-                job = {"file": str(file), "repeat": repeat, "function": entrant.function, "options": entrant.options}
-                Path(folder, "job.json").write_text(json.dumps(job))
-                command = (sys.executable, str(Path(__file__).with_name("entrants.py")))
-                limits = {"threads": entrant.threads or threads, "timeout": timeout}
-                found[entrant.name].append(run_worker(Path(folder), command=command, **limits))
+            asked = {"function": entrant.function, "options": entrant.options, "file": str(file), "repeat": repeat}
+            limits = Limits(timeout=timeout, threads=entrant.threads or threads)
+            found[entrant.name].append(in_fresh_process("entrants:measured", asked, limits))
     rows = [{"name": name} | _middle(measured) for name, measured in found.items()]
     for row in rows[1:]:
         if "seconds" in row and "seconds" in rows[0]:
@@ -131,8 +126,8 @@ def run(contest: Contest, file: Path, *, repeat: int, rounds: int, threads: int 
 
 
 def _middle(measured: list[dict]) -> dict:
-    done = sorted((row for row in measured if "seconds" in row), key=lambda row: row["seconds"])
-    return done[(len(done) - 1) // 2] if done else measured[0]
+    done = [row for row in measured if "seconds" in row]
+    return middle(done) if done else measured[0]
 
 
 def main() -> None:

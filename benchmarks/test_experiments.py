@@ -1,4 +1,4 @@
-"""The tables of experiments and of pictures: the whole way on tiny data, and what is done when it is called again."""
+"""The table of experiments: the whole way on tiny data, and what is done when it is called again."""
 
 import json
 import sys
@@ -6,9 +6,6 @@ from argparse import Namespace
 from importlib.util import find_spec
 
 import experiments
-import h5py
-import numpy as np
-import pictures
 import pytest
 import recipes
 from click.testing import CliRunner
@@ -23,7 +20,7 @@ BACKENDS = ["backends"] if find_spec("waterz") else []
 
 @pytest.fixture
 def script(monkeypatch):
-    """A callable(module, *words) that runs a script of this folder; what its calls of segkit said, in this process."""
+    """A callable(*words) that runs the script; what its calls of segkit said, in this process."""
     said = []
 
     def segkit(*words):
@@ -32,13 +29,12 @@ def script(monkeypatch):
         assert done.exit_code == 0, done.stderr
         return done.stdout
 
-    for module in (recipes, pictures):
-        monkeypatch.setattr(module, "segkit", segkit)
+    monkeypatch.setattr(recipes, "segkit", segkit)
 
-    def run(module, *words) -> str:
+    def run(*words) -> str:
         said.clear()
-        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, words)])
-        module.main()
+        monkeypatch.setattr(sys, "argv", [experiments.__file__, *map(str, words)])
+        experiments.main()
         return "".join(said)
 
     return run
@@ -48,8 +44,7 @@ def script(monkeypatch):
 def files(tmp_path):
     """Where results and the page go, with markers."""
     page = tmp_path / "page.md"
-    names = ("experiments", "pictures")
-    page.write_text("before\n" + "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in names))
+    page.write_text("before\n<!-- experiments:begin -->\n<!-- experiments:end -->\n")
     return ["--results", tmp_path / "results" / "found.json", "--page", page, "--out", tmp_path / "runs"]
 
 
@@ -59,7 +54,7 @@ def test_experiments(tmp_path, files, script):
     io.write_all(data, {"raw": phantom.raw, "truth": phantom.truth})
     words = [data, "--minutes", 1, "--train", "[0:16]", "--tune", "[8:16]", "--test", "[16:24]", *files]
     words += [word for setting in TINY for word in ("--set", setting)]
-    script(experiments, *words, "--only", "unet3d", "decoupled", *BACKENDS)
+    script(*words, "--only", "unet3d", "decoupled", *BACKENDS)
     rows = json.loads(files[1].read_text())["rows"]
     assert [row["experiment"] for row in rows] == ["unet3d"] * 2 + BACKENDS * 2 + ["decoupled"] * 2
     assert not any("error" in row for row in rows) and rows[0]["steps"] == 2 and rows[0]["scored"] == "volume"
@@ -69,12 +64,12 @@ def test_experiments(tmp_path, files, script):
     assert "before" in text and "| U-Net, 3-D | volume |" in text and "0.75 / 0.53 / 0.77 / 0.56" in text
     assert "segkit run experiments/unet3d --set data.file=DATA" in text
 
-    again = script(experiments, *words, "--only", "unet3d")
+    again = script(*words, "--only", "unet3d")
     assert "train: finished before" in again and "segkit train" not in again
     assert json.loads(files[1].read_text())["rows"] == rows
 
 
-def test_what_was_made_of_other_data_is_made_again(tmp_path, monkeypatch):
+def test_what_was_made_of_other_data_is_made_again(tmp_path):
     io.write(tmp_path / "data.h5", neurites((8, 16, 16), count=3, seed=0).truth, "truth")
     for test in ("[0:4]", "[2:8]"):
         experiments.make_oracles(Namespace(data=tmp_path / "data.h5", test=test, out=tmp_path))
@@ -84,12 +79,6 @@ def test_what_was_made_of_other_data_is_made_again(tmp_path, monkeypatch):
     experiments.make_oracles(Namespace(data=tmp_path / "data.h5", test=test, out=tmp_path))
     assert made.stat().st_mtime_ns == before
 
-    calls = []
-    monkeypatch.setattr(pictures, "segkit", lambda *words: calls.append(words[1]) or words[2].touch())
-    for source in ("a[0:2]", "a[0:2]", "a[0:3]"):
-        pictures.converted(source, tmp_path / "train.h5")
-    assert calls == ["a[0:2]", "a[0:3]"]
-
 
 def test_a_failure_is_a_row(tmp_path, files, monkeypatch):
     """Its calls of segkit are processes of their own."""
@@ -97,22 +86,3 @@ def test_a_failure_is_a_row(tmp_path, files, monkeypatch):
     experiments.main()
     (row,) = json.loads(files[1].read_text())["rows"]
     assert "nothing.h5" in row["error"] and "failed: " in files[3].read_text()
-
-
-def test_pictures(tmp_path, files, script):
-    """Two colours, side by side: what follows the gradient covers them, and what does not does not."""
-    with h5py.File(tmp_path / "pictures.h5", "w") as file:
-        for number in range(3):
-            columns = np.indices((24, 36))[1]
-            left = (columns < 12 + 4 * number)[..., None]
-            file[f"{number}/raw"] = np.where(left, [200, 30, 40], [20, 90, 220]).astype(np.uint8)
-            file[f"{number}/labels/0"] = np.where(left[..., 0], 1, 2)
-    words = [f"{tmp_path / 'pictures.h5'}[0:2]", f"{tmp_path / 'pictures.h5'}[2:3]", *files]
-    tiny = ("budget.steps=2", "budget.features=2", "train.set.model.levels=2", "train.set.patch=[1,6,6]")
-    script(pictures, *words, *(word for setting in tiny for word in ("--set", setting)))
-    rows = {row["title"]: row for row in json.loads(files[1].read_text())["rows"]}
-    assert rows["one segment"]["voi_split"] == 0 and rows["one segment"]["voi_merge"] > 0.9
-    assert rows["Felzenszwalb's graph"]["segmentation_covering"] > 0.9
-    assert rows["a grid of squares"]["segmentation_covering"] < 0.8
-    text = files[3].read_text()
-    assert "| `bsds-unet2d` |" in text and "TRAIN='pictures.h5[0:2]'" in text

@@ -7,7 +7,6 @@ the same of any network and data.
 
 from contextlib import closing
 
-import numpy as np
 import pytest
 
 from segkit import Volume, io
@@ -15,10 +14,9 @@ from segkit.run.recipe import load_recipe
 
 torch = pytest.importorskip("torch")
 
+from segkit.benchmark.infer import BareNetwork, Options  # noqa: E402
 from segkit.infer import predict, predict_parts  # noqa: E402
-from segkit.infer.plan import make_plan  # noqa: E402
 from segkit.infer.tiling import Held  # noqa: E402
-from segkit.infer.trial import Bare  # noqa: E402
 from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402
 from segkit.train import TrainConfig, TrainingVolume  # noqa: E402
@@ -75,8 +73,6 @@ def test_inference(benchmark, settings, raw, way, tmp_path):
     precision = resolve_precision(settings.precision, torch.device(DEVICE))
     options = {"device": DEVICE, "precision": precision}
     io.write(tmp_path / "raw.h5", raw[0])
-    held, tiling = Held(raw[0]), {"tile": None, "batch_size": 1, "augment": "none"}
-    plan = make_plan(module, held.shape, held.grid, np.array(NEAREST), **tiling)
 
     def from_file_to_file(out) -> None:
         with (
@@ -86,7 +82,7 @@ def test_inference(benchmark, settings, raw, way, tmp_path):
             io.write_affinities(out, parts, source.shape, NEAREST, source.grid)
 
     calls = {
-        "network": Bare(module, held, plan.batches, torch.device(DEVICE), precision, compiled=False),
+        "network": BareNetwork(module, Held(raw[0]), NEAREST, Options(**options)),
         "memory": lambda: predict(module, raw[0], NEAREST, **options),
         "hdf5": lambda: from_file_to_file(tmp_path / "a.h5"),
         "zarr": lambda: from_file_to_file(tmp_path / "a.zarr"),

@@ -11,7 +11,7 @@ from segkit.infer.oracle import oracle_affinities
 from segkit.registry import load
 
 torch = pytest.importorskip("torch")
-trial = pytest.importorskip("segkit.losses.trial")
+loss_step = pytest.importorskip("segkit.benchmark.loss_step")
 
 TESTED = 32
 SIZES = (TESTED, 56, 84, 128)
@@ -20,14 +20,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @pytest.fixture
 def made(volume, benchmark):
-    """A callable(size, batch=1, **parameters) -> a trial of constrained MALIS, or of the loss `name`."""
+    """A callable(size, batch=1, **parameters) -> a step of constrained MALIS, or of the loss `name`."""
 
     def make(size: int, name: str = "constrained-malis", batch: int = 1, device: str = "cpu", **parameters):
         if size > TESTED and not benchmark.enabled:
             pytest.skip("only measured, with --benchmark-enable")
         truth, _, _ = volume(size)
         affinities = oracle_affinities(truth, noise=0.2, seed=2)
-        return trial.Trial.of(load("losses", name, **parameters), affinities, truth, batch=batch, device=device)
+        return loss_step.LossStep.of(load("losses", name, **parameters), affinities, truth, batch=batch, device=device)
 
     return make
 
@@ -47,8 +47,8 @@ def limited(monkeypatch):
 
 
 def run(benchmark, made) -> None:
-    made.step()  # compiles
-    value, gradient = benchmark(made.step)
+    made.run()  # compiles
+    value, gradient = benchmark(made.run)
     assert 0 <= value <= 1 and gradient.abs().max() > 0
 
 

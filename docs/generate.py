@@ -14,12 +14,12 @@ import griffe
 from segkit.cli.main import VERBS
 from segkit.parameters import overlay, prose
 from segkit.protocols import GROUPS
-from segkit.registry import KNOWN_ELSEWHERE, components, quarantine
+from segkit.registry import components, known_elsewhere, quarantine
 from segkit.registry.component import OWN, SINGULAR, Component
 from segkit.run import find_recipe, shipped_recipes
 from segkit.train.config import described_settings
 
-DISTRIBUTIONS = {OWN, *KNOWN_ELSEWHERE.values()}
+DISTRIBUTIONS = {OWN, *known_elsewhere().values()}
 """Whose components are shown: those of this repository, whatever else is installed."""
 TITLES = {
     "models": ("Networks", "`segkit train --model NAME`, parameters as `--set model.PARAMETER=VALUE`"),
@@ -81,7 +81,7 @@ def component_sections() -> str:
         lines += [f"## {title}", "", f"{how}.", ""]
         for component in found:
             lines += [*component_section(component), ""]
-        for (other, name), distribution in KNOWN_ELSEWHERE.items():
+        for (other, name), distribution in known_elsewhere().items():
             if other == kind and not any((each.name, each.distribution) == (name, distribution) for each in found):
                 lines += [f"`{name}` comes with {distribution}, which was not installed here.", ""]
     return "\n".join(lines)

@@ -137,12 +137,16 @@ def convert(known: Mapping[str, Parameter], values: Mapping[str, object], title:
     return converted
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
+def parse_assignments(assignments: Iterable[str] | Mapping[str, object]) -> dict[str, object]:
     """Values from the ``name=value`` of a command line; a value is TOML where it can be, else a bare string.
+
+    A mapping, as a recipe has it, is taken as it is.
 
     >>> parse_assignments(["features=16", "pooling=[[1, 3, 3]]", "padding=same", "bias=true"])
     {'features': 16, 'pooling': [[1, 3, 3]], 'padding': 'same', 'bias': True}
     """
+    if isinstance(assignments, Mapping):
+        return dict(assignments)
     values = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")

@@ -37,6 +37,8 @@ PLACES = {
         "train",
         "infer",
         "agglomerate/gpu.py",
+        "benchmark/infer.py",
+        "benchmark/loss_step.py",
         "testing/predictions.py",
         "testing/pytest_plugin.py",
         "testing/conformance/models.py",

@@ -17,8 +17,9 @@ What is measured, and how:
 Reading inputs and comparing results is outside the time.
 """
 
-from segkit.benchmark.contest import VERBS, benchmark
-from segkit.benchmark.job import Contender, contenders
-from segkit.benchmark.loss import benchmark_losses
+from segkit.benchmark.components import VERBS, benchmark
+from segkit.benchmark.contenders import Contender, contenders
+from segkit.benchmark.loss import Cubes, benchmark_losses
+from segkit.benchmark.process import Limits
 
-__all__ = ["VERBS", "Contender", "benchmark", "benchmark_losses", "contenders"]
+__all__ = ["VERBS", "Contender", "Cubes", "Limits", "benchmark", "benchmark_losses", "contenders"]

@@ -7,7 +7,6 @@ are cut from the middle of the same volume; a batch holds copies.
 """
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from segkit import io
-from segkit.benchmark.job import Contender, Job
-from segkit.benchmark.machine import machine
-from segkit.benchmark.process import run_worker
+from segkit.benchmark.contenders import Contender
+from segkit.benchmark.measure import machine, time_in_turn
+from segkit.benchmark.process import Limits, in_fresh_process
 from segkit.data import check_aligned, edge_mask
 from segkit.errors import BrokenComponent, InvalidParameter, InvalidShape, sentence
 from segkit.parameters import convert
@@ -30,6 +29,19 @@ TOLERANCE = 1e-5
 """Up to so much, relative to the largest, loss and gradient may differ by the order in which floats were summed."""
 
 Results = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Cubes:
+    """What losses see: cubes from the middle of a volume, in batches, on a device."""
+
+    sizes: Sequence[int] = SIZES
+    """Edges in voxels."""
+    batch: int = 1
+    """Copies of a cube at a time."""
+    device: str = "auto"
+    trace: str | None = None
+    """File for a profiler trace; of one loss, backend and size."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +58,8 @@ def benchmark_losses(
     inputs: Mapping[str, str],
     *,
     backends: Sequence[str] = (),
-    sizes: Sequence[int] = SIZES,
-    batch: int = 1,
-    device: str = "auto",
-    trace: str | None = None,
-    repeat: int = 3,
-    timeout: float | None = None,
-    threads: int | None = None,
+    cubes: Cubes = Cubes(),  # it cannot change
+    limits: Limits = Limits(),  # noqa: B008
     neighborhood: list | None = None,
     progress: Callable[..., None] = lambda done, total, text="": None,
 ) -> dict[str, object]:
@@ -67,29 +74,32 @@ def benchmark_losses(
     that failed has `error` instead, in a sentence, and stops nobody else.
     """
     entries = entries_of(contenders, backends)
-    _check(entries, inputs, sizes, batch, repeat, device, trace)
-    options = {"batch": batch, "device": device, "trace": trace and str(Path(trace).absolute())}
-    job = Job("loss", entries[0].contender, inputs, (), repeat, neighborhood, options)
+    _check(entries, inputs, cubes, limits.repeat)
+    trace = str(Path(cubes.trace).absolute()) if cubes.trace else None
+    given = {"batch": cubes.batch, "device": cubes.device, "trace": trace}
+    given |= {"repeat": limits.repeat, "neighborhood": neighborhood}
     rows: list[dict[str, Any]] = []
     yardsticks: list[dict[str, Any]] = []
-    for size in sizes:
+    for size in cubes.sizes:
         cropped = {role: centred(address, role, size) for role, address in inputs.items()}
         yardsticks.append({"size": size} | _yardstick(cropped, neighborhood))
-        unit = batch * yardsticks[-1]["argsort_seconds"]
+        unit = cubes.batch * yardsticks[-1]["argsort_seconds"]
         firsts: dict[str | None, tuple[str, float, Results]] = {}
         for entry in entries:
             name = title(entry.contender.label, entry.backend)
-            progress(len(rows), len(entries) * len(sizes), f"{name}, {size}")
-            own = replace(job, contender=entry.contender, inputs=cropped)
-            row, results = _run(own, timeout=timeout, threads=threads)
+            progress(len(rows), len(entries) * len(cubes.sizes), f"{name}, {size}")
+            head = _head(entry, size)
+            asked = given | {"inputs": cropped} | {key: head[key] for key in ("component", "parameters")}
+            row, results = _run(asked, limits)
             if results:
                 group = entry.contender.label if backends else None
                 first = firsts.setdefault(group, (name, row["seconds"], results))
-                row |= {"argsorts": row["seconds"] / unit} | _beside(first, row["seconds"], results)
-            rows.append(_head(entry, size) | row)
+                row |= {"argsorts": row["seconds"] / unit} | _compared(first, row["seconds"], results)
+            rows.append(head | row)
     progress(len(rows), len(rows))
-    report = {"verb": "loss", "inputs": dict(inputs), "sizes": list(sizes), "batch": batch, "repeat": repeat}
-    return report | {"threads": threads, "machine": machine(), "yardsticks": yardsticks, "rows": rows}
+    report = {"verb": "loss", "inputs": dict(inputs), "sizes": list(cubes.sizes), "batch": cubes.batch}
+    report |= {"repeat": limits.repeat, "threads": limits.threads}
+    return report | {"machine": machine(), "yardsticks": yardsticks, "rows": rows}
 
 
 def entries_of(contenders: Sequence[Contender], backends: Sequence[str]) -> list[Entry]:
@@ -167,20 +177,21 @@ def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours.astype(np.float64) - theirs).max(initial=0)) / scale
 
 
-def _check(entries, inputs: Mapping[str, str], sizes, batch: int, repeat: int, device: str, trace: str | None) -> None:
+def _check(entries: Sequence[Entry], inputs: Mapping[str, str], cubes: Cubes, repeat: int) -> None:
     from segkit.models.device import resolve_device
 
-    if not entries or not sizes:
+    if not entries or not cubes.sizes:
         raise InvalidParameter(sentence("a benchmark", "must have at least one loss and one size"))
-    for name, value in (("batch", batch), ("repeat", repeat), ("size", min(sizes))):
+    for name, value in (("batch", cubes.batch), ("repeat", repeat), ("size", min(cubes.sizes))):
         if value < 1:
             raise InvalidParameter(sentence(name, "must be at least 1", value))
-    if trace and len(entries) * len(sizes) > 1:
+    rows = len(entries) * len(cubes.sizes)
+    if cubes.trace and rows > 1:
         rule = "must be asked of one loss, one backend and one size"
-        raise InvalidParameter(sentence("trace", rule, f"{len(entries) * len(sizes)} of them"))
-    resolve_device(device)
+        raise InvalidParameter(sentence("trace", rule, f"{rows} of them"))
+    resolve_device(cubes.device)
     for role, address in inputs.items():
-        centred(address, role, max(sizes))
+        centred(address, role, max(cubes.sizes))
 
 
 def _head(entry: Entry, size: int) -> dict:
@@ -189,19 +200,17 @@ def _head(entry: Entry, size: int) -> dict:
     return named | {"parameters": dict(contender.parameters), "size": size}
 
 
-def _run(job: Job, **limits) -> tuple[dict, Results]:
+def _run(options: Mapping[str, Any], limits: Limits) -> tuple[dict, Results]:
     """The columns of a row, and the results; no results if it failed."""
-    with TemporaryDirectory(prefix="segkit-benchmark-") as temporary:
-        folder = Path(temporary)
-        job.save(folder)
-        row = run_worker(folder, **limits)
+    with TemporaryDirectory(prefix="segkit-benchmark-") as folder:
+        row = in_fresh_process("segkit.benchmark.loss_step:time_loss", {**options, "folder": folder}, limits)
         if "error" in row:
             return row, {}
-        with np.load(folder / "result.npz") as stored:
+        with np.load(Path(folder) / "result.npz") as stored:
             return row, dict(stored)
 
 
-def _beside(first: tuple[str, float, Results], seconds: float, results: Results) -> dict:
+def _compared(first: tuple[str, float, Results], seconds: float, results: Results) -> dict:
     name, unit, theirs = first
     found = {f"{column}_to": {name: value} for column, value in compare(results, theirs).items()}
     return {"ratio": seconds / unit} | found
@@ -213,9 +222,5 @@ def _yardstick(inputs: Mapping[str, str], neighborhood: list | None) -> dict[str
     truth = io.read_labels(inputs["truth"], role="truth")
     check_aligned(affinities=affinities, truth=truth)
     values = affinities.array[edge_mask(truth.shape, affinities.neighborhood, truth.inside)]
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        np.argsort(values)
-        seconds.append(time.perf_counter() - started)
+    seconds = time_in_turn({"argsort": lambda: np.argsort(values)}, 3)["argsort"]
     return {"edges": len(values), "argsort_seconds": statistics.median(seconds)}

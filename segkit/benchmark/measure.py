@@ -1,27 +1,33 @@
-"""The clock: one warm-up, then timed calls. What is measured is said in :mod:`segkit.benchmark`."""
+"""The clock: a call to warm up, then timed calls, of which the middle one counts; and where it was measured."""
 
+import os
+import platform
+import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from segkit import __version__
 from segkit.memory import forget_peak, peak, resident
 from segkit.timing import listening
 
+LIBRARIES = ("numpy", "numba", "torch", "scipy", "scikit-image", "waterz", "mahotas", "higra")
+
 Steps = Mapping[str, Callable[[Any], object]]
+Row = dict[str, Any]
 
 
 def measure(
-    call: Callable[..., object],
-    repeat: int = 3,
-    *,
-    then: Steps | None = None,
-    prepare: Callable[[], tuple] = tuple,
-) -> tuple[dict[str, object], object]:
-    """What `call` costs, by the names of the JSON, and its last result.
+    call: Callable[..., Any], repeat: int = 3, *, then: Steps | None = None, prepare: Callable[[], tuple] = tuple
+) -> tuple[Row, Any]:
+    """Measure what `call` costs, by the names of the JSON; returns that and its last result.
 
     `then` holds steps by the name of their phase, each called with the result and timed too. `prepare` makes the
-    arguments of each call, outside the time.
+    arguments of each call, outside the time. What each number means is said in :mod:`segkit.benchmark`.
     """
     steps = then or {}
     before = resident()
@@ -33,14 +39,56 @@ def measure(
         run, result = _once(call, steps, prepare)
         runs.append(run)
     highest = peak()
-    middle = sorted(runs, key=lambda run: run["seconds"])[(repeat - 1) // 2]
     usual = statistics.median(run["seconds"] for run in runs)
     memory = None if before is None or highest is None else max(highest - before, 0)
     costs = {"compile_seconds": max(first["seconds"] - usual, 0.0), "peak_bytes": memory}
-    return middle | costs | {"all_seconds": [run["seconds"] for run in runs]}, result
+    return middle(runs) | costs | {"all_seconds": [run["seconds"] for run in runs]}, result
 
 
-def _once(call: Callable[..., object], steps: Steps, prepare: Callable[[], tuple]) -> tuple[dict, object]:
+def middle(runs: Sequence[Row]) -> Row:
+    """Find the run that took the seconds in the middle; of two, the faster one.
+
+    >>> middle([{"seconds": 3.0}, {"seconds": 1.0}, {"seconds": 9.0}, {"seconds": 2.0}])
+    {'seconds': 2.0}
+    """
+    return sorted(runs, key=lambda run: run["seconds"])[(len(runs) - 1) // 2]
+
+
+def time_in_turn(
+    calls: Mapping[str, Callable[[], object]], repeat: int, *, wait: Callable[[], object] = lambda: None
+) -> dict[str, list[float]]:
+    """Time several calls in turn, `repeat` times each after one call of each to warm up; returns the seconds of each.
+
+    In turn, so that a machine that slows down slows all of them. `wait` waits for a device to be done, before and after
+    each call.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(repeat + 1):
+        for name, call in calls.items():
+            wait()
+            begin = time.perf_counter()
+            call()
+            wait()
+            if number:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def machine() -> dict[str, object]:
+    """Name processor, cores, system, versions, the load beforehand and the date, for the record."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {"segkit": __version__} | {name: found for name in LIBRARIES if (found := _version(name))},
+        "load": load,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _once(call: Callable[..., Any], steps: Steps, prepare: Callable[[], tuple]) -> tuple[Row, Any]:
     arguments = prepare()
     cpu, started = time.process_time(), time.perf_counter()
     with listening() as phases:
@@ -52,3 +100,18 @@ def _once(call: Callable[..., object], steps: Steps, prepare: Callable[[], tuple
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     phases["other"] = max(seconds - sum(phases.values()), 0.0)
     return {"seconds": seconds, "cpu_seconds": cpu, "phases": phases}, result
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

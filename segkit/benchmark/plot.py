@@ -5,10 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segkit.curves import COLOURS, FINER, ticks
 from segkit.errors import InvalidInput, sentence
 from segkit.io.atomic import replacing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 WIDTH, HEIGHT = 900, 660
 LEFT, RIGHT, TOP, BOTTOM = 80, 30, 40, 70
@@ -54,13 +60,13 @@ def save_plot(path: str | Path, curves: Mapping[str, Sequence[Mapping[str, float
         image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(temporary, format="PNG")
 
 
-def _font(size: int):
+def _font(size: int) -> "FreeTypeFont | ImageFont":
     from PIL import ImageFont
 
     return ImageFont.load_default(FINER * size)
 
 
-def _draw_axes(draw, image, axes: Axes, title: str) -> None:
+def _draw_axes(draw: "ImageDraw", image: "Image", axes: Axes, title: str) -> None:
     for x in axes.ticks_x:
         low, high = axes.at(x, 0), axes.at(x, axes.ticks_y[-1])
         draw.line((low, high), fill="#e4e4e4", width=FINER)
@@ -77,7 +83,7 @@ def _draw_axes(draw, image, axes: Axes, title: str) -> None:
     _draw_upwards(image, "VOI split (bits)", (FINER * 8, int(FINER * (TOP + HEIGHT - BOTTOM) / 2)))
 
 
-def _draw_upwards(image, text: str, left_middle: tuple[int, int]) -> None:
+def _draw_upwards(image: "Image", text: str, left_middle: tuple[int, int]) -> None:
     """Text that reads from below to above."""
     from PIL import Image, ImageDraw
 
@@ -89,7 +95,9 @@ def _draw_upwards(image, text: str, left_middle: tuple[int, int]) -> None:
     image.paste(strip, (left_middle[0], left_middle[1] - strip.height // 2))
 
 
-def _draw_curve(draw, axes: Axes, rows: Sequence[Mapping[str, float]], colour: str, dashes: Sequence[int]) -> None:
+def _draw_curve(
+    draw: "ImageDraw", axes: Axes, rows: Sequence[Mapping[str, float]], colour: str, dashes: Sequence[int]
+) -> None:
     points = [axes.at(row["voi_merge"], row["voi_split"]) for row in rows]
     _draw_line(draw, points, colour, dashes)
     radius = 4 * FINER
@@ -97,7 +105,7 @@ def _draw_curve(draw, axes: Axes, rows: Sequence[Mapping[str, float]], colour: s
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour, width=2 * FINER)
 
 
-def _draw_thresholds(draw, axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+def _draw_thresholds(draw: "ImageDraw", axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
     """The threshold beside each point, where there is room."""
     last = (-math.inf, -math.inf)
     for row in rows:
@@ -107,7 +115,7 @@ def _draw_thresholds(draw, axes: Axes, rows: Sequence[Mapping[str, float]]) -> N
             last = (x, y)
 
 
-def _draw_line(draw, points: Sequence[Point], colour: str, dashes: Sequence[int]) -> None:
+def _draw_line(draw: "ImageDraw", points: Sequence[Point], colour: str, dashes: Sequence[int]) -> None:
     """A line through all points, in dashes that run on from one piece to the next."""
     lengths = [float(FINER * length) for length in dashes] or [math.inf]
     k, left = 0, lengths[0]
@@ -124,7 +132,7 @@ def _draw_line(draw, points: Sequence[Point], colour: str, dashes: Sequence[int]
                 left = lengths[k % len(lengths)]
 
 
-def _draw_legend(draw, labels: Sequence[str]) -> None:
+def _draw_legend(draw: "ImageDraw", labels: Sequence[str]) -> None:
     font = _font(14)
     width = max(draw.textlength(label, font=font) for label in labels) / FINER
     left = WIDTH - RIGHT - width - 70

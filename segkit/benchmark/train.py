@@ -1,9 +1,12 @@
 """Does the feed keep up? A step of training from the bare network to the whole loop."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from segkit.benchmark.machine import machine
+from segkit.benchmark.measure import machine
+
+if TYPE_CHECKING:
+    from segkit.train import TrainConfig, TrainingVolume
 
 TITLES = {
     "network": "network, forward and backward",
@@ -15,7 +18,9 @@ TITLES = {
 }
 
 
-def benchmark_training(config, volumes, *, repeat: int = 10, progress: Callable[..., None]) -> dict[str, object]:
+def benchmark_training(
+    config: "TrainConfig", volumes: "Sequence[TrainingVolume]", *, repeat: int = 10, progress: Callable[..., None]
+) -> dict[str, object]:
     """What :func:`segkit.train.cost.measure_training` finds, as a report.
 
     Each row is the step with one part more than in the row before it: `seconds` and `cpu_seconds` (of this process, not

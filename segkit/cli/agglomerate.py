@@ -1,4 +1,4 @@
-"""segkit agglomerate: affinities and fragments -> merge tree."""
+"""segkit agglomerate: Merge fragments into a merge tree."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from segkit.cli.common import (
     parse_thresholds,
     set_option,
 )
-from segkit.cli.completion import complete_component
+from segkit.cli.types import ADDRESS, ComponentName
 
 EXAMPLES = examples(
     "segkit agglomerate affinities.h5 --fragments fragments.h5 --out tree.h5",
@@ -26,15 +26,14 @@ EXAMPLES = examples(
 )
 
 
-@click.command("agglomerate", cls=Verb, epilog=EXAMPLES)
-@click.argument("affinities")
-@click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]")
+@click.command("agglomerate", cls=Verb, stage=True, epilog=EXAMPLES)
+@click.argument("affinities", type=ADDRESS)
+@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
     "--backend",
     default="python",
     show_default=True,
-    metavar="NAME",
-    shell_complete=complete_component("agglomerators"),
+    type=ComponentName("agglomerators"),
     help="Agglomerator; see `segkit plugins list agglomerators`.",
 )
 @click.option(

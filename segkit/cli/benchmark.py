@@ -1,16 +1,17 @@
-"""segkit benchmark: interchangeable components head to head."""
+"""segkit benchmark: Time interchangeable components head to head, and compare their results."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import click
 
-from segkit.cli import benchmark_infer, benchmark_train
-from segkit.cli.benchmark_report import check_outputs, check_page, write_page, write_report
+from segkit.cli.benchmark_common import Measured, Report, check_outputs, finish
+from segkit.cli.benchmark_loss import loss
+from segkit.cli.benchmark_stages import infer, train
 from segkit.cli.common import (
-    Verb,
     component_parameters,
-    device_option,
-    echo_json,
     echo_table,
     examples,
     json_option,
@@ -19,35 +20,7 @@ from segkit.cli.common import (
     parse_neighborhood,
     progress,
 )
-from segkit.cli.completion import complete_component
-
-
-class Measured(Verb):
-    """A verb that needs to know `--threads`, which it passes on to other processes, and has the common options."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.params += [
-            click.Option(
-                ["--set", "assignments"],
-                multiple=True,
-                metavar="[LABEL.]NAME=VALUE",
-                help="Parameter of all components, or of the one called LABEL; repeatable.",
-            ),
-            click.Option(["--repeat"], type=click.IntRange(min=1), default=3, show_default=True, help="Timed calls."),
-            click.Option(
-                ["--timeout"],
-                type=click.FloatRange(min=0, min_open=True),
-                help="Seconds after which a component is stopped.  [default: never]",
-            ),
-            click.Option(["--out"], metavar="FILE.json", help="Write the report, as --json prints it."),
-        ]
-
-    def invoke(self, ctx: click.Context):
-        """Run the verb."""
-        ctx.obj = ctx.params.get("threads")
-        return super().invoke(ctx)
-
+from segkit.cli.types import ADDRESS, FILE, ComponentName
 
 report_option = click.option("--report", "page", metavar="FILE.html", help="Write a page: the table, and plots of it.")
 TRY_AGGLOMERATE = examples(
@@ -56,7 +29,6 @@ TRY_AGGLOMERATE = examples(
 )
 TRY_FRAGMENT = examples("segkit benchmark fragment aff.h5 --method watershed --method threshold")
 TRY_EVALUATE = examples("segkit benchmark evaluate segmentation.h5 sample_C.hdf --metric cremi")
-TRY_LOSS = examples("segkit benchmark loss --loss constrained-malis --loss mse --size 56")
 
 
 @click.group("benchmark", epilog=TRY_AGGLOMERATE)
@@ -70,23 +42,23 @@ def command() -> None:
     """
 
 
-command.add_command(benchmark_train.command)
-command.add_command(benchmark_infer.command)
+command.add_command(train)
+command.add_command(infer)
 
 
 @command.command("agglomerate", cls=Measured, epilog=TRY_AGGLOMERATE)
-@click.argument("affinities")
-@click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those in the file of AFFINITIES]")
+@click.argument("affinities", type=ADDRESS)
+@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
     "--backend",
     "names",
     multiple=True,
     required=True,
     metavar="[LABEL=]NAME",
-    shell_complete=complete_component("agglomerators", separators="="),
+    type=ComponentName("agglomerators"),
     help="Agglomerator; repeatable.",
 )
-@click.option("--truth", metavar="ADDRESS", help="Ground truth to score the segmentations by.")
+@click.option("--truth", type=ADDRESS, help="Ground truth to score the segmentations by.")
 @click.option(
     "--threshold",
     "thresholds",
@@ -96,136 +68,113 @@ command.add_command(benchmark_infer.command)
     help="Threshold of a segmentation, 0..1; repeatable.  [default: 0.1, 0.2, ... 0.9]",
 )
 @click.option("--score", metavar="NAME", help="The same as --set score=NAME: mean, max, min, median, quantile.")
-@click.option("--plot", metavar="FILE.png", help="Draw VOI split against VOI merge; needs --truth.")
+@click.option("--plot", type=FILE, metavar="FILE.png", help="Draw VOI split against VOI merge; needs --truth.")
 @report_option
 @neighborhood_option
 @json_option
 @click.pass_context
-def agglomerate(ctx, affinities, fragments, names, truth, thresholds, score, plot, neighborhood, **options) -> dict:
+def agglomerate(ctx: click.Context, affinities: str, names: tuple[str, ...], **options: Any) -> Report:
     """Compare agglomerators: time, memory, partitions at each threshold, and scores.
 
     The time is that of the merge tree and of one segmentation at each threshold.
     """
     from segkit import io
-    from segkit.benchmark import contest
+    from segkit.benchmark.components import THRESHOLDS
 
+    truth, plot = options["truth"], options["plot"]
     if plot and truth is None:
         raise click.UsageError("--plot needs --truth, for without it there is no VOI")
     if plot and not plot.lower().endswith(".png"):
         raise click.UsageError(f"--plot writes a PNG: its file must end in .png, not {plot!r}")
-    fragments = fragments or str(replace(io.parse_address(affinities), dataset=None))  # with the same crop
-    inputs = {"affinities": affinities, "fragments": fragments} | ({"truth": truth} if truth else {})
-    more = {"thresholds": sorted(thresholds) or contest.THRESHOLDS, "neighborhood": parse_neighborhood(neighborhood)}
-    shared = {name: repr(value) for name, value in component_parameters((), score=score).items()}
-    report = _run(ctx, "agglomerate", names, inputs, options, [plot], shared, **more)
+    beside = str(replace(io.parse_address(affinities), dataset=None))  # with the same crop
+    inputs = {"affinities": affinities, "fragments": options["fragments"] or beside}
+    inputs |= {"truth": truth} if truth else {}
+    more: dict[str, Any] = {"thresholds": sorted(options["thresholds"]) or THRESHOLDS}
+    more |= {"neighborhood": parse_neighborhood(options["neighborhood"])}
+    shared = {name: repr(value) for name, value in component_parameters((), score=options["score"]).items()}
+    options["assignments"] = (*(f"{name}={value}" for name, value in shared.items()), *options["assignments"])
+    report = _run(ctx, "agglomerate", names, inputs, options, **more)
     if plot:
         _plot(plot, report)
-    return _finish(ctx, report, options)
+    return finish(ctx, report, options, _show, _name)
 
 
 @command.command("fragment", cls=Measured, epilog=TRY_FRAGMENT)
-@click.argument("affinities")
+@click.argument("affinities", type=ADDRESS)
 @click.option(
     "--method",
     "names",
     multiple=True,
     required=True,
     metavar="[LABEL=]NAME",
-    shell_complete=complete_component("fragmenters", separators="="),
+    type=ComponentName("fragmenters"),
     help="Fragmenter; repeatable.",
 )
-@click.option("--truth", metavar="ADDRESS", help="Ground truth to score the fragments by.")
+@click.option("--truth", type=ADDRESS, help="Ground truth to score the fragments by.")
 @report_option
 @neighborhood_option
 @json_option
 @click.pass_context
-def fragment(ctx, affinities, names, truth, neighborhood, **options) -> dict:
+def fragment(
+    ctx: click.Context,
+    affinities: str,
+    names: tuple[str, ...],
+    truth: str | None,
+    neighborhood: str | None,
+    **options: Any,
+) -> Report:
     """Compare fragmenters: time, memory, fragments, and scores."""
     inputs = {"affinities": affinities} | ({"truth": truth} if truth else {})
     more = {"neighborhood": parse_neighborhood(neighborhood)}
-    return _finish(ctx, _run(ctx, "fragment", names, inputs, options, [], {}, **more), options)
+    return finish(ctx, _run(ctx, "fragment", names, inputs, options, **more), options, _show, _name)
 
 
 @command.command("evaluate", cls=Measured, epilog=TRY_EVALUATE)
-@click.argument("segmentation")
-@click.argument("truth")
+@click.argument("segmentation", type=ADDRESS)
+@click.argument("truth", type=ADDRESS)
 @click.option(
     "--metric",
     "names",
     multiple=True,
     required=True,
     metavar="[LABEL=]NAME",
-    shell_complete=complete_component("metrics", separators="="),
+    type=ComponentName("metrics"),
     help="Metric; repeatable.",
 )
 @report_option
 @json_option
 @click.pass_context
-def evaluate(ctx, segmentation, truth, names, **options) -> dict:
+def evaluate(ctx: click.Context, segmentation: str, truth: str, names: tuple[str, ...], **options: Any) -> Report:
     """Compare metrics: time, memory, and whether they agree."""
     inputs = {"segmentation": segmentation, "truth": truth}
-    return _finish(ctx, _run(ctx, "evaluate", names, inputs, options, [], {}), options)
+    return finish(ctx, _run(ctx, "evaluate", names, inputs, options), options, _show, _name)
 
 
-@command.command("loss", cls=Measured, epilog=TRY_LOSS)
-@click.argument("affinities", required=False)
-@click.argument("labels", required=False)
-@click.option(
-    "--loss",
-    "names",
-    multiple=True,
-    default=["constrained-malis"],
-    show_default=True,
-    metavar="NAME",
-    help="Loss; repeatable.",
-)
-@click.option(
-    "--backend",
-    "backends",
-    multiple=True,
-    metavar="NAME",
-    help="Code of the losses that let one choose: cpu, gpu, higra; repeatable.  [default: that of the device]",
-)
-@click.option(
-    "--size",
-    "sizes",
-    multiple=True,
-    type=click.IntRange(min=1),
-    help="Edge of a cube in voxels; repeatable.  [default: 56, 84, 128]",
-)
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Copies of the cube at a time.")
-@device_option
-@click.option("--trace", metavar="FILE.json", help="Write a profiler trace of one call, for chrome://tracing.")
-@neighborhood_option
-@json_option
-@click.pass_context
-def loss(ctx, affinities, labels, **options) -> dict:
-    """Compare losses, or backends of losses, with their gradients: time, memory, and whether they agree.
-
-    They see cubes, --size voxels wide, from the middle of AFFINITIES and LABELS (the ground truth, by default that in
-    the file of AFFINITIES), or of a synthetic volume. np.argsort of the edges is timed too, as a measure of the
-    machine.
-    """
-    from segkit.cli.benchmark_loss import echo_losses, run_losses
-
-    check_outputs(options["out"], options["trace"])
-    report = run_losses(affinities, labels, options, threads=ctx.obj)
-    return _finish(ctx, report, options, echo_losses)
+command.add_command(loss)
 
 
-def _run(ctx, verb, names, inputs, options, outputs, shared, **more) -> dict:
+def _run(
+    ctx: click.Context,
+    verb: str,
+    names: tuple[str, ...],
+    inputs: dict[str, str],
+    options: Mapping[str, Any],
+    **more: Any,
+) -> Report:
     """The report, after a look at whether what shall be written can be."""
-    from segkit.benchmark import benchmark, contenders
+    from segkit.benchmark import Limits, benchmark, contenders
 
-    check_outputs(*outputs, options["out"])
-    check_page(options["page"])
-    assignments = [f"{name}={value}" for name, value in shared.items()] + list(options["assignments"])
-    limits = {"repeat": options["repeat"], "timeout": options["timeout"], "threads": ctx.obj}
+    check_outputs(options.get("plot"), options["out"])
+    if options["page"]:
+        from segkit.report.page import check
+
+        check(Path(options["page"]))
+    limits = Limits(options["repeat"], options["timeout"], ctx.obj)
     with progress(f"benchmark {verb}") as bar:
-        return benchmark(verb, contenders(names, assignments), inputs, progress=bar, **limits, **more)
+        return benchmark(verb, contenders(names, options["assignments"]), inputs, limits=limits, progress=bar, **more)
 
 
-def _plot(path, report) -> None:
+def _plot(path: str, report: Report) -> None:
     from segkit.benchmark.plot import save_plot
 
     curves = {row["backend"]: row["thresholds"] for row in report["rows"] if "thresholds" in row}
@@ -234,29 +183,11 @@ def _plot(path, report) -> None:
         note(f"VOI split against VOI merge -> {path}")
 
 
-def _finish(ctx, report, options, echo=None) -> dict:
-    """Print and write the report; exit code 1 if a component failed."""
-    write_report(options["out"], report)
-    write_page(options.get("page"), report)
-    failed = [row for row in report["rows"] if "error" in row]
-    if options["as_json"]:
-        echo_json(report)
-    else:
-        (echo or _echo)(report)
-    for row in failed:
-        note(f"{_name(row)} failed: {row['error']}")
-    if failed:
-        ctx.exit(1)
-    return report
+def _name(row: Report) -> str:
+    return row["backend"]
 
 
-def _name(row) -> str:
-    from segkit.benchmark.loss import title
-
-    return f"{title(row['loss'], row['backend'])}, size {row['size']}," if "loss" in row else row["backend"]
-
-
-def _echo(report) -> None:
+def _show(report: Report) -> None:
     """Tables of the report: what it cost, and where the time went."""
     rows = report["rows"]
     done = [row for row in rows if "error" not in row]
@@ -267,11 +198,11 @@ def _echo(report) -> None:
         echo_table("seconds by phase", [{"backend": row["backend"]} | row["phases"] for row in done])
 
 
-def _failure(row) -> dict:
+def _failure(row: Report) -> dict[str, object]:
     return {"backend": row["backend"], "problem": "failed"}
 
 
-def _cells(row, first) -> dict:
+def _cells(row: Report, first: Report) -> dict[str, object]:
     """A row of the table; ratios are to the first row that did not fail."""
     cells = {
         "backend": row["backend"],
@@ -292,7 +223,7 @@ def _cells(row, first) -> dict:
     return cells | {name: row[name] for name in scores if name in row}
 
 
-def _verdict(row) -> str:
+def _verdict(row: Report) -> str:
     """Whether the results are those of the first, and else how far off at most."""
     (same,) = row["identical_to"].values()
     if same is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from segkit.cli.common import note
+from segkit.cli.types import FILE
 from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ _HALO = click.option(
 )
 _CLUSTER = click.option(
     "--cluster",
+    type=FILE,
     metavar="SPEC",
     help="What computes the blocks: local:N (N processes here), tcp://HOST:PORT (a Dask scheduler) or FILE.yaml (jobs "
     "of a batch system).  [default: this process]",

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from segkit.cli.compiling import telling_of_compiling
-from segkit.cli.completion import complete_component, equip
+from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, ComponentName, LossSum
 from segkit.errors import InvalidParameter, SegkitError, sentence
 from segkit.parameters import parse_assignments, parse_value
 
@@ -50,23 +50,24 @@ def nothing_written(params: Mapping[str, object]) -> str:
 class Verb(click.Command):
     """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences.
 
-    `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C, or what is left.
+    `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C, or what is left. A `stage` may be
+    called by a recipe.
     """
 
-    def __init__(self, *args, stopped: Callable[[Mapping[str, Any]], str] = nothing_written, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        stopped: Callable[[Mapping[str, Any]], str] = nothing_written,
+        stage: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.stopped = stopped
+        self.stopped, self.stage = stopped, stage
         self.params += [
             click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads at most.  [default: all cores]"),
             click.Option(["-v", "--verbose"], is_flag=True, help="Report the seconds of each phase on stderr."),
             click.Option(["--debug"], is_flag=True, help="Show the Python traceback of an error."),
         ]
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The parameters, with what completes their values."""
-        found = super().get_params(ctx)
-        equip(found)
-        return found
 
     def invoke(self, ctx: click.Context):
         """Run the verb as the user's own call."""
@@ -212,24 +213,22 @@ def setting_options(command: Callable) -> Callable:
     options = (
         click.option(
             "--model",
-            metavar="NAME",
-            shell_complete=complete_component("models"),
+            type=ComponentName("models"),
             help="Architecture of the network; see `segkit plugins list models`.  [default: unet3d]",
         ),
         click.option(
             "--loss",
-            metavar="LOSS",
-            shell_complete=complete_component("losses", separators="+*"),
+            type=LossSum(),
             help="Loss, or weighted sum of losses, constrained-malis+0.1*mse say; see `segkit plugins list losses`.  "
             "[default: constrained-malis]",
         ),
         click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]"),
-        click.option("--config", metavar="F.toml", help="Settings in a file; options and --set override them."),
+        click.option("--config", type=SETTINGS_FILE, help="Settings in a file; options and --set override them."),
         click.option(
             "--set",
             "assignments",
             multiple=True,
-            metavar="NAME=VALUE",
+            type=TRAINING_SETTING,
             help="Any setting, as `segkit train --settings` lists them: patch=56,56,56 (the network's output in "
             "voxels, z, y, x), model.features=16, learning_rate=1e-4, averaging.decay=0.999 (moving average of the "
             "weights), ...; repeatable.",
@@ -260,10 +259,10 @@ set_option = click.option(
     "--set",
     "assignments",
     multiple=True,
-    metavar="NAME=VALUE",
+    type=COMPONENT_SETTING,
     help="Parameter of the component, as `segkit plugins show` lists them; repeatable.",
 )
-out_option = click.option("--out", required=True, metavar="FILE", help="File to write, .h5 or .zarr.")
+out_option = click.option("--out", required=True, type=TARGET, help="File to write, .h5 or .zarr.")
 neighborhood_option = click.option(
     "--neighborhood",
     metavar="LIST",

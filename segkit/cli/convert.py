@@ -1,8 +1,9 @@
-"""segkit convert: files and conventions of other tools."""
+"""segkit convert: Read and write the files and conventions of other tools."""
 
 import click
 
 from segkit.cli.common import Verb, examples, note, parse_neighborhood, progress
+from segkit.cli.types import ADDRESS, TARGET
 
 CHOICES = {
     "edges-at": (("start", "end"), "array[v] is the edge v -> v + offset (start), or v - offset -> v (end)."),
@@ -30,8 +31,8 @@ def convention_options(function):
     return function
 
 
-ARRAYS = ("raw", "truth", "fragments", "segmentation", "labels", "affinities", "mask")
-"""Kinds that are one array, as in segkit.convert.KINDS; pictures are several, with their annotations."""
+KINDS = ("raw", "truth", "fragments", "segmentation", "labels", "affinities", "mask")
+"""The names in segkit.convert.KINDS."""
 
 
 EXAMPLES = examples(
@@ -42,11 +43,11 @@ EXAMPLES = examples(
 
 
 @click.command("convert", cls=Verb, epilog=EXAMPLES)
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.argument("source", type=ADDRESS, metavar="IN")
+@click.argument("target", type=TARGET, metavar="OUT")
 @click.option(
     "--kind",
-    type=click.Choice([*ARRAYS, "pictures"]),
+    type=click.Choice(KINDS),
     help="What IN is. labels: truth, fragments or segmentation, as its dataset is called, else truth.  [default: what "
     "IN says it is]",
 )
@@ -68,13 +69,7 @@ def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, over
     Without a dataset, OUT is written where the other verbs look for that kind: raw images at volumes/raw, truth at
     volumes/labels/neuron_ids, fragments, segmentation and affinities at volumes/fragments, ... Name another one as
     OUT:DATASET.
-
-    --kind pictures reads natural images and their annotations in the layout of BSDS500, a folder images/train[0:18]
-    say, and writes them as a volume: three sections a picture, its colours, and the labels of each annotator.
     """
-    if kind == "pictures":
-        _refuse_more(axes, voxel_size, offset, to_axes, dtype, no_checks, *sides.values())
-        return _pictures(source, target, overwrite)
     from segkit.convert import convert
 
     with progress("convert") as bar:
@@ -95,19 +90,6 @@ def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, over
         )
     note(f"{result['kind']} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {result['out']}")
     return result
-
-
-def _pictures(source: str, target: str, overwrite: bool) -> dict:
-    from segkit.convert import convert_pictures
-
-    result = convert_pictures(source, target, overwrite=overwrite)
-    note(f"{result['shape'][0] // 3} pictures with labels of up to {result['truths']} annotators -> {target}")
-    return result
-
-
-def _refuse_more(*options) -> None:
-    if any(options):
-        raise click.UsageError("--kind pictures takes --overwrite and no other option")
 
 
 def _side(sides: dict, side: str) -> dict:

@@ -1,10 +1,11 @@
-"""segkit demo: a synthetic volume, everything from raw to scores."""
+"""segkit demo: A small volume, everything from raw to scores, in minutes, on a CPU."""
 
 from pathlib import Path
 
 import click
 
 from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json_option, note
+from segkit.cli.types import FILE
 
 ROWS = {
     "evaluate-untrained": "untrained network, python",
@@ -20,7 +21,9 @@ EXAMPLES = examples("segkit demo", "segkit demo --steps 50 --out quick-demo")
 
 
 @click.command("demo", cls=Verb, stopped=lambda params: AGAIN, epilog=EXAMPLES)
-@click.option("--out", default="demo-output", show_default=True, metavar="FOLDER", help="Folder of all files.")
+@click.option(
+    "--out", default="demo-output", show_default=True, type=FILE, metavar="FOLDER", help="Folder of all files."
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps.  [default: 350]")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the volumes and the weights."
@@ -34,17 +37,17 @@ def command(out, steps, seed, as_json) -> dict:
     comes first (one step that changes nothing), for its score is the one to beat.
     """
     from segkit.cli.report import write_after
-    from segkit.cli.run import call, check, execute
+    from segkit.cli.run import check, execute
+    from segkit.cli.steps import Step
     from segkit.run import load_recipe
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     changes = {"data": _grow(folder, seed), "train": {"seed": seed} | ({"steps": steps} if steps else {})}
     recipe = load_recipe("demo", folder, changes)
-    stages = [stage for stage in recipe.stages if _available(stage)]
-    calls = [(stage, *call(stage)) for stage in stages]
-    check(calls)
-    results = execute(calls, folder)
+    steps = [Step.of(stage) for stage in recipe.stages if _available(stage)]
+    check(steps)
+    results = execute(steps, folder)
     scores = {title: results[stage] for stage, title in ROWS.items() if stage in results}
     picture = folder / "demo.png"
     _draw(folder, changes["data"]["test"], picture)

@@ -1,4 +1,4 @@
-"""segkit diagnose: affinities -> figures of their health, and a verdict in words."""
+"""segkit diagnose: Say what is wrong with affinities, in figures and words."""
 
 from dataclasses import asdict
 
@@ -15,16 +15,23 @@ from segkit.cli.common import (
     parse_neighborhood,
     set_option,
 )
+from segkit.cli.types import ADDRESS, ComponentName
 from segkit.errors import InvalidParameter, sentence
 
 EXAMPLES = examples("segkit diagnose affinities.h5 --labels sample_C.hdf --stride 1,27,27")
 
 
 @click.command("diagnose", cls=Verb, epilog=EXAMPLES)
-@click.argument("affinities")
-@click.option("--labels", metavar="ADDRESS", help="Ground truth of the same region: score each channel by it.")
+@click.argument("affinities", type=ADDRESS)
+@click.option("--labels", type=ADDRESS, help="Ground truth of the same region: score each channel by it.")
 @click.option("--stride", metavar="Z,Y,X", help="Look for grid artefacts of these periods, in voxels.")
-@click.option("--method", default="watershed", show_default=True, metavar="NAME", help="Fragmenter of a crop.")
+@click.option(
+    "--method",
+    default="watershed",
+    show_default=True,
+    type=ComponentName("fragmenters"),
+    help="Fragmenter of a crop.",
+)
 @click.option("--crop", type=click.IntRange(min=8), default=96, show_default=True, help="Edge of that crop, in voxels.")
 @neighborhood_option
 @set_option

@@ -1,4 +1,4 @@
-"""segkit evaluate: segmentation and truth -> scores; merge tree and truth -> scores at all thresholds."""
+"""segkit evaluate: Score a segmentation against the truth."""
 
 import math
 from dataclasses import asdict
@@ -8,7 +8,7 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, examples, json_option, set_option
-from segkit.cli.completion import complete_component
+from segkit.cli.types import ADDRESS, ComponentName
 from segkit.errors import InvalidParameter, sentence
 
 ROWS = 10
@@ -19,15 +19,15 @@ EXAMPLES = examples(
 )
 
 
-@click.command("evaluate", cls=Verb, epilog=EXAMPLES)
-@click.argument("segmentation")
-@click.argument("truth", nargs=-1, required=True)
+@click.command("evaluate", cls=Verb, stage=True, epilog=EXAMPLES)
+@click.argument("segmentation", type=ADDRESS)
+@click.argument("truth", type=ADDRESS, nargs=-1, required=True)
 @click.option(
     "--metric",
     "metrics",
     multiple=True,
-    metavar="NAME",
-    shell_complete=complete_component("metrics"),
+    default=("cremi",),
+    type=ComponentName("metrics"),
     help="Metric; see `segkit plugins list metrics`; repeatable.  [default: cremi]",
 )
 @click.option("--per-section", is_flag=True, help="Score each section (z) on its own, and average.")
@@ -48,7 +48,7 @@ EXAMPLES = examples(
     metavar="NUMBER",
     help="Threshold in the table of --sweep, 0..1; repeatable.  [default: ten of them]",
 )
-@click.option("--fragments", metavar="ADDRESS", help="Fragments of --sweep.  [default: those of the merge tree]")
+@click.option("--fragments", type=ADDRESS, help="Fragments of --sweep.  [default: those of the merge tree]")
 @set_option
 @json_option
 @blockwise_options()
@@ -69,7 +69,7 @@ def command(segmentation, truth, metrics, assignments, as_json, sweeps, blocks, 
         found = _swept(segmentation, options["fragments"], _only(truth), _counting(parameters), blocks)
         return _show_sweep(f"{segmentation} against {truth[0]}", found, options["thresholds"], as_json)
     refuse_with_blocks(blocks, worst=options["worst"])
-    return _score(segmentation, truth, parameters, metrics or ("cremi",), options, blocks, as_json)
+    return _score(segmentation, truth, parameters, metrics, options, blocks, as_json)
 
 
 def _check(metrics: tuple[str, ...], sweeps: bool, options: dict) -> None:

@@ -1,4 +1,4 @@
-"""segkit fragment: affinities -> fragments."""
+"""segkit fragment: Cut affinities, or ground truth, into fragments (supervoxels)."""
 
 import click
 
@@ -13,7 +13,7 @@ from segkit.cli.common import (
     parse_neighborhood,
     set_option,
 )
-from segkit.cli.completion import complete_component
+from segkit.cli.types import ADDRESS, ComponentName
 
 EXAMPLES = examples(
     "segkit fragment affinities.h5 --out fragments.h5",
@@ -21,19 +21,18 @@ EXAMPLES = examples(
 )
 
 
-@click.command("fragment", cls=Verb, epilog=EXAMPLES)
-@click.argument("affinities", required=False)
+@click.command("fragment", cls=Verb, stage=True, epilog=EXAMPLES)
+@click.argument("affinities", type=ADDRESS, required=False)
 @click.option(
     "--method",
     default="watershed",
     show_default=True,
-    metavar="NAME",
-    shell_complete=complete_component("fragmenters"),
+    type=ComponentName("fragmenters"),
     help="Fragmenter; see `segkit plugins list fragmenters`.",
 )
 @click.option("--per-section", is_flag=True, help="Cut each section (z) on its own: for voxels much longer along z.")
-@click.option("--mask", metavar="ADDRESS", help="Volume that is 0 where no fragments are wanted.")
-@click.option("--from-labels", metavar="TRUTH", help="Take these labels as fragments; no AFFINITIES.")
+@click.option("--mask", type=ADDRESS, help="Volume that is 0 where no fragments are wanted.")
+@click.option("--from-labels", type=ADDRESS, metavar="TRUTH", help="Take these labels as fragments; no AFFINITIES.")
 @set_option
 @neighborhood_option
 @out_option

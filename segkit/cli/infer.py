@@ -1,4 +1,4 @@
-"""segkit infer: raw -> affinities."""
+"""segkit infer: Predict affinities of a volume of any size."""
 
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +18,7 @@ from segkit.cli.common import (
     progress,
 )
 from segkit.cli.runs import model_file
+from segkit.cli.types import ADDRESS, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_stated
 
 EXAMPLES = examples(
@@ -26,10 +27,14 @@ EXAMPLES = examples(
 )
 
 
-@click.command("infer", cls=Verb, epilog=EXAMPLES)
-@click.argument("raw")
+@click.command("infer", cls=Verb, stage=True, epilog=EXAMPLES)
+@click.argument("raw", type=ADDRESS)
 @click.option(
-    "--run", "run_folder", required=True, metavar="RUN", help="Folder of a training run, or a .safetensors of one."
+    "--run",
+    "run_folder",
+    required=True,
+    type=RUN_FOLDER,
+    help="Folder of a training run, or a .safetensors of one.",
 )
 @click.option(
     "--checkpoint",

@@ -1,9 +1,12 @@
 """The `segkit` command: finds the module of each verb when it is asked for."""
 
 import os
+import re
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,23 +17,36 @@ if "_SEGKIT_COMPLETE" in os.environ:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Else torch's threads, when they have nothing to do, keep the cores busy for milliseconds, and ours wait for them."""
 
-VERBS = {
-    "demo": "A small volume, everything from raw to scores, in minutes, on a CPU.",
-    "train": "Train a network to predict affinities.",
-    "infer": "Predict affinities of a volume of any size.",
-    "fragment": "Cut affinities, or ground truth, into fragments (supervoxels).",
-    "agglomerate": "Merge fragments into a merge tree.",
-    "segment": "Cut a merge tree at a threshold into a segmentation.",
-    "evaluate": "Score a segmentation against the truth.",
-    "view": "Show volumes, runs and results in the browser, the threshold live.",
-    "report": "Write one HTML page about a run: curves, scores, sections, mistakes.",
-    "diagnose": "Say what is wrong with affinities, in figures and words.",
-    "benchmark": "Time interchangeable components head to head, and compare their results.",
-    "convert": "Read and write the files and conventions of other tools.",
-    "run": "Run a recipe: the stages composed.",
-    "plugins": "List, show, check and start plugins.",
-}
-"""Verb V lives in segkit/cli/V.py; the sentence is here so that --help imports none of them."""
+ORDER = (
+    *("demo", "train", "infer", "fragment", "agglomerate", "segment", "evaluate", "view", "report", "diagnose"),
+    *("benchmark", "convert", "run", "plugins"),
+)
+"""That of the pipeline, in which --help shows the verbs; any other follows, by name."""
+FIRST_LINE = re.compile(r'"""segkit (\w+): (.+?)(?:""")?$')
+
+
+def find_verbs(folder: Path) -> dict[str, str]:
+    """Find the verbs in a folder, each with its sentence: modules NAME.py that begin with ``segkit NAME: SENTENCE``.
+
+    They are read and not imported, so that --help costs milliseconds.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.py")):
+        with path.open(encoding="utf-8") as file:
+            match = FIRST_LINE.match(file.readline().rstrip())
+        if match and match[1] == path.stem:
+            found[match[1]] = match[2]
+    return {name: found[name] for name in sorted(found, key=lambda name: (*ORDER, name).index(name))}
+
+
+VERBS = find_verbs(Path(__file__).parent)
+"""Verb V lives in segkit/cli/V.py, as `command`."""
+
+
+def verb_named(name: str) -> click.Command:
+    """Import the command of a verb."""
+    return import_module(f"segkit.cli.{name}").command
+
 
 COMPLETION = """\b
 Completion by TAB: put the line of your shell into its start-up file.
@@ -49,9 +65,9 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of a verb."""
-        return import_module(f"segkit.cli.{name}").command if name in VERBS else None
+        return verb_named(name) if name in VERBS else None
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> Any:
         """As click does; but a reader that has gone, as `head` does, ends the program in silence."""
         try:
             return super().invoke(ctx)
@@ -65,7 +81,9 @@ class Verbs(click.Group):
                 os.dup2(nowhere, stream.fileno())
             ctx.exit(128 + signal.SIGPIPE)
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but an unknown verb is answered with the nearest one."""
         from segkit.parameters import nearest
 

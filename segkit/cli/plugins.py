@@ -1,4 +1,4 @@
-"""segkit plugins: which components there are, and what they take."""
+"""segkit plugins: List, show, check and start plugins."""
 
 from dataclasses import asdict
 

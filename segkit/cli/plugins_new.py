@@ -3,6 +3,7 @@
 import click
 
 from segkit.cli.common import Verb, echo_json, examples, json_option
+from segkit.cli.types import FILE
 
 EXAMPLES = examples("segkit plugins new my-watershed --kind fragmenter")
 
@@ -15,7 +16,7 @@ EXAMPLES = examples("segkit plugins new my-watershed --kind fragmenter")
     type=click.Choice(["model", "loss", "fragmenter", "agglomerator", "metric"]),
     help="What the plugin adds.",
 )
-@click.option("--out", metavar="DIR", help="Folder to write; it must not exist.  [default: NAME]")
+@click.option("--out", type=FILE, metavar="DIR", help="Folder to write; it must not exist.  [default: NAME]")
 @click.option("--author", default="", metavar="NAME", help="Copyright holder.  [default: the authors of NAME]")
 @json_option
 def new(name, kind, out, author, as_json) -> dict:

@@ -1,10 +1,11 @@
-"""segkit report: a training run or the folder of a recipe -> one HTML page."""
+"""segkit report: Write one HTML page about a run: curves, scores, sections, mistakes."""
 
 from pathlib import Path
 
 import click
 
 from segkit.cli.common import Verb, echo_json, examples, json_option, note, progress
+from segkit.cli.types import ADDRESS, FILE
 from segkit.errors import InvalidParameter, sentence
 
 EXAMPLES = examples(
@@ -26,12 +27,12 @@ ROLES = {
 def _with_roles(command):
     """The command with an option for each role."""
     for role, text in reversed(ROLES.items()):
-        command = click.option(f"--{role.replace('_', '-')}", role, metavar="ADDRESS", help=text)(command)
+        command = click.option(f"--{role.replace('_', '-')}", role, type=ADDRESS, help=text)(command)
     return command
 
 
 @click.command("report", cls=Verb, epilog=EXAMPLES)
-@click.argument("folder")
+@click.argument("folder", type=FILE)
 @click.option("--out", metavar="FILE.html", help="Page to write.  [default: FOLDER/report.html]")
 @click.option(
     "--beside", multiple=True, metavar="NAME=ADDRESS", help="Score another segmentation beside the others; repeatable."

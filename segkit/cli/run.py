@@ -1,13 +1,10 @@
-"""segkit run: a recipe, stage by stage."""
+"""segkit run: Run a recipe: the stages composed."""
 
 import re
 import shlex
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import redirect_stdout
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from itertools import count
 from pathlib import Path
 
@@ -16,19 +13,12 @@ import click
 from segkit.cli.by_blocks import Blocks, blockwise_options
 from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json_option, note
 from segkit.cli.report import write_after
-from segkit.errors import InvalidInput, sentence
+from segkit.cli.steps import Step
+from segkit.cli.types import FILE, RECIPE, RECIPE_SETTING
 from segkit.parameters import nest, parse_assignments
 
-INPUTS: tuple[str, ...] = ("data", "raw", "affinities", "merge_tree", "segmentation", "truth")
-INPUTS += ("validation", "run_folder", "fragments", "mask", "from_labels", "config")
-"""Parameters of verbs that are addresses of what they read."""
-STAGES = ("train", "infer", "fragment", "agglomerate", "segment", "evaluate")
-BY_BLOCKS = ("infer", "fragment", "agglomerate", "segment", "evaluate")
-WITH_HALO = ("infer", "fragment")
-COMPONENTS = {"model": "models", "method": "fragmenters", "backend": "agglomerators", "metrics": "metrics"}
-"""Options that name components, and the kind that they name."""
-
-
+NOT_DECIDING = ("cluster",)
+"""Parameters that decide who computes a result, and not what it is."""
 EXAMPLES = examples(
     "segkit run mala3d --set data.train=sample_A.hdf \\\n    --set data.val=sample_B.hdf --set data.test=sample_C.hdf",
     "segkit run fib25-small --set data.file=fib25.h5 --dry-run",
@@ -36,15 +26,22 @@ EXAMPLES = examples(
 
 
 @click.command("run", cls=Verb, stopped=lambda params: AGAIN, epilog=EXAMPLES)
-@click.argument("recipe")
-@click.option("--out", metavar="FOLDER", help="Folder of all that is written.  [default: runs/RECIPE]")
+@click.argument("recipe", type=RECIPE)
+@click.option("--out", type=FILE, metavar="FOLDER", help="Folder of all that is written.  [default: runs/RECIPE]")
 @click.option(
-    "--set", "assignments", multiple=True, metavar="TABLE.NAME=VALUE", help="Change a value of the recipe; repeatable."
+    "--set",
+    "assignments",
+    multiple=True,
+    type=RECIPE_SETTING,
+    metavar="TABLE.NAME=VALUE",
+    help="Change a value of the recipe; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the commands of the stages, and run none.")
 @json_option
 @blockwise_options(halo=True)
-def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
+def command(
+    recipe: str, out: str | None, assignments: tuple[str, ...], dry_run: bool, as_json: bool, blocks: Blocks
+) -> dict[str, dict]:
     """Run RECIPE, a .toml file or the name of a shipped one: train, infer, fragment, agglomerate, evaluate.
 
     Stages that are finished are not run again; a training that was interrupted goes on. Shipped recipes are mala3d and
@@ -57,15 +54,16 @@ def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
 
     folder = Path(out or Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
     loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
-    stages = [by_blocks(stage, blocks, folder) for stage in loaded.stages] if blocks.wanted else loaded.stages
-    calls = [(stage, *call(stage)) for stage in stages]
-    check(calls)
+    steps = [Step.of(stage) for stage in loaded.stages]
+    if blocks.wanted:
+        steps = [by_blocks(step, blocks, folder) for step in steps]
+    check(steps)
     if dry_run:
-        for _, _, words in calls:
-            click.echo(shlex.join(words))
+        for step in steps:
+            click.echo(shlex.join(step.words()))
         return {}
-    check_inputs(calls)
-    results = execute(calls, folder)
+    check_inputs(steps)
+    results = execute(steps, folder)
     write_after(folder)
     scores = [{"stage": name} | result for name, result in results.items() if "cremi_score" in result]
     if as_json:
@@ -75,43 +73,44 @@ def command(recipe, out, assignments, dry_run, as_json, blocks) -> dict:
     return results
 
 
-def execute(calls: list, folder: Path) -> dict[str, dict]:
-    """Run the stages that are not done yet; the results of all."""
-    from segkit.run import Record, fill, fingerprint
+def execute(steps: Sequence[Step], folder: Path) -> dict[str, dict]:
+    """Run the steps that are not done yet; the results of all."""
+    from segkit.run import Record, fingerprint
 
     folder.mkdir(parents=True, exist_ok=True)
     record = Record(folder)
     results: dict[str, dict] = {}
-    for stage, verb, template in calls:
-        words = fill(template, results)
-        parameters = verb.make_context(stage.verb, words[2:]).params
-        inputs, outputs = _files(parameters)
-        before = fingerprint(_deciding(words), inputs)
-        result = record.result(stage.name, before, outputs)
+    for template in steps:
+        step = template.filled(results)
+        values = step.values()
+        inputs, outputs = step.files(values)
+        before = fingerprint(step.words(without=NOT_DECIDING), inputs)
+        result = record.result(step.name, before, outputs)
         if result is not None:
-            note(f"{stage.name}: finished before")
+            note(f"{step.name}: finished before")
         else:
             started = time.perf_counter()
-            known = stage.name in record.stages
-            resume = _make_room(stage, go_on=record.begin(stage.name, before), ours=known)
-            result = _invoke(stage, verb, [*words, *resume])
+            known = step.name in record.stages
+            again = _make_room(step, outputs, go_on=record.begin(step.name, before), ours=known)
+            note(shlex.join([*step.words(), *(["--resume"] if again else [])]))
+            result = step.run(values | again)
             seconds = time.perf_counter() - started
-            record.finish(stage.name, before, outputs, result, seconds, words, _given(parameters))
-        results[stage.name] = result
+            record.finish(step.name, before, outputs, result, seconds, step.words(), step.given(values))
+        results[step.name] = result
     return results
 
 
-def by_blocks(stage, blocks: Blocks, folder: Path):
-    """The stage as it works by blocks, if it can."""
-    options = {name: _as_zarr(value, folder) for name, value in stage.options.items()}
-    if stage.verb in BY_BLOCKS and not {"from-labels", "from_labels"} & options.keys():
+def by_blocks(step: Step, blocks: Blocks, folder: Path) -> Step:
+    """The step as it works by blocks, if it can."""
+    options: dict[str, object] = {name: _as_zarr(value, folder) for name, value in step.options.items()}
+    if "blockwise" in step.takes and "from_labels" not in options:
         options |= {"blockwise": True, "block": list(blocks.block)}
         options |= {"cluster": blocks.cluster} if blocks.cluster else {}
-        options |= {"halo": list(blocks.halo)} if blocks.halo and stage.verb in WITH_HALO else {}
-    return replace(stage, options=options)
+        options |= {"halo": list(blocks.halo)} if blocks.halo and "halo" in step.takes else {}
+    return replace(step, options=options)
 
 
-def _as_zarr(value, folder: Path):
+def _as_zarr(value: object, folder: Path) -> object:
     """The address of an HDF5 file in `folder`, of a Zarr store instead; anything else as it is."""
     if isinstance(value, list):
         return [_as_zarr(item, folder) for item in value]
@@ -120,123 +119,41 @@ def _as_zarr(value, folder: Path):
     return re.sub(r"\.h5(?=$|:|\[)", ".zarr", value, count=1)
 
 
-def _deciding(words: list[str]) -> Iterator[str]:
-    """The words that decide a result: not who computes it."""
-    following = iter(words)
-    for word in following:
-        if word == "--cluster":
-            next(following)
-        else:
-            yield word
-
-
-def _make_room(stage, go_on: bool, ours: bool) -> list[str]:
-    """What to add to the words of a training stage whose folder is not empty.
+def _make_room(step: Step, outputs: Sequence[Path], go_on: bool, ours: bool) -> dict[str, bool]:
+    """What to add to the values of a training whose folder is not empty.
 
     A run that was cut off goes on. One that this stage made with other settings or data is moved aside, not lost.
     """
-    folder = Path(str(stage.options.get("out", "")))
-    if stage.verb != "train" or not (folder / "config.json").exists() or not ours:
-        return []
+    folder = next((each for each in outputs if (each / "config.json").exists()), None)
+    if "resume" not in step.takes or not ours or folder is None:
+        return {}
     if go_on:
-        return ["--resume"]
+        return {"resume": True}
     number = next(n for n in count(1) if not folder.with_name(f"{folder.name}.before-{n}").exists())
     folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
-    note(f"{stage.name}: the run of other settings or data is now {folder.name}.before-{number}")
-    return []
+    note(f"{step.name}: the run of other settings or data is now {folder.name}.before-{number}")
+    return {}
 
 
-def _invoke(stage, verb: Verb, words: list[str]) -> dict:
-    note(shlex.join(words))
-    with verb.make_context(stage.verb, words[2:]) as context, redirect_stdout(sys.stderr):
-        return verb.work(context)
-
-
-def check(calls: list) -> None:
-    """Raise now what is wrong with a later stage: options, and names of components."""
+def check(steps: Sequence[Step]) -> None:
+    """Raise now what is wrong with a later step: options, and names of components."""
     from segkit.registry import find
-    from segkit.run.recipe import RESULT
 
-    for stage, verb, template in calls:
-        words = [RESULT.sub("0.5", word) for word in template]  # any number will do
-        parameters = verb.make_context(stage.verb, words[2:]).params
-        for option, kind in COMPONENTS.items():
-            names = parameters.get(option) or ()
-            for name in (names,) if isinstance(names, str) else names:
-                find(kind, name)
+    for step in steps:
+        supposed = step.supposed()
+        for kind, name in supposed.components(supposed.values()):
+            find(kind, name)
 
 
-def check_inputs(calls: list) -> None:
-    """Raise now that a file of a later stage is missing, if no earlier stage writes it: not after days of training."""
+def check_inputs(steps: Sequence[Step]) -> None:
+    """Raise now that a file of a later step is missing, if no earlier one writes it: not after days of training."""
     from segkit.io.missing import missing_file
-    from segkit.run.recipe import RESULT
 
     made: set[Path] = set()
-    for stage, verb, template in calls:
-        words = [RESULT.sub("0.5", word) for word in template]
-        inputs, outputs = _files(verb.make_context(stage.verb, words[2:]).params)
+    for step in steps:
+        supposed = step.supposed()
+        inputs, outputs = supposed.files(supposed.values())
         for path in inputs:
             if not path.exists() and not any(path == each or each in path.parents for each in made):
                 raise missing_file(path)
         made.update(outputs)
-
-
-def call(stage) -> tuple[click.Command, list[str]]:
-    """The command of a stage and the words that a user would type for it."""
-    from segkit.run.recipe import as_assignment, flatten
-
-    if stage.verb not in STAGES:
-        rule = f"must be one of {', '.join(STAGES)}"
-        raise InvalidInput(sentence(f"verb of stage {stage.name!r}", rule, repr(stage.verb)))
-    verb = import_module(f"segkit.cli.{stage.verb}").command
-    options = dict(stage.options)
-    positional: list[str] = []
-    named: list[str] = []
-    for parameter in verb.params:
-        key = next((key for key in options if _matches(parameter, key)), None)
-        if key is None:
-            continue
-        value = options.pop(key)
-        if parameter.name == "assignments":
-            _require(isinstance(value, dict), f"set of stage {stage.name!r}", "must be a table", value)
-            named += [word for item in flatten(value).items() for word in ("--set", as_assignment(*item))]
-        elif isinstance(parameter, click.Argument):
-            positional += map(str, value if isinstance(value, list) else [value])
-        elif getattr(parameter, "is_flag", False):
-            _require(isinstance(value, bool), f"{key} of stage {stage.name!r}", "must be true or false", value)
-            named += [parameter.opts[-1]] if value else []
-        elif parameter.multiple:
-            for item in value if isinstance(value, list) else [value]:
-                named += [parameter.opts[0], str(item)]
-        else:
-            named += [parameter.opts[0], *map(str, value if isinstance(value, list) else [value])]
-    if options:
-        rule = f"must be an argument or option of 'segkit {stage.verb}'"
-        raise InvalidInput(sentence(f"{next(iter(options))!r} of stage {stage.name!r}", rule))
-    return verb, ["segkit", stage.verb, *positional, *named]
-
-
-def _require(holds: bool, what: str, rule: str, value: object) -> None:
-    if not holds:
-        raise InvalidInput(sentence(what, rule, repr(value)))
-
-
-def _matches(parameter: click.Parameter, key: str) -> bool:
-    if isinstance(parameter, click.Argument):
-        return key == parameter.name
-    return any(key.replace("_", "-") == option.lstrip("-") for option in parameter.opts)
-
-
-def _given(parameters: dict) -> dict:
-    """The addresses that a call is given, by the name of the parameter: one, or a tuple of several."""
-    return {name: parameters[name] for name in INPUTS if parameters.get(name)}
-
-
-def _files(parameters: dict) -> tuple[list[Path], list[Path]]:
-    """Files that a call reads and files that it writes."""
-    from segkit.io import parse_address
-
-    given = _given(parameters).values()
-    inputs = [parse_address(text).path for value in given for text in ([value] if isinstance(value, str) else value)]
-    out = parameters.get("out")
-    return inputs, [parse_address(out).path] if out else []

@@ -1,4 +1,4 @@
-"""segkit segment: merge tree -> segmentation, or several."""
+"""segkit segment: Cut a merge tree at a threshold into a segmentation."""
 
 from dataclasses import asdict
 
@@ -7,6 +7,7 @@ import click
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of
 from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note
+from segkit.cli.types import ADDRESS, TARGET
 from segkit.cli.voxels import check_stated
 from segkit.errors import InvalidParameter, sentence
 
@@ -17,8 +18,8 @@ EXAMPLES = examples(
 )
 
 
-@click.command("segment", cls=Verb, epilog=EXAMPLES)
-@click.argument("merge_tree")
+@click.command("segment", cls=Verb, stage=True, epilog=EXAMPLES)
+@click.argument("merge_tree", type=ADDRESS)
 @click.option(
     "--threshold",
     "thresholds",
@@ -28,9 +29,9 @@ EXAMPLES = examples(
     help="Do all merges whose altitude (1 - affinity of the fragments) is below this, 0..1; a higher one merges more; "
     "repeatable.  [default: run, the threshold that training chose]",
 )
-@click.option("--fragments", metavar="ADDRESS", help="Fragments.  [default: those of MERGE_TREE]")
-@click.option("--like", metavar="RAW", help="Resample the segmentation to the voxels of this volume.")
-@click.option("--out", metavar="FILE", help="File to write, .h5 or .zarr.  [required, but for --uncertain]")
+@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those of MERGE_TREE]")
+@click.option("--like", type=ADDRESS, metavar="RAW", help="Resample the segmentation to the voxels of this volume.")
+@click.option("--out", type=TARGET, help="File to write, .h5 or .zarr.  [required, but for --uncertain]")
 @click.option(
     "--uncertain",
     "count",

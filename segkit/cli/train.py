@@ -1,4 +1,4 @@
-"""segkit train: raw and labels -> a run folder with a trained network."""
+"""segkit train: Train a network to predict affinities."""
 
 import json
 import shlex
@@ -25,6 +25,7 @@ from segkit.cli.common import (
 )
 from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
+from segkit.cli.types import ADDRESS, FILE, NEW_RUN, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 EXAMPLES = examples(
@@ -50,21 +51,24 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
     return f"to go on from the last checkpoint: {shlex.join(words)}"
 
 
-@click.command("train", cls=Verb, epilog=EXAMPLES, stopped=_how_to_resume)
-@click.argument("data", nargs=-1)
+@click.command("train", cls=Verb, stage=True, epilog=EXAMPLES, stopped=_how_to_resume)
+@click.argument("data", type=ADDRESS, nargs=-1)
 @click.option(
     "--val",
     "validation",
     multiple=True,
+    type=ADDRESS,
     metavar="DATA",
     help="Volume kept out of training, which is segmented and scored now and then: it chooses the best network and the "
     "threshold; repeatable.",
 )
 @click.option(
-    "--out", metavar="RUN", help="Folder of the run, new or empty.  [required, but for --preview and --settings]"
+    "--out",
+    type=NEW_RUN,
+    help="Folder of the run, new or empty.  [required, but for --preview and --settings]",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Updates of the weights.  [default: 10000]")
-@click.option("--like", metavar="RUN", help="Repeat this run: its settings, and its data unless DATA is given.")
+@click.option("--like", type=RUN_FOLDER, help="Repeat this run: its settings, and its data unless DATA is given.")
 @setting_options
 @click.option("--voxel-size", type=VoxelSizeType(), help="Resample volumes to it, in nm.  [default: as they are]")
 @click.option("--raw-dataset", metavar="NAME", help="Dataset of the raw images.  [default: volumes/raw]")
@@ -74,7 +78,9 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
     help="Dataset of the labels; with * those of several annotators.  [default: volumes/labels/neuron_ids]",
 )
 @click.option("--settings", "listed", is_flag=True, help="List all settings, with --json for programs, and stop.")
-@click.option("--preview", metavar="FILE.png", help="Draw patches as the network will see them, and do not train.")
+@click.option(
+    "--preview", type=FILE, metavar="FILE.png", help="Draw patches as the network will see them, and do not train."
+)
 @click.option("--samples", type=click.IntRange(min=1), default=4, show_default=True, help="Patches of --preview.")
 @click.option("--resume", is_flag=True, help="Continue the run in RUN from its last checkpoint, with its settings.")
 @seed_option

@@ -1,4 +1,4 @@
-"""segkit view: volumes, runs and results in the browser."""
+"""segkit view: Show volumes, runs and results in the browser, the threshold live."""
 
 import time
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from segkit.cli.common import Verb, examples, note
+from segkit.cli.types import FILE
 
 EXAMPLES = examples(
     "segkit view demo-output",
@@ -60,7 +61,9 @@ class PlaceType(click.ParamType):
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port.  [default: any that is free]"
 )
-@click.option("--screenshot", metavar="FILE.png", help="Take a picture without a window (by Chromium), and end.")
+@click.option(
+    "--screenshot", type=FILE, metavar="FILE.png", help="Take a picture without a window (by Chromium), and end."
+)
 @click.option("--size", default=(1400, 1000), type=int, nargs=2, show_default=True, help="Of that picture, in pixels.")
 def command(data, threshold, at, largest, follow, link, bind, port, screenshot, size) -> dict:
     """Show THINGs in the browser: files, stores, training runs and folders of recipes, each as what it is.

@@ -3,6 +3,5 @@
 from segkit.convert.conventions import PRESETS, Convention, Preset, convention
 from segkit.convert.files import convert
 from segkit.convert.kinds import KINDS
-from segkit.convert.pictures import convert_pictures
 
-__all__ = ["KINDS", "PRESETS", "Convention", "Preset", "convention", "convert", "convert_pictures"]
+__all__ = ["KINDS", "PRESETS", "Convention", "Preset", "convention", "convert"]

@@ -9,9 +9,11 @@ package, here and nowhere else.
 import configparser
 import re
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +23,8 @@ from segkit.protocols import GROUPS
 from segkit.registry.component import OWN, SINGULAR, Component
 
 ARTICLE = {kind: ("an " if name[0] in "aeiou" else "a ") + name for kind, name in SINGULAR.items()}
-KNOWN_ELSEWHERE = {
-    ("agglomerators", "waterz"): "segkit-waterz",
-    ("fragmenters", "waterz"): "segkit-waterz",
-    ("fragmenters", "mutex-watershed"): "segkit-bioimage",
-    ("fragmenters", "bioimage-watershed"): "segkit-bioimage",
-    ("agglomerators", "gasp"): "segkit-bioimage",
-    ("agglomerators", "multicut"): "segkit-bioimage",
-    ("agglomerators", "mutex-watershed"): "segkit-bioimage",
-    ("models", "monai-unet"): "segkit-monai",
-    ("models", "monai-dynunet"): "segkit-monai",
-    ("models", "monai-segresnet"): "segkit-monai",
-    ("losses", "monai-dice"): "segkit-monai",
-    ("losses", "monai-tversky"): "segkit-monai",
-    ("losses", "monai-focal"): "segkit-monai",
-}
-"""Components that are not built in, and the distribution that brings them."""
+RECIPES = "segkit.recipes"
+"""Entry points of this group name packages with a folder `recipes`; it holds files, and no component."""
 UNREADABLE = (configparser.Error, UnicodeError, OSError, zipfile.BadZipFile)
 
 
@@ -73,7 +61,7 @@ def declarations() -> tuple[list[Component], list[Misdeclared]]:
                 if group in kinds:
                     target = re.sub(r"\s*\[.*\]$", "", target).strip()  # extras: mymodule:Class [fast]
                     found.add(Component(kinds[group], name, distribution, version, re.sub(r"\s*:\s*", ":", target)))
-                else:
+                elif group != RECIPES:
                     wrong.add(Misdeclared(group, name, distribution, version, _no_group(group)))
     order = list(GROUPS)
     return (
@@ -116,6 +104,41 @@ def load(kind: str, name: str, **values: object) -> Any:
     return find(kind, name).create(**values)
 
 
+def recipe_folders() -> list[tuple[str, Path]]:
+    """Find the folders of recipes that distributions declare: each with its distribution, segkit's own first.
+
+    One that is not there is left out.
+    """
+    found = set()
+    for distribution, _, groups in _entry_points():
+        if not isinstance(groups, str) and groups.has_section(RECIPES):
+            for _, package in groups.items(RECIPES, raw=True):
+                found |= {(distribution, folder) for folder in _folders(package)}
+    return sorted(found, key=lambda each: (each[0] != OWN, each))
+
+
+def known_elsewhere() -> dict[tuple[str, str], str]:
+    """Read which distributions of segkit's repository offer what: kind, or "recipes", and name -> distribution."""
+    told = tomllib.loads(Path(__file__).with_name("elsewhere.toml").read_text(encoding="utf-8"))
+    return {
+        (kind, name): distribution
+        for distribution, offered in told.items()
+        for kind, names in offered.items()
+        for name in names
+    }
+
+
+def what_to_install(kind: str, name: str) -> str | None:
+    """Say which distribution offers something that is not installed, and how to install it; None if that is not known.
+
+    >>> what_to_install("agglomerators", "waterz")
+    "it comes with segkit-waterz: 'pip install plugins/segkit-waterz' in segkit's repository"
+    """
+    distribution = known_elsewhere().get((kind, name))
+    where = f"'pip install plugins/{distribution}' in segkit's repository"
+    return f"it comes with {distribution}: {where}" if distribution else None
+
+
 def kind_named(text: str) -> str:
     """The kind that a user means by its name or by that of one component: "agglomerators" or "agglomerator"."""
     names = {name: kind for kind, singular in SINGULAR.items() for name in (kind, singular)}
@@ -145,6 +168,16 @@ def _entry_points() -> Iterator[tuple[str, str, configparser.ConfigParser | str]
             seen.add(name)
 
 
+def _folders(package: str) -> list[Path]:
+    """The folder `recipes` of a package, if it is there; no module of it is imported, but its parents are."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return []
+    inside = [Path(place) / "recipes" for place in (spec.submodule_search_locations or ())] if spec else []
+    return [folder for folder in inside if folder.is_dir()]
+
+
 def _in_folder(folder: str) -> list[tuple[Any, configparser.ConfigParser | str]]:
     """All distributions in one entry of sys.path. The package stops at the first damaged file; we go on."""
     import entrypoints
@@ -171,15 +204,15 @@ def _normalize(distribution: str) -> str:
 
 
 def _no_group(group: str) -> str:
-    guess = nearest(group, GROUPS.values())
-    hint = f"did you mean {guess!r}?" if guess else f"segkit reads {', '.join(GROUPS.values())}"
+    read = [*GROUPS.values(), RECIPES]
+    guess = nearest(group, read)
+    hint = f"did you mean {guess!r}?" if guess else f"segkit reads {', '.join(read)}"
     return f"there is no group {group!r}; {hint}"
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     message = f"no installed distribution offers {ARTICLE[kind]} {name!r}"
-    if (kind, name) in KNOWN_ELSEWHERE:
-        distribution = KNOWN_ELSEWHERE[kind, name]
-        return f"{message}; it comes with {distribution}: 'pip install plugins/{distribution}' in segkit's repository"
+    if hint := what_to_install(kind, name):
+        return f"{message}; {hint}"
     guess = nearest(name, known)
     return f"{message}; {f'did you mean {guess!r}? ' if guess else ''}known are {', '.join(known) or 'none'}"

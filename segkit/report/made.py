@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkit.benchmark.machine import machine
+from segkit.benchmark.measure import machine
 from segkit.report.blocks import Block, Code, Number, Section, Table, Text
-from segkit.report.sources import Sources, Stage
+from segkit.report.sources import FinishedStage, Sources
 from segkit.report.training import read_json
 
 KEY, TITLE = "made", "What was run"
@@ -33,7 +33,7 @@ def section(sources: Sources) -> Section:
     return Section(KEY, TITLE, blocks)
 
 
-def _stage(stage: Stage) -> dict[str, object]:
+def _stage(stage: FinishedStage) -> dict[str, object]:
     told = [f"{name.replace('_', ' ')} {_plain(stage.result[name])}" for name in TOLD if name in stage.result]
     return {
         "stage": stage.name,

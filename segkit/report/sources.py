@@ -10,7 +10,7 @@ from segkit import io
 from segkit.errors import MissingFile, SegkitError, sentence
 from segkit.io import Address
 from segkit.io.formats import FORMATS
-from segkit.run.record import Stage, located, read_stages
+from segkit.run.record import FinishedStage, located, read_stages
 
 ROLES = ("raw", "truth", "affinities", "fragments", "merge_tree", "segmentation")
 
@@ -20,7 +20,7 @@ class Sources:
     """Where everything lies; what is None, or empty, is not known."""
 
     folder: Path
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[FinishedStage, ...] = ()
     runs: tuple[Path, ...] = ()
     """Folders of training runs, the one that matters first."""
     raw: Address | None = None
@@ -63,13 +63,13 @@ def find_sources(folder: Path, given: Mapping[str, str] | None = None) -> Source
     return replace(found, threshold=found.threshold or _noted_threshold(found.merge_tree))
 
 
-def _of_stages(folder: Path, stages: Sequence[Stage]) -> Sources:
+def _of_stages(folder: Path, stages: Sequence[FinishedStage]) -> Sources:
     """Follow the last affinities through their first tree to the segmentation and its scores."""
 
     def at(text: str | None) -> Address | None:
         return located(text, folder) if text else None
 
-    def of(*verbs: str) -> list[Stage]:
+    def of(*verbs: str) -> list[FinishedStage]:
         return [stage for stage in stages if stage.verb in verbs]
 
     inferred, merged = of("infer"), of("agglomerate")
@@ -111,7 +111,7 @@ def _of_stages(folder: Path, stages: Sequence[Stage]) -> Sources:
     )
 
 
-def _runs_of(stages: Sequence[Stage], inferred: Sequence[Stage], folder: Path) -> tuple[Path, ...]:
+def _runs_of(stages: Sequence[FinishedStage], inferred: Sequence[FinishedStage], folder: Path) -> tuple[Path, ...]:
     """The folders of its training runs, that of the last inference first."""
     folders = [
         located(out, folder).path for stage in stages if stage.verb == "train" and (out := stage.option("--out"))

@@ -11,17 +11,22 @@ file beside it.
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile, sentence
 from segkit.parameters import nearest, overlay
+from segkit.registry import recipe_folders, what_to_install
+from segkit.registry.component import OWN
 
 REFERENCE = re.compile(r"\{([\w.-]+)\}")
 RESULT = re.compile(r"\{result\.([\w-]+)\.(\w+)\}")
 HEAD = ("title", "description", "base", "data", "budget")
+Results = Mapping[str, Mapping[str, Any]]
+"""What the stages that are done came to, by their names."""
 EXAMPLES = {"train": "sample_A.hdf", "val": "sample_B.hdf", "test": "sample_C.hdf"}
 """Value of `[data]` -> what a message gives as an example of it."""
 
@@ -45,9 +50,20 @@ class Recipe:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes inside the package, by name; those in folders as FOLDER/NAME."""
-    folder = Path(str(resources.files("segkit.run") / "recipes"))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+    """The recipes that installed distributions bring, by name; those in folders as FOLDER/NAME.
+
+    A name is that of segkit's own recipe, if there is one; any other that two offer is called DISTRIBUTION:NAME.
+    """
+    found = [
+        (path.relative_to(folder).with_suffix("").as_posix(), distribution, path)
+        for distribution, folder in recipe_folders()
+        for path in sorted(folder.rglob("*.toml"))
+    ]
+    holders = Counter(name for name, _, _ in found)
+    return {
+        name if holders[name] == 1 or distribution == OWN else f"{distribution}:{name}": path
+        for name, distribution, path in found
+    }
 
 
 def find_recipe(name: str) -> Path:
@@ -59,7 +75,8 @@ def find_recipe(name: str) -> Path:
     if path.suffix == ".toml" and path.is_file():
         return path
     guess = nearest(name, shipped)
-    next_step = (f"did you mean {guess!r}? " if guess else "") + f"shipped recipes are {', '.join(shipped)}"
+    known = (f"did you mean {guess!r}? " if guess else "") + f"shipped recipes are {', '.join(shipped)}"
+    next_step = what_to_install("recipes", name) or known
     raise MissingFile(sentence("recipe", "must be an existing .toml file or a shipped recipe", repr(name), next_step))
 
 
@@ -116,21 +133,34 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:
     return overlay(_read(base, (*seen, path.resolve())), content)
 
 
-def fill(words: Iterable[str], results: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """`words` with ``{result.STAGE.KEY}`` replaced by what the stages came to.
+def fill(value: Any, result: Callable[[str, str], object]) -> Any:
+    """Replace ``{result.STAGE.KEY}`` in all texts of `value` by ``result(STAGE, KEY)``; a text of nothing else becomes
+    the result itself.
 
-    >>> fill(["--threshold", "{result.tune.threshold}"], {"tune": {"threshold": 0.25}})
-    ['--threshold', '0.25']
+    >>> fill(["{result.tune.threshold}", "at_{result.tune.threshold}.h5"], lambda stage, key: 0.25)
+    [0.25, 'at_0.25.h5']
     """
+    if isinstance(value, Mapping):
+        return {name: fill(item, result) for name, item in value.items()}
+    if isinstance(value, list):
+        return [fill(item, result) for item in value]
+    if not isinstance(value, str):
+        return value
+    if whole := RESULT.fullmatch(value):
+        return result(whole[1], whole[2])
+    return RESULT.sub(lambda match: str(result(match[1], match[2])), value)
 
-    def value(match: re.Match) -> str:
-        result = results[match[1]]
-        if match[2] not in result:
-            rule = f"must be one of {', '.join(result) or 'nothing'}, what stage {match[1]!r} returns"
-            raise InvalidInput(sentence(f"result {match[2]!r}", rule))
-        return str(result[match[2]])
 
-    return [RESULT.sub(value, word) for word in words]
+def result_among(results: Results) -> Callable[[str, str], object]:
+    """Look results up by stage and key. Raises InvalidInput for a key that the stage does not return."""
+
+    def result(stage: str, key: str) -> object:
+        if key not in results[stage]:
+            rule = f"must be one of {', '.join(results[stage]) or 'nothing'}, what stage {stage!r} returns"
+            raise InvalidInput(sentence(f"result {key!r}", rule))
+        return results[stage][key]
+
+    return result
 
 
 def _check_results(stages: list[Stage], path: Path) -> None:
@@ -184,7 +214,7 @@ def flatten(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _resolve(value, values: Mapping[str, object], path: Path, seen: tuple[str, ...] = ()):
+def _resolve(value: Any, values: Mapping[str, Any], path: Path, seen: tuple[str, ...] = ()) -> Any:
     """`value` with all references replaced, those in what they refer to included; `seen` guards against circles."""
     if isinstance(value, Mapping):
         return {name: _resolve(item, values, path, seen) for name, item in value.items()}
@@ -197,7 +227,7 @@ def _resolve(value, values: Mapping[str, object], path: Path, seen: tuple[str, .
     return REFERENCE.sub(lambda match: str(_look_up(match[1], values, path, seen)), value)
 
 
-def _look_up(name: str, values: Mapping[str, object], path: Path, seen: tuple[str, ...]):
+def _look_up(name: str, values: Mapping[str, Any], path: Path, seen: tuple[str, ...]) -> Any:
     if name in seen:
         raise InvalidInput(sentence(f"recipe {path}", f"refers to {{{name}}} in a circle"))
     if RESULT.fullmatch(f"{{{name}}}"):
@@ -208,5 +238,5 @@ def _look_up(name: str, values: Mapping[str, object], path: Path, seen: tuple[st
             raise InvalidInput(sentence(f"recipe {path}", f"refers to {{{name}}}, which it does not define"))
         found = found[key]
     if found == "" and name.startswith("data."):
-        raise InvalidParameter(_missing_data(values["data"], path))  # type: ignore[arg-type]
+        raise InvalidParameter(_missing_data(values["data"], path))
     return _resolve(found, values, path, (*seen, name))

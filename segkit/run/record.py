@@ -73,7 +73,7 @@ def fingerprint(words: Iterable[str], files: Iterable[Path]) -> str:
 
 
 @dataclass(frozen=True)
-class Stage:
+class FinishedStage:
     """A stage of a recipe that is finished."""
 
     name: str
@@ -92,10 +92,10 @@ class Stage:
         return self.command[self.command.index(name) + 1] if name in self.command else None
 
 
-def read_stages(folder: Path) -> tuple[Stage, ...]:
+def read_stages(folder: Path) -> tuple[FinishedStage, ...]:
     """Read the finished stages of a run, in their order; none where there is no record, or none that can be read."""
     return tuple(
-        Stage(name, tuple(entry["command"]), entry.get("given", {}), entry["result"] or {}, entry["seconds"])
+        FinishedStage(name, tuple(entry["command"]), entry.get("given", {}), entry["result"] or {}, entry["seconds"])
         for name, entry in Record(folder).stages.items()
         if "result" in entry and len(entry.get("command", ())) > 1
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segkit import io
-from segkit.benchmark import benchmark_losses, contenders
+from segkit.benchmark import Cubes, Limits, benchmark_losses, contenders
 from segkit.benchmark.loss import TOLERANCE, centred, compare, entries_of
 from segkit.data import NEAREST, Affinities, Grid, Labels, edge_mask
 from segkit.errors import InvalidInput, InvalidParameter, InvalidShape, UnknownComponent
@@ -59,7 +59,7 @@ def moody(tmp_path, monkeypatch):
 
 def test_backends_of_a_loss(file):
     one = contenders(["constrained-malis"], ["balanced=false"])
-    options = {"backends": ["cpu", "higra"], "sizes": [6], "batch": 2, "repeat": 2, "threads": 1, "device": "cpu"}
+    options = {"backends": ["cpu", "higra"], "cubes": Cubes([6], 2, "cpu"), "limits": Limits(2, threads=1)}
     report = benchmark_losses(one, {"affinities": file, "truth": file}, **options)
     assert report | {"verb": "loss", "sizes": [6], "batch": 2, "repeat": 2, "threads": 1} == report
     (yardstick,) = report["yardsticks"]
@@ -81,7 +81,9 @@ def test_backends_of_a_loss(file):
 def test_a_backend_that_fails_is_a_row_and_stops_nobody_else(file, moody):
     backends = ["bad", "hungry", "nan", "fair", "off"]
     losses = contenders(["moody", "broken"])
-    report = benchmark_losses(losses, {"affinities": file, "truth": file}, backends=backends, sizes=[4], repeat=1)
+    report = benchmark_losses(
+        losses, {"affinities": file, "truth": file}, backends=backends, cubes=Cubes([4]), limits=Limits(1)
+    )
     bad, hungry, nan, fair, off, broken = report["rows"]
     assert bad["error"] == "RuntimeError: out of luck" and "out of memory" in hungry["error"]
     assert "must be finite" in nan["error"] and "cannot be used" in broken["error"]
@@ -102,7 +104,7 @@ def test_voxels_outside_the_annotation_and_other_neighborhoods(tmp_path):
     truth, path = Labels(labels, Grid()), str(tmp_path / "outside.h5")
     io.write_all(path, {"truth": truth, "affinities": Affinities(array, np.array(neighborhood), Grid())})
     losses = contenders(["malis", "malis-higra"], ["malis-higra.constrained=false"])
-    report = benchmark_losses(losses, {"affinities": path, "truth": path}, sizes=[5], repeat=1)
+    report = benchmark_losses(losses, {"affinities": path, "truth": path}, cubes=Cubes([5]), limits=Limits(1))
     assert report["yardsticks"][0]["edges"] == edge_mask((5, 5, 5), neighborhood, truth.inside).sum()
     one_pass, higra = report["rows"]
     assert "error" not in one_pass | higra, (one_pass, higra)
@@ -184,9 +186,10 @@ def test_nothing_against_nothing_agrees():
     ],
 )
 def test_what_is_wrong_with_the_call_is_said_at_once(file, monkeypatch, options, error, message):
-    monkeypatch.setattr("segkit.benchmark.loss.run_worker", lambda *_, **__: pytest.fail("a worker was started"))
+    monkeypatch.setattr("segkit.benchmark.loss.in_fresh_process", lambda *_, **__: pytest.fail("a worker was started"))
     with pytest.raises(error, match=message):
-        benchmark_losses(contenders(["mse"]), {"affinities": file, "truth": file}, **({"sizes": [4]} | options))
+        limits, cubes = Limits(options.pop("repeat", 3)), Cubes(**({"sizes": [4]} | options))
+        benchmark_losses(contenders(["mse"]), {"affinities": file, "truth": file}, cubes=cubes, limits=limits)
 
 
 def test_inputs_that_do_not_lie_together(file, tmp_path):
@@ -194,4 +197,4 @@ def test_inputs_that_do_not_lie_together(file, tmp_path):
     moved = tmp_path / "moved.h5"
     io.write(moved, Labels(truth.array, Grid(truth.grid.voxel_size, (0, 0, 20))), "truth")
     with pytest.raises(InvalidInput, match="affinities and truth must lie at the same place"):
-        benchmark_losses(contenders(["mse"]), {"affinities": file, "truth": str(moved)}, sizes=[4])
+        benchmark_losses(contenders(["mse"]), {"affinities": file, "truth": str(moved)}, cubes=Cubes([4]))

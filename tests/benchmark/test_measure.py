@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segkit.benchmark import measure as module
-from segkit.benchmark.measure import measure
+from segkit.benchmark.measure import measure, time_in_turn
 from segkit.memory import forget_peak, peak, resident
 from segkit.timing import phase
 
@@ -56,6 +56,15 @@ def test_every_call_gets_fresh_arguments():
     seen = []
     measure(seen.append, 2, prepare=lambda: (next(made),))
     assert seen == [0, 1, 2]
+
+
+def test_calls_take_turns_and_the_first_of_each_does_not_count():
+    seen = []
+    found = time_in_turn(
+        {"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 2, wait=lambda: seen.append(".")
+    )
+    assert "".join(seen) == 3 * ".a..b."
+    assert {name: len(seconds) for name, seconds in found.items()} == {"a": 2, "b": 2}
 
 
 def filled(size):

@@ -62,7 +62,7 @@ def test_report_and_exit_code(segkit, inputs, tmp_path):
 )
 def test_calls_that_are_wrong(segkit, inputs, tmp_path, monkeypatch, options, sentence):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("segkit.benchmark.loss.run_worker", lambda *_, **__: pytest.fail("a worker was started"))
+    monkeypatch.setattr("segkit.benchmark.loss.in_fresh_process", lambda *_, **__: pytest.fail("a worker was started"))
     result = segkit("benchmark", "loss", inputs, *options)
     assert result.exit_code == 2 and sentence in result.stderr and "Traceback" not in result.stderr
     assert result.stdout == ""

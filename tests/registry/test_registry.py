@@ -3,7 +3,9 @@
 import os
 import re
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import segkit
 from segkit import registry
 from segkit.errors import AmbiguousComponent, BrokenComponent, InvalidParameter, UnknownComponent
+from segkit.registry.component import OWN
 
 GOOD = """
     class Thing:
@@ -120,10 +123,35 @@ def test_unknown_names(monkeypatch):
 
 
 def test_a_name_known_elsewhere_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(registry.KNOWN_ELSEWHERE, ("metrics", "ted"), "segkit-ted")
+    monkeypatch.setattr(registry, "known_elsewhere", lambda: {("metrics", "ted"): "segkit-ted"})
     with pytest.raises(UnknownComponent, match="pip install plugins/segkit-ted"):
         registry.find("metrics", "ted")
-    assert registry.KNOWN_ELSEWHERE["agglomerators", "waterz"] == "segkit-waterz"
+
+
+def test_what_is_known_elsewhere_is_what_the_plugins_of_the_repository_offer():
+    """elsewhere.toml says it for those who have segkit alone."""
+    offered = {}
+    for path in sorted((Path(__file__).parents[2] / "plugins").glob("*/pyproject.toml")):
+        project = tomllib.loads(path.read_text())["project"]
+        for group, points in project["entry-points"].items():
+            kind = group.removeprefix("segkit.")
+            names = [file.stem for file in path.parent.glob("src/*/recipes/*.toml")] if kind == "recipes" else points
+            offered |= {(kind, name): project["name"] for name in names}
+    assert registry.known_elsewhere() == offered
+
+
+def test_folders_of_recipes(install, tmp_path):
+    """Those of segkit come first; a package without the folder, or that is not there, is no harm."""
+    declared = "[segkit.recipes]\nlab = lab\ngone = no_such_package.inside\n"
+    install("lab", "", declaration=declared)
+    assert [name for name, _ in registry.recipe_folders() if name == "lab"] == []
+    package = tmp_path / "lab" / "lab"
+    (package / "recipes").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "lab" / "lab.py").unlink()
+    found = registry.recipe_folders()
+    assert found[0][0] == OWN and ("lab", package / "recipes") in found
+    assert not [each for each in registry.declarations()[1] if each.group == "segkit.recipes"]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from segkit.cli.run import call
+from segkit.cli.steps import Step
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile
 from segkit.parameters import parse_assignments
-from segkit.run import fill, find_recipe, load_recipe, shipped_recipes
-from segkit.run.recipe import RESULT, as_assignment
+from segkit.registry.component import OWN
+from segkit.run import find_recipe, load_recipe, shipped_recipes
+from segkit.run.recipe import as_assignment
 
 RECIPE = """
 title = "Small"
@@ -39,7 +40,7 @@ def path(tmp_path):
 
 
 def words(recipe) -> list[list[str]]:
-    return [call(stage)[1] for stage in recipe.stages]
+    return [Step.of(stage).words() for stage in recipe.stages]
 
 
 def test_a_recipe_is_the_commands_that_a_user_would_type(path):
@@ -92,6 +93,26 @@ def test_a_change_must_name_a_table(path):
         load_recipe("nothing", path.parent)
 
 
+def test_recipes_of_other_distributions_are_found_by_name(tmp_path, monkeypatch):
+    """What is segkit's own keeps its name; a name that two others offer needs the distribution before it."""
+    folders = [(OWN, tmp_path / "own"), ("lab-a", tmp_path / "a"), ("lab-b", tmp_path / "b")]
+    for (_, folder), names in zip(folders, (["demo"], ["demo", "twice", "once"], ["twice"]), strict=True):
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.toml").write_text("")
+    monkeypatch.setattr("segkit.run.recipe.recipe_folders", lambda: folders)
+    assert list(shipped_recipes()) == ["demo", "lab-a:demo", "once", "lab-a:twice", "lab-b:twice"]
+    assert find_recipe("demo") == tmp_path / "own" / "demo.toml"
+    with pytest.raises(MissingFile, match="lab-a:twice"):
+        find_recipe("twice")
+
+
+def test_a_recipe_known_elsewhere_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("segkit.run.recipe.shipped_recipes", dict)
+    with pytest.raises(MissingFile, match="it comes with segkit-natural-images: 'pip install"):
+        find_recipe("bsds-unet2d")
+
+
 @pytest.mark.parametrize(
     ("key", "text"), [("tempo", "must be an argument or option"), ("verb", "must be one of train")]
 )
@@ -113,9 +134,13 @@ def test_shipped_recipes_parse_as_commands(name, tmp_path):
     given = known.get("data", {"file": ""})
     data = {"data": dict.fromkeys((key for key, value in given.items() if value == ""), "sample.hdf")}
     for stage in load_recipe(name, tmp_path, data).stages:
-        verb, line = call(stage)
-        line = [RESULT.sub("0.5", word) for word in line]
-        assert verb.make_context(stage.verb, line[2:]).params["out" if stage.verb != "evaluate" else "truth"]
+        step = Step.of(stage).supposed()
+        values = step.values()
+        assert values["out" if stage.verb != "evaluate" else "truth"]
+        typed = step.verb.make_context(stage.verb, step.words()[2:]).params  # as a user's call
+        if "assignments" in typed:
+            typed["assignments"] = parse_assignments(typed["assignments"])
+        assert {name: value or None for name, value in values.items()} == {n: v or None for n, v in typed.items()}
 
 
 def test_a_recipe_changes_its_base(path, tmp_path):
@@ -143,11 +168,13 @@ def test_budgets_are_values_and_must_be_known(path):
 
 def test_results_of_earlier_stages_are_filled_in_when_they_are_known(path):
     path.write_text(RECIPE.replace("steps = 3", 'steps = "{result.infer.steps}"'))
-    train = words(load_recipe(str(path), Path("x")))[1]
-    assert "steps={result.infer.steps}" in train
-    assert "steps=4" in fill(train, {"infer": {"steps": 4}})
+    recipe = load_recipe(str(path), Path("x"))
+    train = Step.of(recipe.stages[1])
+    assert "steps={result.infer.steps}" in train.words()
+    assert "steps=4" in train.filled({"infer": {"steps": 4}}).words()
+    assert train.filled({"infer": {"steps": 4}}).values()["assignments"]["steps"] == 4
     with pytest.raises(InvalidInput, match="result 'steps' must be one of seconds"):
-        fill(train, {"infer": {"seconds": 4}})
+        train.filled({"infer": {"seconds": 4}})
     path.write_text(RECIPE.replace('"{data.raw}[0:5]"', '"{result.again.out}"'))
     with pytest.raises(InvalidInput, match="result of 'again', which is no stage before 'infer'"):
         load_recipe(str(path), Path("x"))

@@ -1,4 +1,4 @@
-"""Probabilistic Rand index and covering by brute force, and scores against several annotators."""
+"""Probabilistic Rand index and covering by brute force, alone and as means over annotators and blocks."""
 
 from itertools import combinations
 
@@ -7,13 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from segkit import Grid, Labels, load
-from segkit.errors import InvalidInput
+from segkit import Grid, Labels, io, load
+from segkit.blockwise.evaluate import evaluate_blockwise
 from segkit.evaluate import evaluate, evaluate_many
 
 OUTSIDE = 2**64 - 1
 SMALL = arrays(np.uint64, (2, 2, 3), elements=st.sampled_from([0, 1, 2, 5, OUTSIDE]))
+METRICS = ("voi", "probabilistic-rand", "segmentation-covering")
+
+
+@pytest.fixture
+def metrics():
+    return {name: load("metrics", name) for name in METRICS}
 
 
 def labels(ids) -> Labels:
@@ -52,22 +57,6 @@ def test_covering_is_the_best_overlap_of_each_object(segmentation, truth):
     assert found["segmentation_covering"] == pytest.approx(covering)
 
 
-METRICS = ("voi", "probabilistic-rand", "segmentation-covering")
-
-
-@pytest.fixture
-def metrics():
-    return {name: load("metrics", name) for name in METRICS}
-
-
-def test_several_truths_are_averaged(metrics):
-    rng = np.random.default_rng(0)
-    segmentation, *truths = (labels(rng.integers(1, 5, (3, 6, 7))) for _ in range(4))
-    found = evaluate_many(segmentation, truths, metrics)
-    each = [evaluate(segmentation, truth, metrics) for truth in truths]
-    assert found == {name: pytest.approx(np.mean([row[name] for row in each])) for name in each[0]}
-
-
 def test_sections_weigh_the_same_however_many_annotated_them(metrics):
     """Section 0 has two annotators, section 1 one: ((a + b) / 2 + c) / 2, not (a + b + c) / 3."""
     segmentation = labels([[[1, 1, 2, 2]], [[1, 1, 1, 1]]])
@@ -79,22 +68,14 @@ def test_sections_weigh_the_same_however_many_annotated_them(metrics):
     assert found["probabilistic_rand"] == pytest.approx(((1 + 1 / 3) / 2 + 1 / 3) / 2)
 
 
-def test_one_truth_is_evaluate(metrics):
-    one, other = labels([[[1, 1, 2]], [[3, 3, 3]]]), labels([[[1, 2, 2]], [[4, 4, 4]]])
+@pytest.mark.parametrize("block", [(2, 3, 4), (1, 5, 9)])
+def test_blocks_give_the_scores_of_the_whole(tmp_path, block, metrics):
+    rng = np.random.default_rng(0)
+    segmentation, truth = (labels(rng.integers(0, 5, (3, 6, 9))) for _ in range(2))
+    for role, each in (("segmentation", segmentation), ("truth", truth)):
+        io.write(tmp_path / f"{role}.zarr", each, role)
     for per_section in (False, True):
-        assert evaluate_many(one, [other], metrics, per_section) == evaluate(one, other, metrics, per_section)
-
-
-@pytest.mark.parametrize("per_section", [False, True])
-def test_annotators_of_nothing_here_do_not_count(metrics, per_section):
-    segmentation, truth = labels([[[1, 1, 2, 2]]]), labels([[[1, 1, 1, 1]]])
-    nobody = labels([[[OUTSIDE] * 4]])
-    found = evaluate_many(segmentation, [nobody, truth], metrics, per_section)
-    assert found == evaluate(segmentation, truth, metrics, per_section)
-    with pytest.raises(InvalidInput, match="truth must hold at least one object"):
-        evaluate_many(segmentation, [nobody, nobody], metrics, per_section)
-
-
-def test_no_truth_is_refused(metrics):
-    with pytest.raises(InvalidInput, match="truths must be at least one"):
-        evaluate_many(labels([[[1]]]), [], metrics)
+        found, _ = evaluate_blockwise(
+            tmp_path / "segmentation.zarr", [tmp_path / "truth.zarr"], metrics, per_section=per_section, block=block
+        )
+        assert found == evaluate(segmentation, truth, metrics, per_section)

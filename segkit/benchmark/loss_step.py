@@ -1,17 +1,21 @@
-"""One loss on its own: forward and backward on affinities that are given, to be timed, traced and compared."""
+"""A step of a loss, forward and backward on given affinities: timed in a fresh process, traced and compared."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fastremap
 import numpy as np
 import torch
 from torch import Tensor
 
+from segkit.benchmark.contenders import Measurement
+from segkit.benchmark.measure import Row, measure
 from segkit.data import Affinities, Labels, check_aligned, edge_mask
 from segkit.errors import BrokenComponent, sentence
 from segkit.losses import malis
+from segkit.models.device import resolve_device
 from segkit.protocols import Loss, Prediction
 
 Counts = tuple[np.ndarray, np.ndarray]
@@ -21,7 +25,7 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class LossStep:
     """A loss, and what it sees of a batch whose items are all alike, on one device."""
 
     loss: Loss
@@ -35,7 +39,7 @@ class Trial:
     @classmethod
     def of(
         cls, loss: Loss, affinities: Affinities, truth: Labels, *, batch: int = 1, device: torch.device | str = "cpu"
-    ) -> "Trial":
+    ) -> "LossStep":
         """`batch` copies of one volume, predicted as `affinities`; voxels outside the annotation of `truth` are masked.
 
         Raises InvalidShape or InvalidInput unless both inputs are aligned.
@@ -54,7 +58,7 @@ class Trial:
         leaf = _batch(logits, batch, device).requires_grad_()
         return cls(loss=loss, logits=leaf, **tensors, neighborhood=affinities.neighborhood)
 
-    def step(self) -> tuple[Tensor, Tensor]:
+    def run(self) -> tuple[Tensor, Tensor]:
         """The loss and its gradient to the logits, once the device is done with them.
 
         Raises BrokenComponent where the loss does not return what :class:`segkit.protocols.Loss` promises.
@@ -92,7 +96,7 @@ class Trial:
         self.logits.grad = None
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        self.step()
+        self.run()
         return torch.cuda.max_memory_allocated(device) - before
 
     def trace(self, path: Path) -> int | None:
@@ -104,7 +108,7 @@ class Trial:
         if self.logits.device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
         with torch.profiler.profile(activities=activities) as profiler:
-            self.step()
+            self.run()
         profiler.export_chrome_trace(str(path))
         return None if self.logits.device.type == "cpu" else copied_to_host(path)
 
@@ -123,6 +127,25 @@ class Trial:
         return count(self, affinities, backend, self.loss.constrained)
 
 
+def time_loss(*, batch: int, device: str, trace: str | None, **asked: Any) -> Row:
+    """Time a loss with its gradient; leaves both, and counts of pairs, as results for the comparison."""
+    wanted = Measurement(**asked)
+    loss, affinities, truth = wanted.load("losses"), wanted.affinities(), wanted.labels("truth")
+    step = LossStep.of(loss, affinities, truth, batch=batch, device=resolve_device(device))
+    costs, result = measure(step.run, wanted.repeat)
+    value, gradient = (tensor.float().cpu().numpy() for tensor in result)
+    if not (np.isfinite(value) and np.isfinite(gradient).all()):
+        rule = "must be finite, with a finite gradient"
+        raise BrokenComponent(sentence(f"what {wanted.component!r} returns", rule, f"a loss of {value}"))
+    columns: Row = {"device": step.device_name, "loss_value": float(value), "device_peak_bytes": step.device_peak()}
+    if trace:
+        columns["bytes_to_host"] = step.trace(Path(trace))
+    counts = step.pair_counts()
+    named: dict[str, Any] = {} if counts is None else {"positive": counts[0], "negative": counts[1]}
+    np.savez(wanted.result("result.npz"), loss=value, gradient=gradient, **named)
+    return columns | costs
+
+
 def copied_to_host(path: Path) -> int:
     """The bytes that a trace, as torch's profiler writes it, saw copied from a device to the host."""
     events = json.loads(path.read_text())["traceEvents"]
@@ -134,21 +157,21 @@ def _batch(item: Tensor, batch: int, device: torch.device | str) -> Tensor:
     return torch.stack([item] * batch).to(device)
 
 
-def _counted_on_device(trial: Trial, affinities: Tensor, _: str, constrained: bool) -> Counts:
+def _counted_on_device(step: LossStep, affinities: Tensor, _: str, constrained: bool) -> Counts:
     from segkit.losses.malis_device import pair_counts
 
-    arrays = (affinities, trial.labels, trial.edges, trial.neighborhood)
+    arrays = (affinities, step.labels, step.edges, step.neighborhood)
     positive, negative = pair_counts(*arrays, constrained=constrained)
     return positive.cpu().numpy(), negative.cpu().numpy()
 
 
-def _counted_on_host(trial: Trial, affinities: Tensor, backend: str, constrained: bool) -> Counts:
+def _counted_on_host(step: LossStep, affinities: Tensor, backend: str, constrained: bool) -> Counts:
     from segkit.losses import malis_higra
 
     count = (malis_higra if backend == "higra" else malis).decided_pairs
     items = [
-        (tensor.cpu().numpy() for tensor in item) for item in zip(affinities, trial.labels, trial.edges, strict=True)
+        (tensor.cpu().numpy() for tensor in item) for item in zip(affinities, step.labels, step.edges, strict=True)
     ]
-    pairs = [count(*item, trial.neighborhood, constrained=constrained) for item in items]
+    pairs = [count(*item, step.neighborhood, constrained=constrained) for item in items]
     positive, negative = zip(*(malis.dense(found, affinities.shape[1:]) for found in pairs), strict=True)
     return np.stack(positive), np.stack(negative)

@@ -1,7 +1,6 @@
 """How well the objects of the truth are covered by segments."""
 
 import numpy as np
-
 from segkit.evaluate.contingency import Contingency
 from segkit.evaluate.counting import CountingMetric
 

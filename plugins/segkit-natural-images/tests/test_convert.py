@@ -5,11 +5,11 @@ import json
 import h5py
 import numpy as np
 import pytest
-
 from segkit import io
-from segkit.convert.pictures import stack
 from segkit.errors import InvalidShape
-from segkit.io.bsds import Picture
+
+from segkit_natural_images import Picture
+from segkit_natural_images.convert import stack
 
 RNG = np.random.default_rng(1)
 OUTSIDE = 2**64 - 1
@@ -53,8 +53,8 @@ def file(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_command_converts_the_pictures_that_are_counted(segkit, file):
-    result = segkit("convert", "pictures.h5[1:4]", "volume.h5", "--kind", "pictures")
+def test_the_command_converts_the_pictures_that_are_counted(pictures, file):
+    result = pictures("pictures.h5[1:4]", "volume.h5")
     assert result.exit_code == 0 and "3 pictures with labels of up to 2 annotators" in result.stderr
     with h5py.File("pictures.h5") as source:
         raw, truth = io.read_volume("volume.h5"), io.read_labels("volume.h5")
@@ -64,35 +64,34 @@ def test_the_command_converts_the_pictures_that_are_counted(segkit, file):
     assert [place.dataset for place in found] == ["volumes/labels/annotator_1", "volumes/labels/annotator_2"]
 
 
-def test_calls_that_make_no_sense_are_refused(segkit, file):
-    assert segkit("convert", "pictures.h5", "out.h5", "--kind", "pictures", "--dtype", "uint8").exit_code == 2
+def test_calls_that_make_no_sense_are_refused(pictures, file):
     for source in ("pictures.h5:0/raw", "pictures.h5[0:1,0:3]"):
-        result = segkit("convert", source, "out.h5", "--kind", "pictures")
+        result = pictures(source, "out.h5")
         assert result.exit_code == 2 and "pictures counted as [first:last]" in result.stderr
-    assert segkit("convert", "pictures.h5", "out.h5", "--kind", "pictures").exit_code == 0
-    assert "exists already" in segkit("convert", "pictures.h5", "out.h5", "--kind", "pictures").stderr
+    assert pictures("pictures.h5", "out.h5").exit_code == 0
+    assert "exists already" in pictures("pictures.h5", "out.h5").stderr
 
 
 @pytest.mark.parametrize("out", ["out.h5", "out.zarr"])
-def test_annotators_of_other_pictures_do_not_stay_in_the_file(segkit, file, out):
+def test_annotators_of_other_pictures_do_not_stay_in_the_file(pictures, file, out):
     for part, annotators in (("[2:4]", 2), ("[0:2]", 1)):
-        result = segkit("convert", f"pictures.h5{part}", out, "--kind", "pictures", "--overwrite")
+        result = pictures(f"pictures.h5{part}", out, "--overwrite")
         assert result.exit_code == 0, result.stderr
         assert len(io.matching(f"{out}:volumes/labels/annotator_*", "truth")) == annotators
 
 
-def test_training_draws_from_all_annotators(segkit, file):
+def test_training_draws_from_all_annotators(pictures, file):
     from segkit.cli.runs import read_volumes
 
-    assert segkit("convert", "pictures.h5", "volume.h5", "--kind", "pictures").exit_code == 0
+    assert pictures("pictures.h5", "volume.h5").exit_code == 0
     volumes = read_volumes("volume.h5", None, "volumes/labels/annotator_*")
     assert len(volumes) == 2 and volumes[0].raw is volumes[1].raw
     assert len(volumes[1].labels.ids()) == 2 and (volumes[1].labels.array != OUTSIDE).sum() == 24 * 30
 
 
-def test_the_recipe_goes_from_pictures_to_scores(segkit, file):
+def test_the_recipe_goes_from_pictures_to_scores(segkit, pictures, file):
     for part, name in (("[0:2]", "train"), ("[2:4]", "test")):
-        assert segkit("convert", f"pictures.h5{part}", f"{name}.h5", "--kind", "pictures").exit_code == 0
+        assert pictures(f"pictures.h5{part}", f"{name}.h5").exit_code == 0
     small = ["budget.steps=2", "budget.features=2", "train.set.model.levels=2", "train.set.patch=[1,6,6]"]
     words = [word for setting in [*small, "data.train=train.h5", "data.test=test.h5"] for word in ("--set", setting)]
     result = segkit("run", "bsds-unet2d", "--out", "out", *words, "--json")
@@ -105,8 +104,8 @@ def test_the_recipe_goes_from_pictures_to_scores(segkit, file):
     assert json.loads(again.stdout)["probabilistic_rand"] == scores["probabilistic_rand"]
 
 
-def test_wildcards_that_match_nothing_say_what_there_is(segkit, file):
-    segkit("convert", "pictures.h5", "volume.h5", "--kind", "pictures")
+def test_wildcards_that_match_nothing_say_what_there_is(segkit, pictures, file):
+    pictures("pictures.h5", "volume.h5")
     result = segkit("evaluate", "volume.h5:volumes/labels/neuron_ids", "volume.h5:volumes/labels/annotater_*")
     assert result.exit_code == 2 and "it holds volumes/labels/annotator_1" in result.stderr
     for option in ("--sweep", "--worst=2"):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError
-from segkit.io.bsds import Picture, read_pictures
+
+from segkit_natural_images.bsds import Picture, read_pictures
 
 RNG = np.random.default_rng(0)
 PICTURES = {

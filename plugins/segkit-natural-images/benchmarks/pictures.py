@@ -1,8 +1,8 @@
-"""Natural images, a network beside simple methods: python benchmarks/pictures.py 'TRAIN[0:18]' 'TEST[18:24]'.
+"""Natural images, a network beside simple methods: make pictures TRAIN='FILE[0:18]' TEST='FILE[18:24]'.
 
-TRAIN and TEST are pictures in the layout of BSDS500 (see segkit/io/bsds.py). Runs the recipe bsds-unet2d, scores what
-scikit-image does with parameters that are best on the training pictures, and rewrites the table in
-docs/results/natural-images.md.
+TRAIN and TEST are pictures in the layout of BSDS500 (see segkit_natural_images/bsds.py). Runs the recipe bsds-unet2d,
+scores what scikit-image does with parameters that are best on the training pictures, and rewrites the table in
+docs/results/natural-images.md. What it shares with other tables is in the folder benchmarks of segkit's repository.
 """
 
 import argparse
@@ -11,16 +11,17 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from recipes import command, keep, publish, run_recipe, segkit
+from recipes import command, keep, publish, run_recipe
 from report import PAGES
+from segkit import Labels, io
+from segkit.benchmark.measure import machine
+from segkit.evaluate import evaluate_many
+from segkit.registry import load
 from skimage.color import rgb2gray
 from skimage.filters import gaussian, sobel
 from skimage.segmentation import felzenszwalb, watershed
 
-from segkit import Labels, io
-from segkit.benchmark.machine import machine
-from segkit.evaluate import evaluate_many
-from segkit.registry import load
+from segkit_natural_images import convert_pictures
 
 HERE = Path(__file__).parent
 METRICS = ("voi", "probabilistic-rand", "segmentation-covering")
@@ -123,7 +124,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("test")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="TABLE.NAME=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/bsds-unet2d"))
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "pictures.json")
+    parser.add_argument("--results", type=Path, default=HERE / "pictures.json")
     parser.add_argument("--page", type=Path, default=PAGES / "natural-images.md")
     return parser.parse_args()
 
@@ -132,7 +133,7 @@ def converted(source: str, file: Path) -> Path:
     """`file` with the pictures at `source`; made anew if it holds others."""
     made_of = file.with_suffix(".source")
     if not file.exists() or not made_of.exists() or made_of.read_text() != source:
-        segkit("convert", source, file, "--kind", "pictures", "--overwrite")
+        convert_pictures(source, file, overwrite=True)
         made_of.write_text(source)
     return file
 

@@ -3,7 +3,7 @@
 import pytest
 
 from segkit import Grid, Labels, io
-from segkit.benchmark import benchmark, contenders
+from segkit.benchmark import Limits, benchmark, contenders
 from segkit.errors import InvalidInput, InvalidParameter, MissingDataset, MissingFile
 from segkit.evaluate import sweep
 from segkit.io import read_affinities, read_labels
@@ -15,7 +15,7 @@ COSTS = {"seconds", "cpu_seconds", "compile_seconds", "peak_bytes", "phases"}
 def test_agglomerators(inputs):
     given = {"affinities": str(inputs), "fragments": str(inputs), "truth": str(inputs)}
     names, thresholds = contenders(["python", "reference", "high=reference"], ["high.score=max"]), (0.2, 0.5)
-    report = benchmark("agglomerate", names, given, thresholds=thresholds, repeat=1, threads=1)
+    report = benchmark("agglomerate", names, given, thresholds=thresholds, limits=Limits(1, threads=1))
     python, reference, high = report["rows"]
     assert all(row.keys() >= COSTS for row in report["rows"])
     assert [row["backend"] for row in report["rows"]] == ["python", "reference", "high"]
@@ -49,7 +49,7 @@ REASONS = {
 def test_every_failure_is_a_row_with_its_reason(inputs, strange, failing):
     given = {"affinities": str(inputs), "fragments": str(inputs)}
     names = ["odd=lazy" if name == "odd" else name for name in failing] + ["lazy"]
-    report = benchmark("agglomerate", contenders(names, ["odd.scor=1"]), given, thresholds=(0.5,), repeat=1)
+    report = benchmark("agglomerate", contenders(names, ["odd.scor=1"]), given, thresholds=(0.5,), limits=Limits(1))
     rows = {row["backend"]: row for row in report["rows"]}
     for name in failing:
         assert REASONS[name] in rows[name]["error"]
@@ -59,24 +59,24 @@ def test_every_failure_is_a_row_with_its_reason(inputs, strange, failing):
 @pytest.mark.slow
 def test_results_that_break_the_contract_stop_nobody_else(inputs, strange):
     given = {"affinities": str(inputs), "truth": str(inputs)}
-    report = benchmark("fragment", contenders(["outside", "smaller", "threshold"]), given, repeat=1)
+    report = benchmark("fragment", contenders(["outside", "smaller", "threshold"]), given, limits=Limits(1))
     outside, smaller, threshold = report["rows"]
     assert "must be fragments and 0" in outside["error"] and "must have the same shape" in smaller["error"]
     assert threshold["identical_to"] == {"threshold": True} and threshold["voi_split"] > 0
     given = {"segmentation": str(inputs), "truth": str(inputs)}
-    silent, clock = benchmark("evaluate", contenders(["silent", "clock"]), given, repeat=1)["rows"]
+    silent, clock = benchmark("evaluate", contenders(["silent", "clock"]), given, limits=Limits(1))["rows"]
     assert "must be a mapping of scores, not NoneType" in silent["error"] and clock["seconds"] < 1e6
 
 
 def test_one_that_does_not_end(inputs, strange):
     given = {"affinities": str(inputs), "fragments": str(inputs)}
-    (row,) = benchmark("agglomerate", contenders(["endless"]), given, timeout=2)["rows"]
+    (row,) = benchmark("agglomerate", contenders(["endless"]), given, limits=Limits(timeout=2))["rows"]
     assert "not done after 2 s" in row["error"]
 
 
 def test_fragmenters(inputs):
     names = contenders(["watershed", "threshold"])
-    report = benchmark("fragment", names, {"affinities": str(inputs), "truth": str(inputs)}, repeat=1)
+    report = benchmark("fragment", names, {"affinities": str(inputs), "truth": str(inputs)}, limits=Limits(1))
     watershed, threshold = report["rows"]
     assert threshold["identical_to"] == {"watershed": False}
     assert watershed["fragments"] > 1 and watershed["cremi_score"] > 0 and threshold["voi_to"]["watershed"] > 0
@@ -84,7 +84,7 @@ def test_fragmenters(inputs):
 
 def test_metrics(inputs):
     given = {"segmentation": str(inputs), "truth": str(inputs)}
-    voi, cremi, rand = benchmark("evaluate", contenders(["voi", "cremi", "rand"]), given, repeat=1)["rows"]
+    voi, cremi, rand = benchmark("evaluate", contenders(["voi", "cremi", "rand"]), given, limits=Limits(1))["rows"]
     assert cremi["identical_to"] == {"voi": True} and rand["identical_to"] == {"voi": None}
     assert cremi["voi_split"] == voi["voi_split"] and rand["rand_index"] == cremi["rand_index"]
 
@@ -98,7 +98,7 @@ def test_what_is_wrong_with_the_call_is_said_at_once(inputs, tmp_path):
     with pytest.raises(InvalidParameter, match="threshold"):
         benchmark("agglomerate", one, {"affinities": str(inputs), "fragments": str(inputs)}, thresholds=[1.5])
     with pytest.raises(InvalidParameter, match="repeat"):
-        benchmark("fragment", one, {"affinities": str(inputs)}, repeat=0)
+        benchmark("fragment", one, {"affinities": str(inputs)}, limits=Limits(0))
     with pytest.raises(InvalidParameter, match="at least one"):
         benchmark("fragment", [], {"affinities": str(inputs)})
 
@@ -110,7 +110,7 @@ def test_what_is_wrong_with_the_call_is_said_at_once(inputs, tmp_path):
 def test_a_truth_that_lies_elsewhere_is_refused_before_anything_runs(
     inputs, tmp_path, monkeypatch, verb, name, grid, rule
 ):
-    monkeypatch.setattr("segkit.benchmark.contest.run_worker", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr("segkit.benchmark.components.in_fresh_process", lambda *_, **__: pytest.fail("it ran"))
     io.write(tmp_path / "truth.h5", Labels(read_labels(inputs).array, grid), "truth")
     given = {"affinities": str(inputs), "fragments": str(inputs), "truth": str(tmp_path / "truth.h5")}
     if verb == "fragment":
@@ -121,7 +121,7 @@ def test_a_truth_that_lies_elsewhere_is_refused_before_anything_runs(
 
 def test_crops_are_where_they_were_cut_out(inputs):
     given = dict.fromkeys(("segmentation", "truth"), f"{inputs}[2:10,4:,:20]")
-    (row,) = benchmark("evaluate", contenders(["voi"]), given, repeat=1)["rows"]
+    (row,) = benchmark("evaluate", contenders(["voi"]), given, limits=Limits(1))["rows"]
     assert "voi_split" in row
     with pytest.raises(InvalidInput, match="segmentation and truth must lie at the same place"):
         benchmark("evaluate", contenders(["voi"]), given | {"truth": f"{inputs}[3:11,4:,:20]"})

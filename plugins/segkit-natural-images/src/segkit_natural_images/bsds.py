@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, sentence
 from segkit.io.atomic import storage_errors
 

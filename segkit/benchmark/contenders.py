@@ -1,13 +1,15 @@
-"""What a process is asked to measure."""
+"""Those that compete: components with their parameters, as a command line names them."""
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segkit import io
+from segkit.data import Affinities, Labels
 from segkit.errors import InvalidParameter, sentence
 from segkit.parameters import nearest, parse_assignments
+from segkit.registry import load
 
 
 @dataclass(frozen=True)
@@ -22,34 +24,38 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One contender on one input, as a worker reads it from its folder."""
+class Measurement:
+    """A component on its inputs, as a fresh process is asked to measure it; every field can be written as JSON."""
 
-    verb: str
-    """"agglomerate", "fragment", "evaluate" or "loss"."""
-    contender: Contender
-    inputs: Mapping[str, str]
+    component: str
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
     """Role ("affinities", "fragments", ...) -> address."""
-    thresholds: tuple[float, ...] = ()
-    repeat: int = 3
-    neighborhood: list | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """What else the verb wants to know."""
+    repeat: int
+    neighborhood: list | None
+    """Offsets of the affinities, where their file does not say them."""
+    folder: str
+    """Where results are left for the comparison."""
 
-    def save(self, folder: Path) -> None:
-        """Write it to `folder`."""
-        (folder / "job.json").write_text(json.dumps(asdict(self)))
+    def load(self, kind: str) -> Any:
+        """Make the component."""
+        return load(kind, self.component, **self.parameters)
 
-    @classmethod
-    def load(cls, folder: Path) -> "Job":
-        """Read what :meth:`save` wrote."""
-        values = json.loads((folder / "job.json").read_text())
-        contender, thresholds = Contender(**values.pop("contender")), tuple(values.pop("thresholds"))
-        return cls(contender=contender, thresholds=thresholds, **values)
+    def affinities(self) -> Affinities:
+        """Read the affinities."""
+        return io.read_affinities(self.inputs["affinities"], neighborhood=self.neighborhood)
+
+    def labels(self, role: str) -> Labels:
+        """Read the labels of a role."""
+        return io.read_labels(self.inputs[role], role=role)
+
+    def result(self, name: str) -> Path:
+        """Name a file in the folder of results."""
+        return Path(self.folder) / name
 
 
 def contenders(names: Iterable[str], assignments: Iterable[str] = ()) -> list[Contender]:
-    """Contenders from the words of a command line.
+    """Read contenders from the words of a command line.
 
     A name is ``COMPONENT`` or ``LABEL=COMPONENT``, so that one component can run twice. An assignment ``name=value``
     is for all of them, ``LABEL.name=value`` for one.

@@ -1,18 +1,24 @@
-"""All contenders on one input, one process after the other, and the report."""
+"""Agglomerators, fragmenters and metrics on one input, a fresh process each, and the report.
+
+The first part runs in this process; the functions `time_...` at the end are called in the fresh ones.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
 
 from segkit import io
 from segkit.benchmark.compare import compare_labels, compare_scores, compare_trees
-from segkit.benchmark.job import Contender, Job
-from segkit.benchmark.machine import machine
-from segkit.benchmark.process import run_worker
-from segkit.data import check_aligned
-from segkit.errors import InvalidParameter, InvalidShape, sentence
+from segkit.benchmark.contenders import Contender, Measurement
+from segkit.benchmark.measure import Row, machine, measure
+from segkit.benchmark.process import Limits, in_fresh_process
+from segkit.data import Labels, MergeTree, check_aligned
+from segkit.errors import BrokenComponent, InvalidInput, InvalidParameter, InvalidShape, sentence
 
 VERBS = {
     "agglomerate": ("affinities", "fragments"),
@@ -31,9 +37,7 @@ def benchmark(
     inputs: Mapping[str, str],
     *,
     thresholds: Sequence[float] = THRESHOLDS,
-    repeat: int = 3,
-    timeout: float | None = None,
-    threads: int | None = None,
+    limits: Limits = Limits(),  # noqa: B008  # it cannot change
     neighborhood: list | None = None,
     progress: Callable[..., None] = lambda done, total, text="": None,
 ) -> Report:
@@ -43,17 +47,20 @@ def benchmark(
     `backend` (its label), `component`, `parameters`; what :mod:`segkit.benchmark` says is measured; and the columns of
     :mod:`segkit.benchmark.compare`. One that failed has `error` instead, in a sentence, and stops nobody else.
     """
-    _check(contenders, inputs, thresholds, repeat)
+    _check(contenders, inputs, thresholds, limits.repeat)
     _check_places(inputs, neighborhood)
-    rows = []
+    rows: list[Row] = []
     with TemporaryDirectory(prefix="segkit-benchmark-") as temporary:
         folders = {contender.label: Path(temporary) / str(k) for k, contender in enumerate(contenders)}
         for done, contender in enumerate(contenders):
             progress(done, len(contenders), contender.label)
-            folder = folders[contender.label]
-            folder.mkdir()
-            Job(verb, contender, inputs, tuple(thresholds), repeat, neighborhood).save(folder)
-            rows.append(_head(contender) | run_worker(folder, timeout=timeout, threads=threads))
+            folders[contender.label].mkdir()
+            named = {"component": contender.component, "parameters": dict(contender.parameters)}
+            given = {"inputs": dict(inputs), "repeat": limits.repeat, "neighborhood": neighborhood}
+            options = named | given | {"folder": str(folders[contender.label])}
+            options |= {"thresholds": list(thresholds)} if verb == "agglomerate" else {}
+            row = in_fresh_process(f"{__name__}:time_{verb}", options, limits)
+            rows.append({"backend": contender.label} | named | row)
         progress(len(contenders), len(contenders), "comparing")
         finished = {row["backend"]: folders[row["backend"]] for row in rows if "error" not in row}
         columns = COMPARE[verb](finished, inputs, thresholds)
@@ -62,19 +69,16 @@ def benchmark(
         "inputs": dict(inputs),
         "shape": list(io.shape_of(inputs[VERBS[verb][0]], VERBS[verb][0])),
         "thresholds": list(thresholds) if verb == "agglomerate" else [],
-        "repeat": repeat,
-        "threads": threads,
+        "repeat": limits.repeat,
+        "threads": limits.threads,
         "machine": machine(),
         "rows": [row | columns.get(row["backend"], {}) for row in rows],
     }
 
 
-def _head(contender: Contender) -> dict:
-    component = {"component": contender.component, "parameters": dict(contender.parameters)}
-    return {"backend": contender.label} | component
-
-
-def _check(contenders: Sequence[Contender], inputs: Mapping[str, str], thresholds: Sequence[float], repeat: int):
+def _check(
+    contenders: Sequence[Contender], inputs: Mapping[str, str], thresholds: Sequence[float], repeat: int
+) -> None:
     if not contenders:
         raise InvalidParameter(sentence("a benchmark", "must have at least one component"))
     if repeat < 1:
@@ -119,8 +123,64 @@ def _scores(folders: Mapping[str, Path], _: Mapping[str, str], __: Sequence[floa
     )
 
 
-def _truth(inputs: Mapping[str, str]):
+def _truth(inputs: Mapping[str, str]) -> Labels | None:
     return io.read_labels(inputs["truth"], role="truth") if "truth" in inputs else None
 
 
 COMPARE = {"agglomerate": _trees, "fragment": _labels, "evaluate": _scores}
+
+
+def time_agglomerate(*, thresholds: list[float], **asked: Any) -> Row:
+    """Time an agglomerator, its tree and a segmentation at each threshold; leaves the tree as a result."""
+    from segkit.segment import segmentations
+
+    wanted = Measurement(**asked)
+    agglomerator, affinities, fragments = wanted.load("agglomerators"), wanted.affinities(), wanted.labels("fragments")
+
+    def check_leaves(tree: MergeTree) -> None:
+        same = np.array_equal(tree.leaf_ids, fragments.ids())
+        _require(same, wanted, "a tree over all fragments", "one over others")
+
+    def relabel(tree: MergeTree) -> None:
+        _require(isinstance(tree, MergeTree), wanted, "a MergeTree", type(tree).__name__)
+        try:
+            for segmentation in segmentations(tree, fragments, thresholds):
+                del segmentation  # so that its memory serves for the next
+        except InvalidInput:
+            check_leaves(tree)  # not before: it takes time and memory
+            raise
+
+    steps = {"relabelling": relabel}
+    costs, tree = measure(lambda: agglomerator.agglomerate(affinities, fragments), wanted.repeat, then=steps)
+    tree.check()
+    check_leaves(tree)
+    io.write(wanted.result("result.h5"), tree, "merge_tree")
+    return {"merges": len(tree.altitudes)} | costs
+
+
+def time_fragment(**asked: Any) -> Row:
+    """Time a fragmenter; leaves the fragments as a result."""
+    wanted = Measurement(**asked)
+    fragmenter, affinities = wanted.load("fragmenters"), wanted.affinities()
+    costs, fragments = measure(lambda: fragmenter.fragment(affinities), wanted.repeat)
+    _require(isinstance(fragments, Labels), wanted, "Labels", type(fragments).__name__)
+    check_aligned(affinities=affinities, fragments=fragments)
+    _require(bool(fragments.inside.all()), wanted, "fragments and 0", "labels of 2^64 - 2 or more")
+    io.write(wanted.result("result.h5"), fragments, "fragments")
+    return {"fragments": len(fragments.ids())} | costs
+
+
+def time_evaluate(**asked: Any) -> Row:
+    """Time a metric; leaves the scores as a result."""
+    wanted = Measurement(**asked)
+    metric, segmentation, truth = wanted.load("metrics"), wanted.labels("segmentation"), wanted.labels("truth")
+    costs, found = measure(lambda: metric.score(segmentation, truth), wanted.repeat)
+    _require(isinstance(found, Mapping), wanted, "a mapping of scores", type(found).__name__)
+    scores = {name: float(value) for name, value in found.items()}
+    wanted.result("result.json").write_text(json.dumps(scores))
+    return scores | costs  # a metric may call a score as it likes
+
+
+def _require(holds: bool, wanted: Measurement, rule: str, value: str) -> None:
+    if not holds:
+        raise BrokenComponent(sentence(f"what {wanted.component!r} returns", f"must be {rule}", value))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from segkit.benchmark.loss_step import EPSILON, LossStep, copied_to_host
 from segkit.data import NEAREST, Affinities, Grid, Labels, edge_mask
 from segkit.errors import BrokenComponent, InvalidShape
 from segkit.losses.malis import pair_counts
-from segkit.losses.trial import EPSILON, Trial, copied_to_host
 from segkit.protocols import Loss
 from segkit.registry import load
 
@@ -34,23 +34,23 @@ class SumOfAffinities(Loss):
 
 def test_what_the_loss_sees():
     affinities, truth = case()
-    trial = Trial.of(SumOfAffinities(), affinities, truth, batch=2)
+    step = LossStep.of(SumOfAffinities(), affinities, truth, batch=2)
     inside = truth.inside
-    assert trial.mask.tolist() == [inside.tolist()] * 2
-    np.testing.assert_array_equal(trial.edges[1], edge_mask(SHAPE, NEAREST, inside))
-    np.testing.assert_array_equal(trial.target[1], Affinities.from_labels(truth).array)
-    compact = trial.labels[0].numpy()
-    assert set(np.unique(compact)) == {0, 1, 2} and trial.labels.shape == (2, *SHAPE)
+    assert step.mask.tolist() == [inside.tolist()] * 2
+    np.testing.assert_array_equal(step.edges[1], edge_mask(SHAPE, NEAREST, inside))
+    np.testing.assert_array_equal(step.target[1], Affinities.from_labels(truth).array)
+    compact = step.labels[0].numpy()
+    assert set(np.unique(compact)) == {0, 1, 2} and step.labels.shape == (2, *SHAPE)
     assert len({(a, b) for a, b in zip(compact.ravel(), np.where(inside, truth.array, 0).ravel(), strict=True)}) == 3
-    shown = trial.logits.detach().sigmoid()
+    shown = step.logits.detach().sigmoid()
     np.testing.assert_allclose(shown, np.stack([affinities.array] * 2), atol=2 * EPSILON)
 
 
 def test_loss_and_gradient_of_each_call_are_those_of_that_call():
     affinities, truth = case(1)
-    trial = Trial.of(SumOfAffinities(), affinities, truth)
+    step = LossStep.of(SumOfAffinities(), affinities, truth)
     for _ in range(2):
-        value, gradient = trial.step()
+        value, gradient = step.run()
         clipped = np.clip(affinities.array, EPSILON, 1 - EPSILON)
         assert value.item() == pytest.approx(clipped.sum(dtype=np.float64), rel=1e-5)
         np.testing.assert_allclose(gradient[0], clipped * (1 - clipped), atol=1e-6)
@@ -62,7 +62,7 @@ def test_pair_counts_are_those_of_each_item(backend, constrained):
     neighborhood = [*NEAREST, (0, 1, -2)]
     affinities, truth = case(2, neighborhood)
     loss = load("losses", "constrained-malis" if constrained else "malis", backend=backend)
-    positive, negative = Trial.of(loss, affinities, truth, batch=2).pair_counts()
+    positive, negative = LossStep.of(loss, affinities, truth, batch=2).pair_counts()
     labels, edges = (
         np.where(truth.inside, truth.array, 0).astype(np.int64),
         edge_mask(SHAPE, neighborhood, truth.inside),
@@ -74,24 +74,24 @@ def test_pair_counts_are_those_of_each_item(backend, constrained):
 
 
 def test_other_losses_have_no_pairs():
-    assert Trial.of(load("losses", "mse"), *case()).pair_counts() is None
+    assert LossStep.of(load("losses", "mse"), *case()).pair_counts() is None
 
 
 @pytest.mark.parametrize("result", [None, (), (0.5, {}), (torch.zeros(2), {}), torch.zeros(())])
 def test_a_loss_that_returns_something_else(result):
     with pytest.raises(BrokenComponent, match=r"must return a scalar tensor and a dict of parts"):
-        Trial.of(lambda prediction: result, *case()).step()
+        LossStep.of(lambda prediction: result, *case()).run()
 
 
 def test_inputs_that_do_not_fit():
     affinities, _ = case()
     with pytest.raises(InvalidShape, match="affinities and truth"):
-        Trial.of(SumOfAffinities(), affinities, Labels(np.ones((3, 4, 4), np.uint64), Grid()))
+        LossStep.of(SumOfAffinities(), affinities, Labels(np.ones((3, 4, 4), np.uint64), Grid()))
 
 
 def test_a_trace_of_the_cpu(tmp_path):
-    trial = Trial.of(SumOfAffinities(), *case())
-    assert trial.trace(tmp_path / "trace.json") is None and trial.device_peak() is None
+    step = LossStep.of(SumOfAffinities(), *case())
+    assert step.trace(tmp_path / "trace.json") is None and step.device_peak() is None
     names = {event.get("name") for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
     assert {"aten::sigmoid", "aten::sum"} <= names
 
@@ -114,8 +114,8 @@ def test_bytes_copied_to_the_host(tmp_path):
 
 @pytest.mark.gpu
 def test_on_a_gpu(tmp_path):
-    trial = Trial.of(load("losses", "constrained-malis", backend="gpu"), *case(), device="cuda")
-    assert trial.step()[1].device.type == "cuda" and trial.device_peak() > 0
-    assert trial.trace(tmp_path / "gpu.json") == 0
-    copying = Trial.of(load("losses", "constrained-malis", backend="cpu"), *case(), device="cuda")
+    step = LossStep.of(load("losses", "constrained-malis", backend="gpu"), *case(), device="cuda")
+    assert step.run()[1].device.type == "cuda" and step.device_peak() > 0
+    assert step.trace(tmp_path / "gpu.json") == 0
+    copying = LossStep.of(load("losses", "constrained-malis", backend="cpu"), *case(), device="cuda")
     assert copying.trace(tmp_path / "cpu.json") >= 4 * 3 * 60

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from segkit.data import Grid, Labels, Volume
 from segkit.errors import InvalidInput, InvalidShape, sentence
 from segkit.io import Address, check_target, parse_address, write_all
-from segkit.io.bsds import Picture, read_pictures
+
+from segkit_natural_images.bsds import Picture, read_pictures
 
 COLOURS = 3
 ANNOTATOR = "volumes/labels/annotator_{}"
@@ -25,7 +25,7 @@ NOBODY = np.uint64(2**64 - 1)
 def convert_pictures(
     source: str | Path | Address, target: str | Path | Address, *, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write the pictures at `source` (see :mod:`segkit.io.bsds`; a crop [first:last] counts them) as one volume.
+    """Write the pictures that :func:`read_pictures` reads at `source` as one volume; a crop [first:last] counts them.
 
     Writes volumes/raw, volumes/labels/annotator_1, annotator_2, ... and, as the usual truth, the first of them again.
     Where a picture has fewer annotators than another, its sections of the others lie outside the annotation. Annotators

@@ -2,15 +2,8 @@
 
 import pytest
 
-from segkit.benchmark.job import Contender, Job, contenders
+from segkit.benchmark.contenders import contenders
 from segkit.errors import InvalidParameter
-
-
-def test_a_job_survives_its_file(tmp_path):
-    contender = Contender("mine", "python", {"score": "mean", "quantile": 0.25})
-    job = Job("agglomerate", contender, {"affinities": "a.h5[0:3]"}, (0.1, 0.5), 2, [[-1, 0, 0]])
-    job.save(tmp_path)
-    assert Job.load(tmp_path) == job
 
 
 def test_parameters_for_all_and_for_one():

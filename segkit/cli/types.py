@@ -1,0 +1,141 @@
+"""What the parameters of verbs are: addresses, runs, components, settings.
+
+A type completes a value in the shell, and says whether the value names a file that the verb reads or writes. A recipe
+knows by it what its stages need and make, and which components they name.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from segkit.cli.completion import (
+    complete_address,
+    complete_file,
+    complete_recipe,
+    complete_run,
+    component_names,
+    parameter_values,
+    recipe_settings,
+    training_settings,
+)
+
+Settings = Mapping[str, Sequence[str]]
+"""Names that --set takes, each with its values where these are a few."""
+
+
+class Value(click.types.StringParamType):
+    """Text of a kind, which the help of an option calls by a word."""
+
+    metavar: str | None = None
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        """Say what the help calls the value; arguments have names of their own."""
+        return self.metavar if isinstance(param, click.Option) else None
+
+
+class Text(Value):
+    """Text that is completed by a function of what is typed; it may name a file that is read, or written."""
+
+    def __init__(
+        self,
+        complete: Callable[[str], list[CompletionItem]],
+        metavar: str | None = None,
+        *,
+        reads: bool = False,
+        writes: bool = False,
+    ) -> None:
+        self.complete, self.metavar = complete, metavar
+        self.reads, self.writes = reads, writes
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete what is typed."""
+        return self.complete(incomplete)
+
+
+ADDRESS = Text(complete_address, "ADDRESS", reads=True)
+"""A volume or tree to read: PATH:DATASET[CROP]."""
+TARGET = Text(complete_address, "FILE", writes=True)
+"""What a verb makes of it: a file, or a dataset in one."""
+RUN_FOLDER = Text(complete_run, "RUN", reads=True)
+"""The folder of a training run."""
+NEW_RUN = Text(complete_run, "RUN", writes=True)
+"""The folder that a training run makes, or goes on in."""
+SETTINGS_FILE = Text(complete_file, "F.toml", reads=True)
+"""A file of settings."""
+FILE = Text(complete_file)
+"""Any other file or folder."""
+RECIPE = Text(complete_recipe)
+"""A recipe by name, or its file."""
+
+
+class ComponentName(Value):
+    """The name of a component of a kind; with a label, LABEL=NAME."""
+
+    metavar = "NAME"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the name, after the label if there is one."""
+        label, equals, name = incomplete.rpartition("=")
+        return component_names(self.kind, label + equals, name)
+
+
+class LossSum(Value):
+    """A loss, or a weighted sum of losses: mse+0.1*malis."""
+
+    metavar = "LOSS"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete the last term."""
+        start = max(incomplete.rfind(separator) + 1 for separator in "+*")
+        return component_names("losses", incomplete[:start], incomplete[start:])
+
+
+class Assignment(Value):
+    """NAME=VALUE, of the settings that `known` finds for what is chosen on the line."""
+
+    metavar = "NAME=VALUE"
+
+    def __init__(self, known: Callable[[click.Context], Settings]) -> None:
+        self.known = known
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete NAME=, and values where there are a few."""
+        from segkit.errors import SegkitError
+
+        name, equals, value = incomplete.partition("=")
+        try:
+            known = self.known(ctx)
+        except SegkitError:
+            return []
+        if equals:
+            return [CompletionItem(f"{name}={each}") for each in known.get(name, ()) if each.startswith(value)]
+        return [CompletionItem(f"{each}=") for each in known if each.startswith(name)]
+
+
+def component_settings(ctx: click.Context) -> dict[str, Sequence[str]]:
+    """Find the parameters of the components that a line names, or of those that are taken where it names none."""
+    found: dict[str, Sequence[str]] = {}
+    for param, kind in components(ctx.command.params):
+        for name in texts(ctx.params.get(param.name or "") or param.default):
+            found |= parameter_values(kind, name.rpartition("=")[2])
+    return found
+
+
+def components(params: Iterable[click.Parameter]) -> list[tuple[click.Parameter, str]]:
+    """Find the parameters that name components, each with their kind."""
+    return [(param, param.type.kind) for param in params if isinstance(param.type, ComponentName)]
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Make a tuple of one text or of several; of nothing, an empty one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, tuple | list) else ()
+
+
+COMPONENT_SETTING = Assignment(component_settings)
+TRAINING_SETTING = Assignment(lambda ctx: training_settings(ctx.params))
+RECIPE_SETTING = Assignment(lambda ctx: recipe_settings(ctx.params.get("recipe") or next(iter(ctx.args), "")))
+"""A --set without a value leaves the recipe among the arguments that are left over."""
