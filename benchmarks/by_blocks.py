@@ -26,20 +26,16 @@ from recipes import keep, publish, read
 from report import PAGES
 
 from segkit import io
+from segkit.agglomerate.stage import agglomerate_files
 from segkit.benchmark.machine import machine
-from segkit.blockwise import (
-    ComponentSpec,
-    agglomerate_blockwise,
-    evaluate_blockwise,
-    fragment_blockwise,
-    open_executor,
-    rows,
-    segment_blockwise,
-)
+from segkit.blockwise import ComponentSpec, open_executor, rows
 from segkit.blockwise.blocks import Lattice
+from segkit.evaluate.stage import evaluate_files
+from segkit.fragment.stage import fragment_files
 from segkit.io.zarr_target import Target
 from segkit.registry import load
 from segkit.segment import segment
+from segkit.segment.stage import segment_files
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "blockwise.json"
@@ -93,16 +89,16 @@ def pipeline(store: Path, out: Path, workers: int, block: int, *, until: str = "
     with open_executor(f"local:{workers}", workers) as executor:  # one thread each
         common["executor"] = executor
         warm_up(executor, out)
-        reports += fragment_blockwise(store, made["fragments"], ComponentSpec("fragmenters", "watershed"), **common)
+        reports += fragment_files(store, made["fragments"], ComponentSpec("fragmenters", "watershed"), **common)
         mean = ComponentSpec("agglomerators", "python", {"score": "mean"})
-        stages, found = agglomerate_blockwise(store, made["fragments"], made["tree"], mean, **common)
+        stages, found = agglomerate_files(store, made["fragments"], made["tree"], mean, **common)
         reports += stages
         result = {"fragments": found["fragments"], "merges": found["merges"], "graph": found["graph"]}
         if until == "scores":
             options = {"fragments": made["fragments"], **common}
-            reports += segment_blockwise(made["tree"], made["segmentation"], [THRESHOLD], **options)[0]
+            reports += segment_files(made["tree"], made["segmentation"], [THRESHOLD], **options)[0]
             metrics = {"cremi": load("metrics", "cremi")}
-            scores, stages = evaluate_blockwise(made["segmentation"], [store], metrics, **common)
+            scores, stages = evaluate_files(made["segmentation"], [store], metrics, **common)
             reports += stages
             result["scores"] = scores
             paths = {"affinities": store / "volumes" / "affinities", **made}  # not with the truth
@@ -119,9 +115,9 @@ def warm_up(executor, out: Path) -> None:
     values = Affinities(rng.random((3, 32, 32, 64), np.float32), [(-1, 0, 0), (0, -1, 0), (0, 0, -1)], Grid())
     io.write(small, values)
     options = {"block": (32, 32, 64 // max(2 * executor.workers, 1)), "executor": executor}
-    fragment_blockwise(small, out / "warm-fragments.zarr", ComponentSpec("fragmenters", "watershed"), **options)
+    fragment_files(small, out / "warm-fragments.zarr", ComponentSpec("fragmenters", "watershed"), **options)
     mean = ComponentSpec("agglomerators", "python", {"score": "mean"})
-    agglomerate_blockwise(small, out / "warm-fragments.zarr", out / "warm-tree.zarr", mean, **options)
+    agglomerate_files(small, out / "warm-fragments.zarr", out / "warm-tree.zarr", mean, **options)
 
 
 def stored(path: Path) -> int:
@@ -194,12 +190,12 @@ def whole_or_blocks(how: str, store: str, out: str, block: str) -> None:
         else:
             common = {"block": (size,) * 3, "executor": executor}
             spec = ComponentSpec("fragmenters", "watershed")
-            stages = fragment_blockwise(store, folder / "fragments.zarr", spec, **common)
+            stages = fragment_files(store, folder / "fragments.zarr", spec, **common)
             mean = ComponentSpec("agglomerators", "python", {"score": "mean"})
             places = (folder / "fragments.zarr", folder / "tree.zarr")
-            stages += agglomerate_blockwise(store, *places, mean, **common)[0]
+            stages += agglomerate_files(store, *places, mean, **common)[0]
             options = {"fragments": folder / "fragments.zarr", **common}
-            stages += segment_blockwise(folder / "tree.zarr", folder / "segmentation.zarr", [THRESHOLD], **options)[0]
+            stages += segment_files(folder / "tree.zarr", folder / "segmentation.zarr", [THRESHOLD], **options)[0]
         seconds = time.perf_counter() - begin
     print(json.dumps({"seconds": seconds, "peak_bytes": peak(), "stages": rows(stages)}))
 
@@ -214,7 +210,7 @@ def seams(options) -> list[dict]:
         for halo in HALOS:
             block = truth.shape[0] // 2
             spec, made = ComponentSpec("fragmenters", name), out / f"{name}-{halo}.zarr"
-            fragment_blockwise(options.input, made, spec, block=(block,) * 3, halo=(halo,) * 3)
+            fragment_files(options.input, made, spec, block=(block,) * 3, halo=(halo,) * 3)
             fragments = io.read_labels(made, role="fragments")
             scores = merged_scores(affinities, fragments, truth)
             change = sum(scores[key] - expected[key] for key in ("voi_split", "voi_merge"))
@@ -247,7 +243,7 @@ def graph(options) -> dict:
     block = (options.block // 2,) * 3
     spec = ComponentSpec("fragmenters", "affinity-watershed")
     with open_executor("local:2") as executor:
-        fragment_blockwise(store, out / "fragments.zarr", spec, block=block, executor=executor)
+        fragment_files(store, out / "fragments.zarr", spec, block=block, executor=executor)
     found = {}
     for name, parameters in (("mean", {}), ("quantile", {"score": "quantile", "quantile": 0.75})):
         for whole in (True, False):
@@ -255,7 +251,7 @@ def graph(options) -> dict:
                 options = {"block": block, "executor": executor, "whole_graph": whole}
                 backend = ComponentSpec("agglomerators", "python", parameters)
                 places = (store, out / "fragments.zarr", out / f"{name}-{whole}.zarr", backend)
-                stages, outcome = agglomerate_blockwise(*places, **options)
+                stages, outcome = agglomerate_files(*places, **options)
             found[f"{name}, {'whole' if whole else 'reduced'}"] = outcome | {"stages": rows(stages)}
     return found
 

@@ -1,6 +1,7 @@
 """segkit agglomerate: affinities and fragments -> merge tree."""
 
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -96,15 +97,17 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
 
 
 def _by_blocks(inputs: dict, backend: str, parameters: dict, thresholds, notes, out, blocks: Blocks) -> dict:
-    from segkit.blockwise import ComponentSpec, agglomerate_blockwise, segment_blockwise
+    from segkit.agglomerate.stage import agglomerate_files
+    from segkit.blockwise import ComponentSpec
+    from segkit.segment.stage import segment_files
 
     agglomerator = ComponentSpec("agglomerators", backend, parameters)
     with blocks.session() as session:
-        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
-        stages, found = agglomerate_blockwise(**inputs, out=out, agglomerator=agglomerator, notes=notes, **options)
+        options: dict[str, Any] = {"block": blocks.block, "executor": session.executor, "report": session.report}
+        stages, found = agglomerate_files(**inputs, out=out, agglomerator=agglomerator, notes=notes, **options)
         session.ended(stages)
         if thresholds:
-            stages, _ = segment_blockwise(out, out, thresholds, fragments=inputs["fragments"], **options)
+            stages, _ = segment_files(out, out, thresholds, fragments=inputs["fragments"], **options)
             session.ended(stages)
     return _told(found["fragments"], found["merges"], backend, out) | {"stages": session.rows()}
 

@@ -123,11 +123,11 @@ def _score(segmentation, truths, parameters, metrics, options, blocks: Blocks, a
 
 
 def _score_blocks(segmentation, truths, metrics, per_section: bool, blocks: Blocks, title: str, as_json) -> dict:
-    from segkit.blockwise import evaluate_blockwise
+    from segkit.evaluate.stage import evaluate_files
 
     with blocks.session() as session:
-        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
-        scores, stages = evaluate_blockwise(segmentation, truths, metrics, per_section=per_section, **options)
+        options: dict[str, Any] = {"block": blocks.block, "executor": session.executor, "report": session.report}
+        scores, stages = evaluate_files(segmentation, truths, metrics, per_section=per_section, **options)
         session.ended(stages)
     if as_json:
         echo_json(scores)
@@ -167,11 +167,11 @@ def _swept(tree, fragments, truth, options: dict, blocks: Blocks):
     if not blocks.wanted:
         labels = io.read_labels(fragments, role="fragments")
         return sweep(io.read_merge_tree(tree), labels, io.read_labels(truth, role="truth"), **options)
-    from segkit.blockwise import sweep_blockwise
+    from segkit.evaluate.stage import sweep_files
 
     with blocks.session() as session:
         options |= {"block": blocks.block, "executor": session.executor, "report": session.report}
-        found, stages = sweep_blockwise(tree, fragments, truth, **options)
+        found, stages = sweep_files(tree, fragments, truth, **options)
         session.ended(stages)
     return found
 

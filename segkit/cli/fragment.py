@@ -1,5 +1,7 @@
 """segkit fragment: affinities -> fragments."""
 
+from typing import Any
+
 import click
 
 from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
@@ -75,13 +77,19 @@ def command(affinities, method, per_section, mask, from_labels, assignments, nei
 
 
 def _by_blocks(affinities, method: str, parameters: dict, mask, neighborhood, out, blocks: Blocks) -> dict:
-    from segkit.blockwise import ComponentSpec, fragment_blockwise
+    from segkit.blockwise import ComponentSpec
+    from segkit.fragment.stage import fragment_files
 
     fragmenter = ComponentSpec("fragmenters", method, parameters)
     with blocks.session() as session:
-        options = {"block": blocks.block, "halo": blocks.halo, "executor": session.executor, "report": session.report}
+        options: dict[str, Any] = {
+            "block": blocks.block,
+            "halo": blocks.halo,
+            "executor": session.executor,
+            "report": session.report,
+        }
         options |= {"mask": mask, "neighborhood": neighborhood}
-        stages = session.ended(fragment_blockwise(affinities, out, fragmenter, **options))
+        stages = session.ended(fragment_files(affinities, out, fragmenter, **options))
     count = sum(result["fragments"] for result in stages[-1].results)  # of each, those that begin in a block
     note(f"{count} fragments -> {out}")
     return {"out": out, "fragments": count, "stages": session.rows()}

@@ -95,7 +95,7 @@ def command(
 
 def _by_blocks(raw, run_folder, file: Path, out, blocks: Blocks, options: dict, trained) -> dict:
     from segkit import io
-    from segkit.blockwise import infer_blockwise
+    from segkit.infer.stage import infer_files
 
     with io.open_volume(raw) as volume:
         shape, size = volume.shape, volume.grid.voxel_size
@@ -103,7 +103,7 @@ def _by_blocks(raw, run_folder, file: Path, out, blocks: Blocks, options: dict, 
     with blocks.session() as session:
         options |= {"block": blocks.block, "halo": blocks.halo, "notes": notes}
         options |= {"executor": session.executor, "report": session.report}
-        session.ended(infer_blockwise(raw, file, out, **options))
+        session.ended(infer_files(raw, file, out, **options))
     return _told((len(trained.neighborhood), *shape), trained, out) | {"stages": session.rows()}
 
 

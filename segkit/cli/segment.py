@@ -1,6 +1,7 @@
 """segkit segment: merge tree -> segmentation, or several."""
 
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -113,11 +114,11 @@ def _uncertain(merge_tree, fragments, thresholds: list[float], count: int, as_js
 
 
 def _by_blocks(merge_tree, fragments, thresholds: list[float], out, blocks: Blocks) -> dict:
-    from segkit.blockwise import segment_blockwise
+    from segkit.segment.stage import segment_files
 
     with blocks.session() as session:
-        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
-        stages, rows = segment_blockwise(merge_tree, out, thresholds, fragments=fragments, **options)
+        options: dict[str, Any] = {"block": blocks.block, "executor": session.executor, "report": session.report}
+        stages, rows = segment_files(merge_tree, out, thresholds, fragments=fragments, **options)
         session.ended(stages)
     return _told(rows, out) | {"stages": session.rows()}
 

@@ -79,7 +79,7 @@ class Tables:
     """Those in which the truth holds an object."""
 
 
-def tables_blockwise(
+def count_files(
     segmentation: AnyAddress,
     truth: AnyAddress,
     rules: Sequence[Rule],
@@ -94,7 +94,7 @@ def tables_blockwise(
     """The contingency tables by `rules` of a segmentation (or, by their `role`, fragments) and a truth.
 
     Each equals that of :func:`segkit.evaluate.contingency`, and may be empty. For the others see
-    :func:`segkit.blockwise.evaluate.evaluate_blockwise`.
+    :func:`segkit.evaluate.stage.evaluate_files`.
     """
     source, objects = RegionSource(segmentation, role), RegionSource(truth, "truth")
     check_aligned(**{role: source, "truth": objects})

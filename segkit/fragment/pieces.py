@@ -7,8 +7,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from segkit.blockwise.blocks import Lattice, Slices
-from segkit.blockwise.stitch import seam
 from segkit.errors import InvalidInput, StorageError, sentence
+from segkit.fragment.stitch import seam
 from segkit.io.atomic import replacing, storage_errors
 
 BEFORE, AFTER = "before", "after"

@@ -2,7 +2,7 @@
 
 Four stages. "fragments": the fragmenter runs on each block and its halo, and what it finds is kept in files. "faces":
 the blocks on both sides of each face are compared. "ids": one task finds the fragments that are one
-(:mod:`segkit.blockwise.stitch`). "write": each block is written with its final ids.
+(:mod:`segkit.fragment.stitch`). "write": each block is written with its final ids.
 
 The table of ids stays beside the volume, so that the same command, given again later, checks all blocks and mends
 those that are damaged, and only those.
@@ -16,11 +16,11 @@ import numpy as np
 from segkit.blockwise.blocks import BLOCK, Lattice, Triple
 from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.engine import Executor, Report, Stage, StageReport, run_stage
-from segkit.blockwise.fragment_tasks import FaceTask, FragmentTask, IdTask, WriteTask
 from segkit.blockwise.marks import read_mark
 from segkit.blockwise.store import clear, fingerprint, work_folder
 from segkit.data import check_aligned
 from segkit.errors import InvalidParameter, sentence
+from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, WriteTask
 from segkit.io import check_writable
 from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
@@ -33,7 +33,7 @@ VOI after agglomeration then differs from that of the whole volume by less than 
 "seams"); fragmenters whose fragments are small do with half of that."""
 
 
-def fragment_blockwise(
+def fragment_files(
     affinities: AnyAddress,
     out: AnyAddress,
     fragmenter: ComponentSpec,

@@ -1,4 +1,4 @@
-"""The tasks that make fragments by blocks; :mod:`segkit.blockwise.fragment` has the order of them."""
+"""The tasks that make fragments by blocks; :mod:`segkit.fragment.stage` has the order of them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ import numpy as np
 from segkit.blockwise.blocks import Lattice
 from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.engine import BlockTask
-from segkit.blockwise.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
-from segkit.blockwise.stitch import Renaming, same_fragments, seam
 from segkit.blockwise.store import file_digest, load_array, save_array
 from segkit.data import Affinities, Volume
 from segkit.errors import StorageError
+from segkit.fragment.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
+from segkit.fragment.stitch import Renaming, same_fragments, seam
 from segkit.io.regions import RegionSource
 from segkit.io.zarr_target import Target
 

@@ -114,7 +114,7 @@ class Window:
         return z, y, x
 
 
-def infer_blockwise(
+def infer_files(
     raw: AnyAddress,
     model: Path | str,
     out: AnyAddress,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from segkit import io
 from segkit.blockwise.blocks import BLOCK
-from segkit.blockwise.count import Rule, Tables, tables_blockwise
 from segkit.blockwise.engine import Executor, Report, StageReport
 from segkit.errors import InvalidInput, sentence
 from segkit.evaluate import Sweep
 from segkit.evaluate.contingency import check_border, check_counted
+from segkit.evaluate.count import Rule, Tables, count_files
 from segkit.evaluate.counting import CountingMetric
 from segkit.evaluate.report import collect, mean_scores, no_object, without_empty
 from segkit.evaluate.sweep import sweep_of
@@ -18,7 +18,7 @@ from segkit.io.lookup import AnyAddress
 from segkit.protocols import Metric
 
 
-def evaluate_blockwise(
+def evaluate_files(
     segmentation: AnyAddress,
     truths: Sequence[AnyAddress],
     metrics: Mapping[str, Metric],
@@ -61,7 +61,7 @@ def evaluate_blockwise(
     if not truths:
         raise InvalidInput(sentence("truths", "must be at least one"))
     options = {"per_section": per_section, "block": block, "executor": executor, "report": report, "work": work}
-    done = [tables_blockwise(segmentation, truth, rules, **options) for truth in truths]  # type: ignore[arg-type]
+    done = [count_files(segmentation, truth, rules, **options) for truth in truths]  # type: ignore[arg-type]
     rows: dict[int, list[Mapping[str, float]]] = {}
     for found in [tables for tables, _ in done if tables.sections] or [done[0][0]]:  # the first of which is refused
         for z, row in _scores(found, metrics, per_section).items():
@@ -69,7 +69,7 @@ def evaluate_blockwise(
     return mean_scores([mean_scores(each) for each in rows.values()]), [each for _, each in done]
 
 
-def sweep_blockwise(
+def sweep_files(
     merge_tree: AnyAddress,
     fragments: AnyAddress | None,
     truth: AnyAddress,
@@ -84,13 +84,13 @@ def sweep_blockwise(
     """What :func:`segkit.evaluate.sweep` gives, without the volumes: equal scores, whatever the block.
 
     `fragments` are those in the file of the merge tree if they are None; for the others see
-    :func:`evaluate_blockwise`.
+    :func:`evaluate_files`.
     """
     rule = (ignore_background, check_border(border))
     tree = io.read_merge_tree(merge_tree)
     labels = fragments or as_address(merge_tree).path
     options = {"role": "fragments", "block": block, "executor": executor, "report": report, "work": work}
-    tables, found = tables_blockwise(labels, truth, (rule,), **options)  # type: ignore[arg-type]
+    tables, found = count_files(labels, truth, (rule,), **options)  # type: ignore[arg-type]
     return sweep_of(tree, check_counted(tables.counted[rule, 0], border)), [found]
 
 

@@ -47,7 +47,7 @@ class SegmentTask(BlockTask):
         return None if None in found else "-".join(map(str, found))
 
 
-def segment_blockwise(
+def segment_files(
     merge_tree: AnyAddress,
     out: AnyAddress,
     thresholds: Sequence[float],
