@@ -26,7 +26,7 @@ from segkit.errors import InvalidInput
 from segkit.io.address import as_address
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.lookup import AnyAddress
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 
 TREE = ("leaf_ids", "parents", "altitudes")
 FEATURE, NODE_FEATURE = "feature ", "node feature "

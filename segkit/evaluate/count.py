@@ -16,7 +16,7 @@ from segkit.evaluate import Contingency
 from segkit.evaluate.border import near_boundary
 from segkit.evaluate.contingency import count, unite
 from segkit.io.lookup import AnyAddress
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 
 Rule = tuple[bool, float]
 """What counts: `ignore_background`, and the `border` in nm, as of a CountingMetric."""

@@ -24,7 +24,7 @@ from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, WriteTask
 from segkit.io import check_writable
 from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 from segkit.io.zarr_target import Target
 
 HALO = 16

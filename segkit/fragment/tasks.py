@@ -16,7 +16,7 @@ from segkit.data import Affinities, Volume
 from segkit.errors import StorageError
 from segkit.fragment.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
 from segkit.fragment.stitch import Renaming, same_fragments, seam
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 from segkit.io.zarr_target import Target
 
 Taken = TypeVar("Taken")

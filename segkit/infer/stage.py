@@ -17,7 +17,7 @@ from segkit.blockwise.store import file_digest, fingerprint
 from segkit.data import Grid
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.io.lookup import AnyAddress
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 from segkit.io.zarr_target import Target
 
 if TYPE_CHECKING:

@@ -1,15 +1,41 @@
 """Which module reads and writes what, by the suffix or by what lies in a folder."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from segkit.errors import InvalidInput, sentence
 from segkit.io.address import Address
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segkit.io.records import Stored
 
 FORMATS = {".h5": "hdf5", ".hdf": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
 """Suffix -> module of this package. (".ome.zarr" ends in ".zarr".)"""
 EXCHANGE = {".tif": "tiff", ".tiff": "tiff", ".precomputed": "precomputed"}
 """The same for formats of one volume a file, which every verb reads and :func:`segkit.io.write_blocks` alone writes."""
+
+
+class Store(Protocol):
+    """A file of any format, open for reading: what `reading` of its module gives."""
+
+    def names(self) -> list[str]:
+        """Names of all objects, sorted."""
+
+    def find(self, name: str, whole: bool) -> str | None:
+        """`name`, if there is such an object; "" if the file is itself one, and may be taken as a `whole`; or None."""
+
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """What the file says of an object; empty in formats that keep no notes."""
+
+    def array(self, name: str) -> "Stored":
+        """The array of that name, for reading part by part."""
+
+    def group(self, name: str) -> "tuple[dict[str, np.ndarray], Mapping[str, object]]":
+        """The arrays of the group of that name, and its attributes."""
 
 
 def own_format(path: Path):

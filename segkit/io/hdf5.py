@@ -17,7 +17,7 @@ CHUNK = 64
 """Longest side of a chunk, in voxels."""
 
 
-class Reader:
+class Hdf5File:
     """An open file."""
 
     def __init__(self, file: h5py.File) -> None:
@@ -64,11 +64,11 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[Hdf5File]:
     """The file, open for reading."""
     check_format(path)
     with storage_errors("read", path), h5py.File(path, "r") as file:
-        yield Reader(file)
+        yield Hdf5File(file)
 
 
 def check_format(path: Path) -> None:

@@ -32,7 +32,7 @@ KINDS = {"segmentation": "labels"}
 """`type` of a volume -> kind. "image" may be raw data, a mask or affinities."""
 
 
-class Reader:
+class PrecomputedVolume:
     """One volume at all its scales."""
 
     def __init__(self, path: Path, info: Mapping) -> None:
@@ -46,6 +46,10 @@ class Reader:
     def find(self, name: str, whole: bool) -> str | None:
         """`name`, if it is the key of a scale; "" if the volume may be taken as a `whole`, at its first scale."""
         return name if name in self._keys else "" if whole else None
+
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """Nothing beyond what :meth:`array` says: no notes are kept here."""
+        return {}
 
     def array(self, name: str) -> Stored:
         """The volume at a scale."""
@@ -83,7 +87,7 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[PrecomputedVolume]:
     """The volume, open for reading."""
     if not (path / "info").is_file():
         value = "a folder without the file info" if path.is_dir() else "a file"
@@ -93,7 +97,7 @@ def reading(path: Path) -> Iterator[Reader]:
         if not info.get("scales"):
             rule = "must hold a precomputed volume"
             raise InvalidInput(sentence(f"{path}", rule, f"what its info calls {info.get('@type')!r}"))
-    yield Reader(path, info)
+    yield PrecomputedVolume(path, info)
 
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:

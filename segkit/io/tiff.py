@@ -24,7 +24,7 @@ BIG = 2**32 - 2**25
 """Bytes of data from which on a classic TIFF, whose offsets have 32 bits, might not do."""
 
 
-class Reader:
+class TiffStack:
     """One stack."""
 
     def __init__(self, stack: Stored) -> None:
@@ -38,6 +38,10 @@ class Reader:
         """ "" if the stack may be taken as a `whole`."""
         return "" if whole else None
 
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """Nothing beyond what :meth:`array` says: no notes are kept here."""
+        return {}
+
     def array(self, name: str) -> Stored:
         """The stack."""
         return self._stack
@@ -48,13 +52,13 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[TiffStack]:
     """The stack, open for reading."""
     if path.is_dir():
-        yield Reader(_sections(path))
+        yield TiffStack(_sections(path))
         return
     with _open(path) as file:
-        yield Reader(_pages(path, file))
+        yield TiffStack(_pages(path, file))
 
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:

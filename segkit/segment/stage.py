@@ -14,7 +14,7 @@ from segkit.data import Labels, MergeTree
 from segkit.errors import InvalidInput, sentence
 from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 from segkit.io.zarr_target import Target
 from segkit.segment import renamed, segments_at
 

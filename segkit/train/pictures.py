@@ -8,8 +8,8 @@ import numpy as np
 
 from segkit.curves import draw_curves
 from segkit.io import ROLES, hdf5
-from segkit.io.files import as_attributes
 from segkit.io.records import Record, encode
+from segkit.io.writer import as_attributes
 from segkit.models.inputs import scale_intensity
 from segkit.picture import Panel, Row, affinity_colours, colours, draw_rows, matched_colours
 from segkit.train.progress import RunFolder

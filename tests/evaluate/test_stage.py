@@ -184,7 +184,7 @@ def test_a_damaged_table_is_counted_again(tmp_path):
     from segkit.blockwise.blocks import Lattice
     from segkit.blockwise.engine import Stage, run_stage
     from segkit.evaluate.count import CountTask, table_path
-    from segkit.io.regions import RegionSource
+    from segkit.io.reader import RegionSource
 
     paths = stored(tmp_path, segmentation=smooth((4, 9, 9), 1), truth=smooth((4, 9, 9), 2))
     lattice = Lattice((4, 9, 9), (2, 9, 9))

@@ -21,7 +21,7 @@ from segkit.evaluate.voi import voi_scores
 from segkit.fragment.stage import fragment_files
 from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, cut_leaving
 from segkit.infer.oracle import oracle_affinities
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 from segkit.segment import segment
 from segkit.testing.phantoms import neurites
 

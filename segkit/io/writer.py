@@ -1,86 +1,22 @@
-"""Reading and writing containers, whatever the format."""
+"""One way to write: containers, or arrays that come part by part, in any format; all appears at once, or nothing."""
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
-from segkit.errors import InvalidInput, MissingDataset, StorageError, sentence
-from segkit.io.address import Address, as_address, role_of
+from segkit.data import Affinities, Grid, Volume
+from segkit.errors import InvalidInput, StorageError, sentence
+from segkit.io.address import as_address, role_of
 from segkit.io.atomic import check_folder
 from segkit.io.formats import FORMATS, format_to_write, own_format
-from segkit.io.lookup import NOTES, AnyAddress, exists, find_object, part_of
-from segkit.io.records import (
-    TREE,
-    Blocks,
-    Record,
-    as_mask,
-    check_axes,
-    check_kind,
-    encode,
-    grid_of,
-    kind_of,
-    located,
-    neighborhood_of,
-)
+from segkit.io.lookup import NOTES, AnyAddress, exists
+from segkit.io.records import Blocks, Record, encode, kind_of
 
-
-def read_volume(address: AnyAddress, role: str = "raw") -> Volume:
-    """Raw data, of any real dtype, (Z, Y, X)."""
-    block = _block(address, role, ("volume",))
-    with located(block.place):
-        volume = Volume(block.array, block.grid)
-        volume.check()
-        return volume
-
-
-def read_mask(address: AnyAddress) -> Volume:
-    """A mask, bool (Z, Y, X): True inside the annotation. On disk: booleans, or integers of 0 and one other value."""
-    block = _block(address, "mask", ("volume", "labels"))
-    with located(block.place):
-        return Volume(as_mask(block.array), block.grid)
-
-
-def read_labels(address: AnyAddress, role: str = "truth") -> Labels:
-    """Labels, uint64 (Z, Y, X), from any integer dtype; 2^64 - 1 and 2^64 - 2 stay "outside the annotation"."""
-    block = _block(address, role, ("labels",))
-    with located(block.place):
-        labels = Labels.convert(block.array, block.grid)
-        labels.check()
-        return labels
-
-
-def read_affinities(address: AnyAddress, neighborhood=None) -> Affinities:
-    """Affinities, float32 (C, Z, Y, X); 8 and 16 bits are scaled to 0..1.
-
-    `neighborhood`, offsets (C, 3), is needed where the file does not state one, and must agree with it where it does.
-    Edges that leave the crop become 0, as those that leave the volume.
-    """
-    block = _block(address, "affinities", ("affinities",))
-    with located(block.place):
-        return Affinities.convert(block.array, neighborhood_of(block.attributes, neighborhood), block.grid)
-
-
-def read_merge_tree(address: AnyAddress) -> MergeTree:
-    """A merge tree: a group with the arrays leaf_ids, parents and altitudes."""
-    address = as_address(address)
-    if address.crop:
-        raise InvalidInput(sentence(f"{address}", "must have no crop, for a merge tree has no voxels"))
-    with find_object(address, "merge_tree") as (store, name), located(address.path):
-        arrays, attributes = store.group(name)
-    with located(f"{address.path}:{name}"):
-        check_kind(attributes, ("merge_tree",), name, "merge_tree")
-        for member in TREE:
-            if member not in arrays:
-                rule = f"must hold {', '.join(TREE)}"
-                raise MissingDataset(sentence("the merge tree", rule, ", ".join(sorted(arrays)) or "an empty group"))
-        tree = MergeTree(**{member: arrays[member] for member in TREE})
-        tree.check()
-        return tree
+Part = tuple[tuple[slice, ...], np.ndarray]
+"""Where in an array, and what."""
 
 
 def write_blocks(address: AnyAddress, role: str, blocks: Blocks, attributes: Mapping[str, object]) -> None:
@@ -176,29 +112,6 @@ def check_writable(path: AnyAddress, dataset: bool = True) -> None:
             pass
 
 
-@dataclass(frozen=True)
-class _Block:
-    place: str
-    array: np.ndarray
-    grid: Grid
-    attributes: Mapping[str, object]
-
-
-def _block(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> _Block:
-    address = as_address(address)
-    with find_object(address, role) as (store, name):
-        place = str(Address(address.path, name, address.crop))
-        with located(place):
-            stored = check_axes(store.array(name))
-            check_kind(stored.attributes, kinds, name, role)
-            part, _ = part_of(stored, address)
-            grid = grid_of(stored.attributes, place)
-            if address.crop and len(part) >= 3:
-                grid = grid.crop([along.start for along in part[-3:]])
-        array = stored.read(part)
-    return _Block(place, array.astype(array.dtype.newbyteorder("="), copy=False), grid, stored.attributes)
-
-
 def _default_role(container) -> str:
     if isinstance(container, Volume):
         return "mask" if container.array.dtype == bool else "raw"
@@ -224,3 +137,37 @@ def _write(path: Path, records: Mapping[str, object]) -> None:
     backend = own_format(path)
     check_folder(path)
     backend.write(path, records)
+
+
+def write_affinities(
+    address: AnyAddress,
+    parts: Iterable[Part],
+    shape: tuple[int, int, int],
+    neighborhood,
+    grid: Grid,
+    *,
+    notes: Mapping[str, object] | None = None,
+) -> None:
+    """Write affinities of `shape` (Z, Y, X) that come part by part: what :func:`segkit.io.write` writes of the whole.
+
+    An error of `parts` is raised as it is, and then nothing is written.
+    """
+    check_writable(address)
+    stand_in = np.zeros((len(neighborhood), 1, 1, 1), np.float32)
+    header = encode(Affinities(stand_in, neighborhood, grid)).attributes | as_attributes(notes)
+    failed: list[Exception] = []
+
+    def watched() -> Iterator[Part]:
+        try:
+            yield from parts
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    try:
+        blocks = Blocks((len(neighborhood), *shape), np.dtype(np.float32), watched())
+        write_blocks(address, "affinities", blocks, header)
+    except StorageError as error:
+        if failed and error is not failed[0]:  # a format takes all that goes wrong while it writes for its own fault
+            raise failed[0] from None
+        raise

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from segkit import Grid, Volume, io
 from segkit.data import Affinities, Labels
 from segkit.errors import InvalidInput, MissingDataset
+from segkit.io.reader import RegionSource, open_affinities, open_labels, open_mask
 from segkit.io.records import Blocks
-from segkit.io.regions import RegionSource, open_affinities, open_labels, open_mask
 from segkit.io.zarr_target import Target
 from segkit.testing import strategies
 
@@ -177,7 +177,7 @@ def test_another_process_may_work_elsewhere(folder, monkeypatch):
 @settings(max_examples=25, deadline=None)
 @given(strategies.affinities(neighborhood=strategies.neighborhoods()), st.data())
 def test_zeroing_is_that_of_the_container(found: Affinities, data):
-    from segkit.io.regions import _fractions
+    from segkit.io.reader import _fractions
 
     part = data.draw(boxes(found.shape))
     ones = np.ones_like(found.array)
