@@ -15,9 +15,9 @@ from segkit.run.recipe import load_recipe
 
 torch = pytest.importorskip("torch")
 
+from segkit.data.source import Held  # noqa: E402
 from segkit.infer import predict, predict_parts  # noqa: E402
 from segkit.infer.plan import make_plan  # noqa: E402
-from segkit.infer.tiling import Held  # noqa: E402
 from segkit.infer.trial import Bare  # noqa: E402
 from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402

@@ -1,4 +1,4 @@
-"""Agglomeration by blocks: the merge tree of the whole volume, from graphs of its parts.
+"""The verb: fragments are merged into a tree, by the agglomerator at once or from graphs of blocks.
 
 The blocks' graphs are reduced (:mod:`segkit.agglomerate.reduce`): merges that are certain whatever lies outside are
 made, and what is left goes up to blocks of 2 x 2 x 2 blocks, and so on, until one block is the volume. The merges of
@@ -9,24 +9,30 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from segkit import io
 from segkit.agglomerate.pieces import AffinityLists, Piece, unite
 from segkit.agglomerate.reduce import MERGE, Linkage, reduce_piece, tree_of
-from segkit.blockwise.blocks import BLOCK, Lattice, Slices, Triple
+from segkit.blockwise.blocks import Lattice, Slices, Triple
 from segkit.blockwise.component import ComponentSpec
-from segkit.blockwise.engine import BlockTask, Executor, Report, Stage, StageReport, run_stage
+from segkit.blockwise.engine import Stage
+from segkit.blockwise.job import BlockTask
 from segkit.blockwise.marks import IN_A_FOLDER
-from segkit.blockwise.store import array_digest, clear, file_digest, fingerprint, load_array, save_array, work_folder
+from segkit.blockwise.store import array_digest, file_digest, fingerprint, load_array, save_array
+from segkit.blockwise.work import WHOLE, Work
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph, check_aligned
+from segkit.data.source import Held
 from segkit.errors import InvalidInput
-from segkit.io.address import as_address
+from segkit.io import RegionSource
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.lookup import AnyAddress
-from segkit.io.reader import RegionSource
+
+if TYPE_CHECKING:
+    from segkit.io.shard_target import ShardOutput
 
 TREE = ("leaf_ids", "parents", "altitudes")
 FEATURE, NODE_FEATURE = "feature ", "node feature "
@@ -224,24 +230,33 @@ class ClusterTask(BlockTask):
         return {name: self.folder / f"{name}.npy" for name in TREE}
 
 
+@dataclass(frozen=True)
+class Merged:
+    """What fragments were merged into."""
+
+    tree: MergeTree
+    fragments: RegionSource | Held
+    """Those that the tree is of: of a whole volume as they were read, to be cut at once."""
+    graph: dict[str, dict[str, int]]
+    """By stage the nodes and edges that its largest block had before and after ("nodes_left", "edges_left"), and the
+    "total_edges" of all its blocks; empty of a whole volume, and of a tree that was there already."""
+
+
 def agglomerate_files(
     affinities: AnyAddress,
     fragments: AnyAddress,
     out: AnyAddress,
     agglomerator: ComponentSpec,
     *,
-    neighborhood=None,
-    block: Sequence[int] = BLOCK,
-    whole_graph: bool = False,
+    neighborhood: ArrayLike | None = None,
     notes: Mapping[str, object] | None = None,
-    executor: Executor | None = None,
-    report: Report | None = None,
-    work: Path | None = None,
-) -> tuple[list[StageReport], dict[str, Any]]:
+    whole_graph: bool = False,
+    work: Work = WHOLE,
+) -> Merged:
     """Merge the fragments of a volume of any size; the tree is that of `agglomerator` on the whole volume, bit for bit.
 
-    Neither `block` nor the executor changes anything about it. A tree that was made of the same inputs in the same way
-    and is whole is not made again.
+    By blocks, neither these nor the executor change anything about it. A tree that was made of the same inputs in the
+    same way and is whole is not made again.
 
     Memory: a worker holds a block, and later the graph of a block of 2, 4, 8 ... blocks along each axis, of which the
     reduction leaves mostly what lies near faces. The driver holds the tree: at most about 150 bytes a fragment, and on
@@ -255,63 +270,78 @@ def agglomerate_files(
     fragments
         Aligned with the affinities; ids are unique in the whole volume.
     out
-        A file; its ``merge_tree`` or the dataset that is named. Where no dataset is named, segmentations there are
-        removed, as they are of another tree.
+        A file; its ``merge_tree`` or the dataset that is named. Of a whole volume it receives the fragments too; by
+        blocks it says where they are. Where no dataset is named, segmentations there are removed, as they are of
+        another tree.
     agglomerator
-        One that works on the region adjacency graph. If it is not `reducible`
+        By blocks one that works on the region adjacency graph. If it is not `reducible`
         (:class:`segkit.protocols.RagAgglomerator`), one worker holds the graph of the whole volume.
-    block
-        Size of a block in voxels, z, y, x.
-    whole_graph
-        Cluster the graph of the whole volume at once, even where parts could be merged before: for comparison.
     notes
-        What the tree says about itself beside the address of the fragments.
-    executor, report
-        As of :func:`segkit.blockwise.engine.run_stage`.
+        What the tree says about itself; by blocks beside the address of the fragments.
+    whole_graph
+        By blocks, cluster the graph of the whole volume at once, even where parts could be merged before: for
+        comparison.
     work
-        Where unfinished things lie meanwhile; in `out` if not given. All workers must reach it.
-
-    Returns
-    -------
-    A report of each stage that was run; and "fragments", "merges", and "graph", the nodes and edges that the largest
-    block of each stage had before and after ("nodes_left", "edges_left"), and the "total_edges" of all its blocks.
+        Whole, or by blocks.
 
     Raises
     ------
     InvalidInput
         If both are not aligned.
     InvalidParameter
-        If the agglomerator does not work on graphs.
+        By blocks, if the agglomerator does not work on graphs.
     BlocksFailed
         If a block could not be computed.
     """
-    address = as_address(out)
-    io.check_writable(address)
-    linkage = Linkage(agglomerator.load())
-    values, labels = RegionSource(affinities, "affinities", neighborhood), RegionSource(fragments, "fragments")
+    io.check_writable(out)
+    output = work.output(out)
+    options = {"neighborhood": neighborhood, "notes": notes, "whole_graph": whole_graph, "work": work}
+    merged = merge_into(output, affinities, fragments, agglomerator, **options)  # type: ignore[arg-type]
+    output.finish()
+    return merged
+
+
+def merge_into(
+    output: "io.Output | ShardOutput",
+    affinities: AnyAddress,
+    fragments: AnyAddress,
+    agglomerator: ComponentSpec,
+    *,
+    neighborhood: ArrayLike | None = None,
+    notes: Mapping[str, object] | None = None,
+    whole_graph: bool = False,
+    work: Work = WHOLE,
+) -> Merged:
+    """Put the merge tree of fragments into a file that is being made; see :func:`agglomerate_files`."""
+    component = agglomerator.load()
+    linkage = None if work.whole else Linkage(component)
+    values = work.source(affinities, "affinities", neighborhood)
+    labels = work.source(fragments, "fragments")
     check_aligned(affinities=values, fragments=labels)
-    lattice = Lattice(values.shape, block)  # type: ignore[arg-type]
+    if linkage is None:
+        held = labels.labels()
+        tree = component.agglomerate(values.affinities(), held)
+        _put(output, tree, notes or {})
+        output.put(held, "fragments")
+        return Merged(tree, Held(held), {})
     inputs = [values.identity, np.asarray(values.neighborhood).tolist(), labels.identity]
     decided = fingerprint(stage="agglomerate", inputs=inputs, agglomerator=agglomerator.identity())
     stated = {**(notes or {}), "fragments": str(labels.address), "key": decided}
-    tree = _finished(address, stated)
-    if tree is not None:
-        return [], {"fragments": len(tree.leaf_ids), "merges": len(tree.altitudes), "graph": {}}
+    found = _finished(output, stated)
+    if found is not None:
+        return Merged(found, labels, {})
+    first, address, lattice = len(work.ended), output.address, work.lattice(values.shape)
     if address.path.suffix.lower() == ".zarr" and not address.path.exists():
         io.write_all(address.path, {})  # a store, for the folder for work lies in it
     key = fingerprint(tree=decided, block=lattice.block)
-    folder = (work or work_folder(address, f"agglomerate {address.at('merge_tree').replace('/', '.')}")) / key
-    task = GraphTask(values, labels, lattice, agglomerator, graphs(folder, 0))
-    marks = folder / "marks"
-    stage = Stage("region graph", task, [each.voxels for each in lattice], marks / "graph", key)
-    reports = [run_stage(stage, executor, report)]
+    folder = work.folder_for(address, f"agglomerate {address.at('merge_tree').replace('/', '.')}", key)
+    task, marks = GraphTask(values, labels, lattice, agglomerator, graphs(folder, 0)), folder / "marks"
+    work.run(Stage("region graph", task, [each.voxels for each in lattice], marks / "graph", key))
     make_tree = _by_reduction if linkage.reducible and not whole_graph else _at_once
-    tree, more = make_tree(task, marks, key, executor, report)
-    reports += more
-    _write(address, tree, stated, drop=None if address.dataset else "volumes/segmentation")
-    clear(folder if work else folder.parent)
-    sizes = {each.name: _largest(each.results) for each in reports}
-    return reports, {"fragments": len(tree.leaf_ids), "merges": len(tree.altitudes), "graph": sizes}
+    tree = make_tree(task, marks, key, work)
+    _put(output, tree, {**stated, "digest": _digest(tree)})
+    work.clear(folder)
+    return Merged(tree, labels, {each.name: _largest(each.results) for each in work.ended[first:]})
 
 
 def graphs(folder: Path, level: int) -> Path:
@@ -319,22 +349,21 @@ def graphs(folder: Path, level: int) -> Path:
     return folder / f"graphs-{level}"
 
 
-def _by_reduction(task: GraphTask, marks: Path, key: str, executor, report) -> tuple[MergeTree, list[StageReport]]:
+def _by_reduction(task: GraphTask, marks: Path, key: str, work: Work) -> MergeTree:
     folder, counts = task.folder.parent, task.lattice.counts
     leaf_ids = list_nodes(task, folder)
     tasks = [ReduceTask(task.agglomerator, counts, k, folder) for k in range((max(counts) - 1).bit_length() + 1)]
-    reports = []
     for each in tasks:
         name = f"reduce {each.level}"
-        reports.append(run_stage(Stage(name, each, [0] * len(each.parts), marks / name, key), executor, report))
+        work.run(Stage(name, each, [0] * len(each.parts), marks / name, key))
     merges = [found for each in tasks for found in each.merges()]
-    return tree_of(leaf_ids, np.concatenate([np.empty(0, MERGE), *merges])), reports
+    return tree_of(leaf_ids, np.concatenate([np.empty(0, MERGE), *merges]))
 
 
-def _at_once(task: GraphTask, marks: Path, key: str, executor, report) -> tuple[MergeTree, list[StageReport]]:
+def _at_once(task: GraphTask, marks: Path, key: str, work: Work) -> MergeTree:
     cluster = ClusterTask(task.agglomerator, len(task.lattice), task.folder.parent)
-    found = run_stage(Stage("cluster", cluster, [0], marks / "cluster", key), executor, report)
-    return MergeTree(*(load_array(path) for path in cluster.paths().values())), [found]
+    work.run(Stage("cluster", cluster, [0], marks / "cluster", key))
+    return MergeTree(*(load_array(path) for path in cluster.paths().values()))
 
 
 def list_nodes(task: GraphTask, folder: Path) -> np.ndarray:
@@ -358,8 +387,9 @@ def list_nodes(task: GraphTask, folder: Path) -> np.ndarray:
     return ids
 
 
-def _finished(out: io.Address, stated: Mapping[str, object]) -> MergeTree | None:
+def _finished(output: "io.Output | ShardOutput", stated: Mapping[str, object]) -> MergeTree | None:
     """The tree that is there, if it was made by this key and is as it was; it then says what is stated now."""
+    out = output.address
     if not out.path.exists() or not io.exists(out, "merge_tree"):
         return None
     notes = io.read_notes(out, "merge_tree")
@@ -370,13 +400,15 @@ def _finished(out: io.Address, stated: Mapping[str, object]) -> MergeTree | None
     if digest != notes.get("digest"):
         return None
     if notes != json.loads(json.dumps({**stated, "digest": digest})):
-        _write(out, tree, stated)
+        output.put(tree, "merge_tree", notes={**stated, "digest": digest})
     return tree
 
 
-def _write(out: io.Address, tree: MergeTree, stated: Mapping[str, object], drop: str | None = None) -> None:
-    name = f"merge_tree:{out.dataset}" if out.dataset else "merge_tree"
-    io.write_all(out.path, {name: tree}, drop=drop, notes={name: {**stated, "digest": _digest(tree)}})
+def _put(output: "io.Output | ShardOutput", tree: MergeTree, notes: Mapping[str, object]) -> None:
+    """Put a new tree into the file, in place of what is of another one."""
+    if output.address.dataset is None:
+        output.drop("volumes/segmentation")
+    output.put(tree, "merge_tree", notes=notes)
 
 
 def _digest(tree: MergeTree) -> str:

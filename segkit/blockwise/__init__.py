@@ -1,12 +1,20 @@
 """What computes a volume block by block: the blocks, who computes them, and the marks of those that are done.
 
-:func:`open_executor` says who computes; :class:`ComponentSpec` is a component as it travels to other processes.
+:class:`Work` is how a stage goes about a volume; :func:`open_executor` says who computes; :class:`ComponentSpec` is
+how a component travels to other processes.
 """
 
 from importlib import import_module
 from typing import Any
 
-_PLACES = {"ComponentSpec": "component", "duration": "engine", "open_executor": "cluster", "rows": "report"}
+_PLACES = {
+    "WHOLE": "work",
+    "ComponentSpec": "component",
+    "Work": "work",
+    "duration": "engine",
+    "open_executor": "cluster",
+    "rows": "report",
+}
 
 __all__ = list(_PLACES)
 

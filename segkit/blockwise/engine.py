@@ -12,11 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.blockwise.executor import Executor, Inline, Patience, inline
+from segkit.blockwise.job import BlockTask, Job, Outcome
 from segkit.blockwise.report import BlockFailure, Pace, Progress, SlowBlock, StageReport, Tally
-from segkit.blockwise.work import BlockTask, Job, Outcome
 from segkit.errors import BlocksFailed, StorageError, sentence
 
-__all__ = ["BlockTask", "Executor", "Patience", "Progress", "SlowBlock", "Stage", "StageReport", "inline", "run_stage"]
+__all__ = [
+    "BlockTask",
+    "Executor",
+    "Patience",
+    "Progress",
+    "SlowBlock",
+    "Stage",
+    "StageReport",
+    "inline",
+    "run_here",
+    "run_stage",
+]
 
 NAMED = 3
 """So many failed blocks are named in a message."""
@@ -36,11 +47,19 @@ class Stage:
     task: BlockTask
     voxels: Sequence[int]
     """Of each block: what speed is counted in. As many entries as there are blocks; 0 where a block is no voxels."""
-    folder: Path
-    """Where the marks lie."""
-    key: str
+    folder: Path = Path()
+    """Where the marks lie; nowhere if it is run by :func:`run_here`."""
+    key: str = ""
     """Fingerprint of all that decides the result: settings, inputs, versions. A mark with another one does not count,
     so that a changed setting computes all blocks anew."""
+
+
+def run_here(stage: Stage) -> StageReport:
+    """Have all blocks done in this process, without marks. What a block raises is raised as it is."""
+    begin = time.monotonic()
+    results = [stage.task.run(number) for number in range(len(stage.voxels))]
+    seconds = time.monotonic() - begin
+    return StageReport(stage.name, results, 0, seconds, sum(stage.voxels), seconds, None, (), 1)
 
 
 def run_stage(stage: Stage, executor: Executor | None = None, report: Report | None = None) -> StageReport:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from segkit.blockwise.work import Outcome
+from segkit.blockwise.job import Outcome
 
 SLOWEST = 5
 """So many blocks are named in the end."""
@@ -38,7 +38,7 @@ class SlowBlock:
 
     number: int
     place: str
-    """See :meth:`segkit.blockwise.work.BlockTask.place`."""
+    """See :meth:`segkit.blockwise.job.BlockTask.place`."""
     seconds: float
     peak_bytes: int | None
 

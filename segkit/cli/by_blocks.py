@@ -2,17 +2,19 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from segkit.cli.common import note
+from segkit.cli.common import note, progress
 from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
-    from segkit.blockwise.executor import Executor
+    from segkit.blockwise.engine import Report
+    from segkit.blockwise.report import Progress, StageReport
+    from segkit.blockwise.work import Work
 
 BLOCK = (256, 256, 256)
 NEEDS = "--blockwise"
@@ -33,58 +35,52 @@ class Blocks:
     """Who computes; None: this process."""
 
     @contextmanager
-    def session(self) -> Iterator["Session"]:
-        """The executor, and where stages report to; a summary in the end, of what has ended by then."""
-        from segkit.blockwise import open_executor
+    def session(self, title: str | None = None) -> Iterator["Session"]:
+        """The work, and where it reports to; by blocks a summary in the end, of what has ended by then.
+
+        A whole volume shows a bar of this title, if one is given.
+        """
+        from segkit.blockwise import Work, open_executor
         from segkit.threads import thread_limit
 
+        if not self.wanted:
+            with progress(title) if title else nullcontext() as bar:
+                yield Session(Work(report=bar and (lambda each: bar(each.done, each.total))))
+            return
         with open_executor(self.cluster, thread_limit(), say=note) as executor:
             if self.cluster:
                 note(f"{executor}" + (f"; dashboard: {executor.dashboard}" if executor.dashboard else ""))
-            session = Session(executor)
+            ended: list[StageReport] = []
             try:
-                with session.shown():
-                    yield session
+                with stage_bars() as bar:
+                    yield Session(Work(self.block, self.halo, executor, _telling(bar), ended=ended))
             finally:
-                session.summary()
+                for each in ended:
+                    note(summary_line(each.row()))
 
 
-class Session:
-    """One verb at work on blocks: hand `executor` and `report` to a stage, and its result to `ended`."""
+def _telling(bar: "Report") -> "Report":
+    """Show how far a stage is; say what there is to say."""
 
-    def __init__(self, executor: "Executor") -> None:
-        self.executor = executor
-        self.reports: list = []
-        self._bar: Callable = lambda progress: None
-
-    def report(self, progress) -> None:
-        """Show how far a stage is; say what there is to say."""
+    def report(progress: "Progress") -> None:
         if progress.message:
             note(f"{progress.stage}: {progress.message}")
-        self._bar(progress)
+        bar(progress)
 
-    def ended(self, reports: list) -> list:
-        """Note stages that have ended, for the summary."""
-        self.reports += reports
-        return reports
+    return report
 
-    def rows(self) -> list[dict[str, object]]:
-        """What each stage cost, as plain values."""
+
+@dataclass(frozen=True)
+class Session:
+    """One verb at work: hand `work` to a stage."""
+
+    work: "Work"
+
+    def rows(self) -> dict[str, list[dict[str, object]]]:
+        """What each stage cost, as plain values, under "stages"; nothing of a whole volume."""
         from segkit.blockwise import rows
 
-        return rows(self.reports)
-
-    def summary(self) -> None:
-        """Time, memory and the slowest blocks of each stage, on stderr."""
-        for row in self.rows():
-            note(summary_line(row))
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """A bar for the present stage, on a terminal."""
-        with stage_bars() as self._bar:
-            yield
-        self._bar = lambda progress: None
+        return {} if self.work.whole else {"stages": rows(self.work.ended)}
 
 
 def summary_line(row: dict) -> str:

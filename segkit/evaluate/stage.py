@@ -1,21 +1,47 @@
-"""Scores by blocks: contingency tables add up, so the scores are those of the whole volume, to the last bit."""
+"""The verb: a segmentation is scored against the truth, or a merge tree at all thresholds.
+
+By blocks the contingency tables of the blocks are added (:mod:`segkit.evaluate.count`): the scores are those of the
+whole volume, to the last bit.
+"""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 from segkit import io
-from segkit.blockwise.blocks import BLOCK
-from segkit.blockwise.engine import Executor, Report, StageReport
+from segkit.blockwise.work import WHOLE, Work
 from segkit.errors import InvalidInput, sentence
-from segkit.evaluate import Sweep
-from segkit.evaluate.contingency import check_border, check_counted
-from segkit.evaluate.count import Rule, Tables, count_files
+from segkit.evaluate.contingency import check_border
+from segkit.evaluate.count import count_files
 from segkit.evaluate.counting import CountingMetric
-from segkit.evaluate.report import collect, mean_scores, no_object, without_empty
-from segkit.evaluate.sweep import sweep_of
+from segkit.evaluate.report import HeldPair, Pair, Rule, scores_of
+from segkit.evaluate.sweep import Sweep, sweep_of
+from segkit.evaluate.worst import Mistake, worst
 from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
 from segkit.protocols import Metric
+from segkit.timing import phase
+
+
+@dataclass(frozen=True)
+class Worst:
+    """Which mistakes are listed."""
+
+    count: int
+    """So many splits, and so many merges."""
+    ignore_background: bool = True
+    """Voxels where the truth is 0 do not count."""
+    border: float = 0.0
+    """Voxels within this distance (nm) of a boundary of the truth do not count."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a segmentation came to."""
+
+    scores: dict[str, float]
+    splits: list[Mistake]
+    """The worst, if they were wanted."""
+    merges: list[Mistake]
 
 
 def evaluate_files(
@@ -24,49 +50,44 @@ def evaluate_files(
     metrics: Mapping[str, Metric],
     *,
     per_section: bool = False,
-    block: Sequence[int] = BLOCK,
-    executor: Executor | None = None,
-    report: Report | None = None,
-    work: Path | None = None,
-) -> tuple[dict[str, float], list[StageReport]]:
-    """What :func:`segkit.evaluate.evaluate_many` gives, without the volumes: equal scores, whatever the block.
+    mistakes: Worst | None = None,
+    work: Work = WHOLE,
+) -> Evaluated:
+    """Score a segmentation: what :func:`segkit.evaluate.evaluate_many` gives, by blocks without the volumes in memory.
 
-    Memory: the driver holds the tables, a worker one block.
+    The scores do not depend on the blocks. Memory: by blocks the driver holds the tables, a worker one block.
 
     Parameters
     ----------
     segmentation, truths
         Addresses; the truths are those of one annotator or more, aligned with the segmentation.
     metrics
-        By name. All must be metrics of the contingency table (CountingMetric), as the built-in ones are.
+        By name. By blocks all must be metrics of the contingency table (CountingMetric), as the built-in ones are.
     per_section
         Score every section on its own, and average.
-    block
-        Size of a block in voxels.
-    executor, report
-        As of :func:`segkit.blockwise.engine.run_stage`.
+    mistakes
+        List the worst mistakes against the first truth as well; of a whole volume.
     work
-        Where the tables of blocks lie meanwhile; if not given, in the store of the segmentation or beside its file.
-
-    Returns
-    -------
-    The scores, and the reports of the stages, one a truth.
+        Whole, or by blocks: then the tables lie in the store of the segmentation or beside its file meanwhile, unless
+        there is a folder for them.
 
     Raises
     ------
     InvalidInput
-        What evaluate_many raises, and for a metric that needs the voxels.
+        What evaluate_many raises, and by blocks for a metric that needs the voxels.
     """
-    rules = tuple(dict.fromkeys(_rule(name, metric) for name, metric in metrics.items()))
+    if not work.whole:
+        for name, metric in metrics.items():
+            _check_counting(name, metric)
     if not truths:
         raise InvalidInput(sentence("truths", "must be at least one"))
-    options = {"per_section": per_section, "block": block, "executor": executor, "report": report, "work": work}
-    done = [count_files(segmentation, truth, rules, **options) for truth in truths]  # type: ignore[arg-type]
-    rows: dict[int, list[Mapping[str, float]]] = {}
-    for found in [tables for tables, _ in done if tables.sections] or [done[0][0]]:  # the first of which is refused
-        for z, row in _scores(found, metrics, per_section).items():
-            rows.setdefault(z, []).append(row)
-    return mean_scores([mean_scores(each) for each in rows.values()]), [each for _, each in done]
+    rules = tuple(dict.fromkeys(each.rule for each in metrics.values() if isinstance(each, CountingMetric)))
+    pairs = _pairs(segmentation, truths, rules, "segmentation", per_section, work)
+    scores = scores_of(pairs, metrics, per_section)
+    found: tuple[list[Mistake], list[Mistake]] = [], []
+    if mistakes is not None and isinstance(pairs[0], HeldPair):
+        found = worst(pairs[0].segmentation, pairs[0].truth, **vars(mistakes))
+    return Evaluated(scores, *found)
 
 
 def sweep_files(
@@ -76,57 +97,40 @@ def sweep_files(
     *,
     ignore_background: bool = True,
     border: float = 0.0,
-    block: Sequence[int] = BLOCK,
-    executor: Executor | None = None,
-    report: Report | None = None,
-    work: Path | None = None,
-) -> tuple[Sweep, list[StageReport]]:
-    """What :func:`segkit.evaluate.sweep` gives, without the volumes: equal scores, whatever the block.
+    work: Work = WHOLE,
+) -> Sweep:
+    """Score a merge tree at all thresholds: what :func:`segkit.evaluate.sweep` gives, whatever the blocks.
 
-    `fragments` are those in the file of the merge tree if they are None; for the others see
-    :func:`evaluate_files`.
+    `fragments` are those in the file of the merge tree if they are None; for the others see :func:`evaluate_files`.
     """
     rule = (ignore_background, check_border(border))
     tree = io.read_merge_tree(merge_tree)
-    labels = fragments or as_address(merge_tree).path
-    options = {"role": "fragments", "block": block, "executor": executor, "report": report, "work": work}
-    tables, found = count_files(labels, truth, (rule,), **options)  # type: ignore[arg-type]
-    return sweep_of(tree, check_counted(tables.counted[rule, 0], border)), [found]
+    (pair,) = _pairs(fragments or as_address(merge_tree).path, [truth], (rule,), "fragments", False, work)
+    pair.check()
+    table = pair.table(rule, None)
+    with phase("scores"):
+        return sweep_of(tree, table)
 
 
-def _rule(name: str, metric: Metric) -> Rule:
+def _pairs(
+    segmentation: AnyAddress,
+    truths: Sequence[AnyAddress],
+    rules: Sequence[Rule],
+    role: str,
+    per_section: bool,
+    work: Work,
+) -> Sequence[Pair]:
+    """The segmentation with each truth: read as they are, or counted by blocks."""
+    if not work.whole:
+        return [
+            count_files(segmentation, truth, rules, role=role, per_section=per_section, work=work) for truth in truths
+        ]
+    labels = io.read_labels(segmentation, role=role)
+    return [HeldPair(labels, io.read_labels(truth, role="truth"), role) for truth in truths]
+
+
+def _check_counting(name: str, metric: Metric) -> None:
     if not isinstance(metric, CountingMetric):
         rule = "must be one of the contingency table, by blocks"
         next_step = "evaluate it on the whole volume, or a crop"
         raise InvalidInput(sentence("metric", rule, repr(name), next_step))
-    return metric.ignore_background, metric.border
-
-
-def _scores(tables: Tables, metrics: Mapping[str, Metric], per_section: bool) -> dict[int, dict[str, float]]:
-    """The scores by section; or of the volume, under 0. The same refusals as those of whole volumes."""
-    if not tables.sections:
-        raise no_object()
-    if not per_section:
-        return {0: _row(tables, metrics, 0)}
-    found = {}
-    for z in _outside_border(tables):
-        try:
-            found[z] = _row(tables, metrics, z)
-        except InvalidInput as error:
-            raise InvalidInput(f"section {z}: {error}") from error
-    return found
-
-
-def _outside_border(tables: Tables) -> Sequence[int]:
-    """The sections in which every rule finds a voxel that counts; all of them if there is none."""
-    rules = {rule for rule, _ in tables.counted if rule[1]}
-    left = [z for z in tables.sections if all(len(tables.counted[rule, z].counts) for rule in rules)]
-    return without_empty(tables.sections, left)
-
-
-def _row(tables: Tables, metrics: Mapping[str, Metric], z: int) -> dict[str, float]:
-    def score(metric: Metric) -> Mapping[str, float]:
-        rule = _rule("", metric)
-        return metric.of(check_counted(tables.counted[rule, z], rule[1]))  # type: ignore[attr-defined]
-
-    return collect(metrics, score)

@@ -1,8 +1,9 @@
-"""Fragments by blocks, without seams.
+"""The verb: affinities are cut into fragments, whole or by blocks and without seams.
 
-Four stages. "fragments": the fragmenter runs on each block and its halo, and what it finds is kept in files. "faces":
-the blocks on both sides of each face are compared. "ids": one task finds the fragments that are one
-(:mod:`segkit.fragment.stitch`). "write": each block is written with its final ids.
+Of a whole volume, what the fragmenter gives is written as it is: one task, "write". By blocks, three come before it.
+"fragments": the fragmenter runs on each block and its halo, and what it finds is kept in files. "faces": the blocks on
+both sides of each face are compared. "ids": one task finds the fragments that are one
+(:mod:`segkit.fragment.stitch`). Then each block is written with its final ids.
 
 The table of ids stays beside the volume, so that the same command, given again later, checks all blocks and mends
 those that are damaged, and only those.
@@ -12,20 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from segkit.blockwise.blocks import BLOCK, Lattice, Triple
+from segkit import io
+from segkit.blockwise.blocks import Lattice, Triple
 from segkit.blockwise.component import ComponentSpec
-from segkit.blockwise.engine import Executor, Report, Stage, StageReport, run_stage
+from segkit.blockwise.engine import Stage
+from segkit.blockwise.job import BlockTask
 from segkit.blockwise.marks import read_mark
-from segkit.blockwise.store import clear, fingerprint, work_folder
+from segkit.blockwise.store import fingerprint
+from segkit.blockwise.work import WHOLE, Work
 from segkit.data import check_aligned
 from segkit.errors import InvalidParameter, sentence
-from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, WriteTask
-from segkit.io import check_writable
-from segkit.io.address import as_address
+from segkit.fragment.from_labels import fragments_from_labels
+from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, WholeTask, WriteTask
 from segkit.io.lookup import AnyAddress
-from segkit.io.reader import RegionSource
-from segkit.io.zarr_target import Target
 
 HALO = 16
 """Voxels that a block sees beyond its own, unless somebody says another number. On affinities of real neuron shapes the
@@ -39,47 +41,34 @@ def fragment_files(
     fragmenter: ComponentSpec,
     *,
     mask: AnyAddress | None = None,
-    neighborhood=None,
-    block: Sequence[int] = BLOCK,
-    halo: Sequence[int] | None = None,
-    executor: Executor | None = None,
-    report: Report | None = None,
-    work: Path | None = None,
-) -> list[StageReport]:
-    """Cut a volume of any size into fragments, block by block; ids are global, from 1 without gaps.
+    neighborhood: ArrayLike | None = None,
+    work: Work = WHOLE,
+) -> int:
+    """Cut a volume of any size into fragments; the number of fragments.
 
-    One block gives just what the fragmenter gives of the whole volume. Many give nearly the same: close to faces the
-    fragmenter may decide otherwise for what it does not see, the less so the wider the halo. The result depends on
-    `block` and `halo`, never on the executor. A fragment may be in two pieces where the blocks disagree on what is
-    between them. Where the halo is 0 along an axis, fragments end at the faces of blocks.
+    By blocks, ids are global, from 1 without gaps. One block gives just what the fragmenter gives of the whole volume.
+    Many give nearly the same: close to faces the fragmenter may decide otherwise for what it does not see, the less so
+    the wider the halo. The result depends on block and halo, never on the executor. A fragment may be in two pieces
+    where the blocks disagree on what is between them. Where the halo is 0 along an axis, fragments end at the faces of
+    blocks.
 
-    Memory: a worker holds what the fragmenter takes for a block and its halo. Work: as many voxels are computed as
-    blocks and halos have; for blocks of 256 and a halo of 16, 1.2 times the volume of 2^3 blocks, at most 1.42 times.
+    Memory: a worker holds what the fragmenter takes for a block and its halo. Computed are as many voxels as blocks and
+    halos have; for blocks of 256 and a halo of 16, 1.2 times the volume of 2^3 blocks, at most 1.42 times.
 
     Parameters
     ----------
     affinities, neighborhood
         As of :func:`segkit.io.read_affinities`.
     out
-        A .zarr; its ``volumes/fragments`` or the dataset that is named.
+        A file, by blocks a .zarr; its ``volumes/fragments`` or the dataset that is named.
     fragmenter
         Which one. One that treats sections apart (its parameter `per_section`) needs no halo along z and gets none:
         along z, blocks change nothing.
     mask
         Fragments only where this volume is not 0.
-    block
-        Size of a block in voxels, z, y, x, and of a shard of the result.
-    halo
-        Voxels that a block sees beyond its own, along z, y, x; :data:`HALO` each if not given. A good one is the
-        radius of the thickest neurites, or of fragments where these are smaller.
-    executor, report
-        As of :func:`segkit.blockwise.engine.run_stage`.
     work
-        Where unfinished things lie meanwhile; in `out` if not given. All workers must reach it.
-
-    Returns
-    -------
-    A report of each stage that was run; the "fragments" in the results of the last one add up to their number.
+        Whole, or by blocks. A halo is :data:`HALO` along each axis if not given; a good one is the radius of the
+        thickest neurites, or of fragments where these are smaller.
 
     Raises
     ------
@@ -88,45 +77,54 @@ def fragment_files(
     BlocksFailed
         If a block could not be computed.
     """
-    check_writable(out)
+    io.check_writable(out)
     fragmenter.load()
-    source = RegionSource(affinities, "affinities", neighborhood)
-    mask_source = None if mask is None else RegionSource(mask, "mask")
+    source = work.source(affinities, "affinities", neighborhood)
+    mask_source = None if mask is None else work.source(mask, "mask")
     check_aligned(affinities=source, mask=mask_source)
-    lattice = Lattice(source.shape, block, _halo(fragmenter, halo))  # type: ignore[arg-type]
-    inputs = [source.identity, np.asarray(source.neighborhood).tolist(), mask_source and mask_source.identity]
-    key = fingerprint(
-        stage="fragment", inputs=inputs, fragmenter=fragmenter.identity(), block=lattice.block, halo=lattice.halo
-    )
-    notes = {"fragmenter": fragmenter.settings()}
-    target = Target.create(out, "fragments", source.shape, source.grid, np.uint64, lattice.block, key=key, notes=notes)
-    folder = (work or work_folder(as_address(out), f"fragment {target.name.replace('/', '.')}")) / key
-    found = _run(
-        FragmentTask(source, mask_source, fragmenter, lattice, folder / "pieces"), target, key, executor, report
-    )
-    target.finish()
-    clear(folder if work else folder.parent)
-    return found
+    lattice = work.lattice(source.shape, _halo(fragmenter, work.halo))
+    key = "" if work.whole else _key(source, mask_source, fragmenter, lattice)
+    output = work.output(out)
+    form = io.Form("fragments", source.shape, source.grid)
+    target = output.volume(form, key=key, notes={"fragmenter": fragmenter.settings()})
+    task: BlockTask = WholeTask(source, mask_source, fragmenter, target)
+    if not work.whole:
+        folder = work.folder_for(output.address, f"fragment {output.address.at('fragments').replace('/', '.')}", key)
+        fragments = FragmentTask(source, mask_source, fragmenter, lattice, folder / "pieces")
+        task = WriteTask(fragments, lattice, _number(fragments, target.marks / "ids", key, work), target)
+    results = work.run(Stage("write", task, [block.voxels for block in lattice], target.marks, key))
+    output.finish()
+    if not work.whole:
+        work.clear(folder)
+    return sum(result["fragments"] for result in results)  # of each block, those that begin in it
 
 
-def _run(
-    fragments: FragmentTask, target: Target, key: str, executor: Executor | None, report: Report | None
-) -> list[StageReport]:
-    """All stages; those before the last only where the table of ids is not there already."""
+def fragment_truth(truth: AnyAddress, out: AnyAddress, *, per_section: bool = False) -> int:
+    """Write the objects of the truth as fragments, see :func:`segkit.fragment.from_labels.fragments_from_labels`."""
+    io.check_writable(out)
+    found = fragments_from_labels(io.read_labels(truth), per_section=per_section)
+    io.write(out, found, "fragments")
+    return len(found.ids())
+
+
+def _key(source: io.RegionSource, mask: io.RegionSource | None, fragmenter: ComponentSpec, lattice: Lattice) -> str:
+    inputs = [source.identity, np.asarray(source.neighborhood).tolist(), mask and mask.identity]
+    settings = {"fragmenter": fragmenter.identity(), "block": lattice.block, "halo": lattice.halo}
+    return fingerprint(stage="fragment", inputs=inputs, **settings)
+
+
+def _number(fragments: FragmentTask, ids: Path, key: str, work: Work) -> Path:
+    """Have the fragments of all blocks found and numbered, unless they are already; the folder of the table of ids."""
     lattice, folder = fragments.lattice, fragments.folder.parent
-    voxels = [block.voxels for block in lattice]
     faces = FaceTask(fragments, lattice, folder / "pairs")
-    ids = IdTask(faces, target.marks / "ids" / "table")
-    write = WriteTask(fragments, lattice, ids.folder, target)
-    named = Stage("ids", ids, [0], target.marks / "ids", key)
-    stages = [
-        Stage("fragments", fragments, voxels, folder / "marks" / "fragments", key),
-        Stage("faces", faces, [0] * len(faces), folder / "marks" / "faces", key),
-    ]
-    if _done(named):
-        stages = []
-    stages += [named, Stage("write", write, voxels, target.marks, key)]
-    return [run_stage(stage, executor, report) for stage in stages]
+    table = IdTask(faces, ids / "table")
+    named = Stage("ids", table, [0], ids, key)
+    if not _done(named):
+        voxels = [block.voxels for block in lattice]
+        work.run(Stage("fragments", fragments, voxels, folder / "marks" / "fragments", key))
+        work.run(Stage("faces", faces, [0] * len(faces), folder / "marks" / "faces", key))
+    work.run(named)
+    return table.folder
 
 
 def _done(stage: Stage) -> bool:

@@ -1,9 +1,9 @@
-"""Affinities by blocks, by a network that every process loads once."""
+"""The verb: a network predicts the affinities of a volume, as a whole or by blocks, loaded once a process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segkit import io
-from segkit.blockwise.blocks import BLOCK, Block, Lattice, Slices, Triple
-from segkit.blockwise.engine import BlockTask, Executor, Report, Stage, StageReport, run_stage
+from segkit.blockwise.blocks import Block, Lattice, Slices, Triple
+from segkit.blockwise.engine import Stage
+from segkit.blockwise.job import BlockTask
 from segkit.blockwise.store import file_digest, fingerprint
+from segkit.blockwise.work import WHOLE, Work
 from segkit.data import Grid
+from segkit.data.resample import ResampledSource
+from segkit.data.source import Source
 from segkit.errors import InvalidInput, InvalidParameter, sentence
+from segkit.infer.resampled import Restoring
 from segkit.io.lookup import AnyAddress
-from segkit.io.reader import RegionSource
-from segkit.io.zarr_target import Target
+from segkit.io.writer import Form, Target
 
 if TYPE_CHECKING:
     from segkit.models.checkpoint import TrainedModel
@@ -47,16 +51,53 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Voxels:
+    """The voxels that a network sees, and those of its affinities, of a whole volume."""
+
+    size: tuple[float, float, float] | None = None
+    """Raw data are resampled to voxels of this size in nm; None: as they are."""
+    keep_grid: bool = False
+    """Leave the affinities on these voxels; else they are brought back to those of the raw data."""
+
+
+@dataclass(frozen=True)
+class WholeTask(BlockTask):
+    """Predicts the affinities of a whole volume, and writes them slab by slab."""
+
+    seen: Source
+    """What the network sees."""
+    trained: "TrainedModel"
+    settings: Settings
+    result: Restoring
+    target: Target
+    work: Work
+
+    def run(self, number: int) -> dict:
+        """Raw data are read ahead of the network."""
+        from segkit.infer import predict_parts
+
+        options: dict[str, Any] = vars(self.settings) | {"progress": partial(self.work.tell, "infer")}
+        module, neighborhood = self.trained.module, self.trained.neighborhood
+        with _ONE, closing(predict_parts(module, self.seen, neighborhood, **options)) as parts:
+            self.target.fill(tuple(slice(0, size) for size in self.result.shape), self.result.restored(parts))
+        return {}
+
+    def digest(self, number: int) -> str | None:
+        """None: nothing is kept of a volume that is not done."""
+        return None
+
+
+@dataclass(frozen=True)
 class InferTask(BlockTask):
     """Predicts the affinities of a block."""
 
-    raw: RegionSource
+    raw: io.RegionSource
     model: Path
     version: str
     """Checksum of the file of the model."""
     lattice: Lattice
     target: Target
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings
 
     def run(self, number: int) -> dict:
         """Raw data around the block are read as far as they are needed."""
@@ -70,21 +111,11 @@ class InferTask(BlockTask):
 
         trained = _loaded(self.model, self.version, self.settings.device)
         window = Window(self.raw, seen(block, trained.module, self.raw.shape))
-        with closing(
-            predict_parts(
-                trained.module,
-                window,
-                trained.neighborhood,
-                thickness=max(block.shape),
-                part=window.part(block.inner),
-                tile_shape=self.settings.tile_shape,
-                device=self.settings.device,
-                batch_size=self.settings.batch_size,
-                precision=self.settings.precision,
-                augment=self.settings.augment,
-                compiled=self.settings.compiled,
-            )
-        ) as parts:
+        options: dict[str, Any] = vars(self.settings) | {
+            "thickness": max(block.shape),
+            "part": window.part(block.inner),
+        }
+        with closing(predict_parts(trained.module, window, trained.neighborhood, **options)) as parts:
             ((_, affinities),) = parts
         return affinities
 
@@ -96,14 +127,14 @@ class InferTask(BlockTask):
 class Window:
     """A box of a volume as a volume of its own."""
 
-    def __init__(self, source, box: Slices) -> None:
+    def __init__(self, source: Source, box: Slices) -> None:
         self._source, self._start = source, [along.start for along in box]
         self.shape: Triple = tuple(along.stop - along.start for along in box)
         """Size in voxels, (Z, Y, X)."""
         self.grid: Grid = source.grid.crop(self._start)
         """Where it lies."""
 
-    def read(self, part: Slices) -> np.ndarray:
+    def read(self, part: tuple[slice, ...], /) -> np.ndarray:
         """The intensities of a box of it."""
         moved = [slice(a.start + first, a.stop + first) for a, first in zip(part, self._start, strict=True)]
         return self._source.read(tuple(moved))
@@ -116,79 +147,81 @@ class Window:
 
 def infer_files(
     raw: AnyAddress,
-    model: Path | str,
+    trained: "TrainedModel",
     out: AnyAddress,
+    settings: Settings | None = None,
     *,
-    block: Sequence[int] = BLOCK,
-    halo: Sequence[int] | None = None,
-    executor: Executor | None = None,
-    report: Report | None = None,
-    notes: dict[str, object] | None = None,
-    tile_shape: Sequence[int] | None = None,
-    device: str = "cpu",
-    batch_size: int = 1,
-    precision: str = "32",
-    augment: str = "none",
-    compiled: bool = False,
-) -> list[StageReport]:
-    """Predict the affinities of `raw` by a trained network, block by block.
+    voxels: Voxels | None = None,
+    notes: Mapping[str, object] | None = None,
+    work: Work = WHOLE,
+) -> tuple[int, ...]:
+    """Predict the affinities of `raw` by a trained network; their shape (C, Z, Y, X).
 
-    A network without padding gives what :func:`segkit.infer.predict` gives for the whole volume, up to rounding
-    (about 1e-6; with a given `tile_shape` of which blocks are multiples, to the last bit), whatever the block: it
-    reads what it needs beyond the block, and raw data are reflected only where the volume ends. One that pads sees a
-    block and its `halo`, where the volume would end for it; so **its affinities near faces depend on block and halo**,
+    By blocks, a network without padding gives what :func:`segkit.infer.predict` gives for the whole volume, up to
+    rounding (about 1e-6; with a given `tile_shape` of which blocks are multiples, to the last bit), whatever the block:
+    it reads what it needs beyond the block, and raw data are reflected only where the volume ends. One that pads sees a
+    block and its halo, where the volume would end for it; so **its affinities near faces depend on block and halo**,
     the less the wider the halo. A 2-D network always sees all sections that it takes.
 
-    Memory: a worker holds the network, the tiles under way, and the affinities of a block, 4 bytes a voxel and offset.
+    Memory: a worker holds the network, the tiles under way, and the affinities of a block, 4 bytes a voxel and offset;
+    of a whole volume those of a slab.
 
     Parameters
     ----------
     raw
         Address of the raw data.
-    model
-        File of the network, as :func:`segkit.models.checkpoint.load_model` reads it.
+    trained
+        The network, as :func:`segkit.models.checkpoint.load_model` gives it. By blocks each process loads its file.
     out
-        A .zarr; its shards are the blocks.
-    block, halo
-        In voxels, z, y, x. The halo is for networks that pad, and not used along axes where they do not; by default a
-        quarter of the block, at most 32, and never less than the longest offset of the neighborhood.
-    executor, report
-        As of :func:`segkit.blockwise.engine.run_stage`.
+        A file; by blocks a .zarr, whose shards are the blocks.
+    settings
+        How the network is used. What was begun may go on with another device, batch or compilation.
+    voxels
+        Which voxels it sees, of a whole volume.
     notes
         What is to be said of the affinities, as in :func:`segkit.io.write`.
-    tile_shape, device, batch_size, precision, augment, compiled
-        As of :func:`segkit.infer.predict`. What was begun may go on with another device, batch or compilation.
+    work
+        Whole, or by blocks. The halo is for networks that pad, and not used along axes where they do not; by default a
+        quarter of the block, at most 32, and never less than the longest offset of the neighborhood.
 
     Raises
     ------
     InvalidInput
-        If the network was trained on resampled voxels, or the address cannot be written to.
+        By blocks, if the network was trained on resampled voxels, or if the address cannot be written to.
     BlocksFailed
         If a block could not be computed.
     """
-    from segkit.models.checkpoint import load_model
-
     io.check_writable(out)
-    path = Path(model).absolute()
-    trained = load_model(path)
-    source = RegionSource(raw, "raw")
-    lattice = Lattice(source.shape, block)  # type: ignore[arg-type]
-    lattice = replace(lattice, halo=_halo(trained, lattice.block, halo))
-    tile = None if tile_shape is None else tuple(map(int, tile_shape))
-    settings = Settings(tile, device, batch_size, precision, augment, compiled)
-    _check(trained, source, lattice[0], settings)
-    version = file_digest(path) or ""
-    inputs = {"raw": source.identity, "model": version, "block": lattice.block, "halo": lattice.halo}
-    key = fingerprint(stage="infer", **inputs, **settings.key())
-    place = ("affinities", source.shape, source.grid, np.float32, block)
-    target = Target.create(out, *place, key=key, neighborhood=trained.neighborhood, notes=notes)
-    task = InferTask(source, path, version, lattice, target, settings)
-    found = run_stage(Stage("infer", task, [b.voxels for b in lattice], target.marks, key), executor, report)
-    target.finish()
-    return [found]
+    settings, voxels, source = settings or Settings(), voxels or Voxels(), work.source(raw, "raw")
+    shown = ResampledSource(source, voxels.size) if voxels.size else source
+    result = Restoring(shown, shown if voxels.keep_grid else source, trained.neighborhood)
+    lattice, version, key = work.lattice(source.shape), "", ""
+    if not work.whole:
+        lattice = replace(lattice, halo=_halo(trained, lattice.block, work.halo))
+        _check(trained, voxels, source, lattice[0], settings)
+        version = file_digest(_file(trained)) or ""
+        inputs = {"raw": source.identity, "model": version, "block": lattice.block, "halo": lattice.halo}
+        key = fingerprint(stage="infer", **inputs, **settings.key())
+    output = work.output(out)
+    form = Form("affinities", result.shape, result.grid, result.neighborhood)
+    target = output.volume(form, key=key, notes=notes)
+    task: BlockTask = WholeTask(shown, trained, settings, result, target, work)
+    if not work.whole:
+        task = InferTask(source, _file(trained), version, lattice, target, settings)
+    work.run(Stage("infer", task, [block.voxels for block in lattice], target.marks, key))
+    output.finish()
+    return (len(result.neighborhood), *result.shape)
 
 
-def seen(block: Block, module, shape: Triple) -> Slices:
+def _file(trained: "TrainedModel") -> Path:
+    """The file that other processes load the network from."""
+    if trained.file is None:
+        rule, next_step = "must be of a file, by blocks", "save it by save_model, and load it"
+        raise InvalidInput(sentence("the network", rule, "one in memory", next_step))
+    return trained.file.absolute()
+
+
+def seen(block: Block, module: Any, shape: Triple) -> Slices:
     """What a network is shown as its volume: along axes where it pads, block and halo; else all there is.
 
     It begins where the lattice of the network does, so that pooling takes the same voxels together in all blocks.
@@ -205,7 +238,7 @@ def seen(block: Block, module, shape: Triple) -> Slices:
     return z, y, x
 
 
-def padded(module) -> tuple[bool, bool, bool]:
+def padded(module: Any) -> tuple[bool, bool, bool]:
     """Along which axes a network pads; a 2-D one never does along z, where it sees whole sections."""
     along = [False] * (3 - module.ndim) + [not context for context in module.context]
     z, y, x = along
@@ -220,11 +253,11 @@ def _loaded(path: Path, version: str, device: str) -> "TrainedModel":
     return load_model(path, device=device)
 
 
-def _check(trained: "TrainedModel", source: RegionSource, block: Block, settings: Settings) -> None:
+def _check(trained: "TrainedModel", voxels: Voxels, source: Source, block: Block, settings: Settings) -> None:
     """Refuse at once what would fail in every block."""
     from segkit.infer.plan import make_plan
 
-    if trained.extra.get("resampled"):
+    if voxels.size or trained.extra.get("resampled"):
         rule = "must see the voxels of the data, by blocks"
         next_step = "resample RAW first, or infer without blocks"
         raise InvalidInput(sentence("the network", rule, "resampled ones", next_step))

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from segkit.data.affinities import as_neighborhood
+from segkit.data.source import Source
 from segkit.infer.network import autocasting, evaluating, to_device
 from segkit.infer.plan import Batch, make_plan
-from segkit.infer.tiling import Source
 from segkit.models.device import resolve_device
 
 

@@ -29,15 +29,28 @@ from segkit.io.reader import (
     read_volume,
 )
 from segkit.io.records import Blocks, Stored
-from segkit.io.writer import check_target, check_writable, write, write_affinities, write_all, write_blocks
+from segkit.io.writer import (
+    Form,
+    Output,
+    Target,
+    check_target,
+    check_writable,
+    write,
+    write_affinities,
+    write_all,
+    write_blocks,
+)
 
 __all__ = [
     "ROLES",
     "Address",
     "Blocks",
+    "Form",
+    "Output",
     "Reader",
     "RegionSource",
     "Stored",
+    "Target",
     "check_target",
     "check_writable",
     "datasets",

@@ -139,9 +139,13 @@ class RegionSource:
     their dtype; what other roles give is said at :func:`open_labels`, :func:`open_affinities` and :func:`open_mask`.
     """
 
-    def __init__(self, address: AnyAddress, role: str, neighborhood: ArrayLike | None = None) -> None:
+    def __init__(
+        self, address: AnyAddress, role: str, neighborhood: ArrayLike | None = None, *, travels: bool = True
+    ) -> None:
+        """One that `travels` has an absolute path, which messages name as well."""
         address, _ = as_address(address), role_of(role)
-        self.address = Address(address.path.absolute(), address.dataset, address.crop)
+        path = address.path.absolute() if travels else address.path
+        self.address = Address(path, address.dataset, address.crop)
         self.role = role
         self._given = None if neighborhood is None else as_neighborhood(neighborhood).tolist()
 
@@ -172,6 +176,12 @@ class RegionSource:
         """All of it, of a role that labels play."""
         found = self.whole()
         assert isinstance(found, Labels)  # the role was checked when the file was opened
+        return found
+
+    def volume(self) -> Volume:
+        """All of it, of raw data or a mask."""
+        found = self.whole()
+        assert isinstance(found, Volume)
         return found
 
     def affinities(self) -> Affinities:

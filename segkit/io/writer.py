@@ -2,12 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segkit.data import Affinities, Grid, Volume
+from segkit.data import Affinities, Grid, Labels, Volume
+from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, StorageError, sentence
 from segkit.io.address import as_address, role_of
 from segkit.io.atomic import check_folder
@@ -15,6 +18,8 @@ from segkit.io.formats import FORMATS, format_to_write, own_format
 from segkit.io.lookup import NOTES, AnyAddress, exists
 from segkit.io.records import Blocks, Record, encode, kind_of
 
+Box = tuple[slice, ...]
+"""Along z, y, x, with both ends given."""
 Part = tuple[tuple[slice, ...], np.ndarray]
 """Where in an array, and what."""
 
@@ -49,7 +54,9 @@ def check_target(address: AnyAddress, role: str, overwrite: bool) -> str:
     return name
 
 
-def write(path: AnyAddress, container, role: str | None = None, *, notes: Mapping[str, object] | None = None) -> None:
+def write(
+    path: AnyAddress, container: object, role: str | None = None, *, notes: Mapping[str, object] | None = None
+) -> None:
     """Write a container, beside whatever else is in the file, under its role's usual name or the dataset of `path`.
 
     Without a role: raw (mask, if boolean) for a Volume, segmentation for Labels, affinities, merge_tree. The suffix
@@ -57,11 +64,9 @@ def write(path: AnyAddress, container, role: str | None = None, *, notes: Mappin
     object of that name is replaced. Two processes must not write to one file at the same time. `notes` are plain
     values (JSON) that :func:`read_notes` gives back: how the object was made, say.
     """
-    address = as_address(path)
-    if address.crop:
-        raise InvalidInput(sentence(f"{address}", "must have no crop where something is written"))
-    role = role or _default_role(container)
-    _write(address.path, {address.at(role): _record(container, role, notes)})
+    output = Output(path)
+    output.put(container, role or _default_role(container), notes=notes)
+    output.finish()
 
 
 def write_all(
@@ -80,17 +85,129 @@ def write_all(
     address = as_address(path)
     if address.crop or address.dataset:
         raise InvalidInput(sentence(f"{address}", "must name neither a dataset nor a crop", next_step="name the file"))
-    records = {}
+    output = Output(address)
     for key, container in containers.items():
         role, _, dataset = key.partition(":")
-        records[dataset or role_of(role)[0]] = _record(container, role, (notes or {}).get(key))
-    backend = own_format(address.path)
-    check_folder(address.path)
-    stale = []
-    if drop is not None and address.path.exists():
-        with backend.reading(address.path) as store:
-            stale = [name for name in store.names() if name.startswith(drop) and name not in records]
-    backend.write(address.path, records, stale)
+        output.put(container, role, dataset=dataset or None, notes=(notes or {}).get(key))
+    if drop is not None:
+        output.drop(drop)
+    output.finish()
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a volume in a file is, whatever its values."""
+
+    role: str
+    """What it will be: "affinities", "fragments", "segmentation" ..."""
+    shape: tuple[int, int, int]
+    """Size in voxels, z, y, x."""
+    grid: Grid
+    """Where the voxels lie."""
+    neighborhood: np.ndarray | None = None
+    """Offsets of affinities, (C, 3)."""
+    dtype: np.dtype | None = None
+    """Of the values; that of the container of such a role if not given: uint64 for labels, else float32."""
+
+    @property
+    def values(self) -> np.dtype:
+        """The dtype of the values, given or not."""
+        if self.dtype is not None:
+            return np.dtype(self.dtype)
+        return np.dtype(np.uint64 if role_of(self.role)[1] == "labels" else np.float32)
+
+
+class Target(ABC):
+    """A volume that is being made: what a stage writes to, box by box."""
+
+    @property
+    def marks(self) -> Path:
+        """A folder for marks of finished blocks, which goes where the volume goes."""
+        return Path()
+
+    @abstractmethod
+    def write(self, part: Box, array: np.ndarray) -> None:
+        """Write the values of a box: a block of the lattice."""
+
+    def fill(self, part: Box, parts: Iterable[Part]) -> None:
+        """Write the values of a box that come part by part: where in the box, and what. Here it is one part."""
+        ((_, array),) = parts
+        self.write(part, array)
+
+    @abstractmethod
+    def digest(self, part: Box) -> str | None:
+        """A checksum of a box as it lies on disk; None if it cannot be read."""
+
+
+class Output:
+    """A file of any format; all that is put into it appears in one go, when it is finished."""
+
+    def __init__(self, address: AnyAddress) -> None:
+        self.address = as_address(address)
+        self._records: dict[str, Record] = {}
+        self._dropped: str | None = None
+        self._streamed = False
+        if self.address.crop:
+            raise InvalidInput(sentence(f"{self.address}", "must have no crop where something is written"))
+
+    def put(
+        self,
+        container: object,
+        role: str,
+        *,
+        dataset: str | None = None,
+        notes: Mapping[str, object] | None = None,
+    ) -> None:
+        """Add an object, under `dataset`, the dataset of the address or the usual name of its role."""
+        self._records[dataset or self.address.at(role)] = _record(container, role, notes)
+
+    def volume(
+        self, form: Form, *, key: str = "", dataset: str | None = None, notes: Mapping[str, object] | None = None
+    ) -> Target:
+        """Begin a volume whose only block is all of it; `key` is for those that can go on where they were stopped."""
+        return _WholeTarget(self, form, dataset, notes)
+
+    def drop(self, beginning: str) -> None:
+        """Have datasets removed whose names begin so, those that are written excepted."""
+        self._dropped = beginning
+
+    def stream(self, form: Form, parts: Iterable[Part], notes: Mapping[str, object] | None) -> None:
+        """Write affinities that come part by part, now: they are the only object of this output."""
+        write_affinities(self.address, parts, form.shape, form.neighborhood, form.grid, notes=notes)  # type: ignore[arg-type]
+        self._streamed = True
+
+    def finish(self) -> None:
+        """Write the file."""
+        if self._streamed:
+            return
+        path = self.address.path
+        backend = own_format(path)
+        check_folder(path)
+        stale = []
+        if self._dropped is not None and path.exists():
+            with backend.reading(path) as store:
+                there = [name for name in store.names() if name.startswith(self._dropped)]
+                stale = [name for name in there if name not in self._records]
+        backend.write(path, self._records, stale)
+
+
+class _WholeTarget(Target):
+    def __init__(self, output: Output, form: Form, dataset: str | None, notes: Mapping[str, object] | None) -> None:
+        self._output, self._form, self._dataset, self._notes = output, form, dataset, notes
+
+    def write(self, part: Box, array: np.ndarray) -> None:
+        """Keep it until the file is written."""
+        labels = role_of(self._form.role)[1] == "labels"
+        container = (Labels if labels else Volume)(array, self._form.grid)
+        self._output.put(container, self._form.role, dataset=self._dataset, notes=self._notes)
+
+    def fill(self, part: Box, parts: Iterable[Part]) -> None:
+        """Write affinities to the file as they come."""
+        self._output.stream(self._form, parts, self._notes)
+
+    def digest(self, part: Box) -> str | None:
+        """None: nothing lies on disk before all does."""
+        return None
 
 
 def check_writable(path: AnyAddress, dataset: bool = True) -> None:
@@ -112,14 +229,14 @@ def check_writable(path: AnyAddress, dataset: bool = True) -> None:
             pass
 
 
-def _default_role(container) -> str:
+def _default_role(container: object) -> str:
     if isinstance(container, Volume):
         return "mask" if container.array.dtype == bool else "raw"
     kind = kind_of(container)
     return "segmentation" if kind == "labels" else kind
 
 
-def _record(container, role: str, notes: Mapping[str, object] | None = None) -> Record:
+def _record(container: object, role: str, notes: Mapping[str, object] | None = None) -> Record:
     kind = kind_of(container)
     expected = role_of(role)[1]
     if kind != expected:
@@ -133,17 +250,11 @@ def as_attributes(notes: Mapping[str, object] | None) -> dict[str, str]:
     return {NOTES: json.dumps(dict(notes))} if notes else {}
 
 
-def _write(path: Path, records: Mapping[str, object]) -> None:
-    backend = own_format(path)
-    check_folder(path)
-    backend.write(path, records)
-
-
 def write_affinities(
     address: AnyAddress,
     parts: Iterable[Part],
     shape: tuple[int, int, int],
-    neighborhood,
+    neighborhood: np.ndarray | Sequence[Sequence[int]],
     grid: Grid,
     *,
     notes: Mapping[str, object] | None = None,
@@ -154,7 +265,7 @@ def write_affinities(
     """
     check_writable(address)
     stand_in = np.zeros((len(neighborhood), 1, 1, 1), np.float32)
-    header = encode(Affinities(stand_in, neighborhood, grid)).attributes | as_attributes(notes)
+    header = encode(Affinities(stand_in, as_neighborhood(neighborhood), grid)).attributes | as_attributes(notes)
     failed: list[Exception] = []
 
     def watched() -> Iterator[Part]:

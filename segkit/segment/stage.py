@@ -1,50 +1,73 @@
-"""Segmentations by blocks: the tree is cut once, and each block looks up its own fragments."""
+"""The verb: a merge tree is cut at one threshold or several, and each block looks up its own fragments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segkit import io
-from segkit.blockwise.blocks import BLOCK, Lattice
-from segkit.blockwise.engine import BlockTask, Executor, Report, Stage, StageReport, run_stage
-from segkit.blockwise.store import array_digest, clear, fingerprint, load_array, save_array, work_folder
-from segkit.data import Labels, MergeTree
+from segkit.blockwise.blocks import Lattice
+from segkit.blockwise.engine import Stage
+from segkit.blockwise.job import BlockTask
+from segkit.blockwise.store import Shelf, array_digest, fingerprint
+from segkit.blockwise.work import WHOLE, Work
+from segkit.data import Grid, Labels, MergeTree
+from segkit.data.resample import resample_labels
+from segkit.data.source import Held, Source
 from segkit.errors import InvalidInput, sentence
 from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
-from segkit.io.reader import RegionSource
-from segkit.io.zarr_target import Target
-from segkit.segment import renamed, segments_at
+from segkit.io.writer import Form, Target
+from segkit.segment.cut import renamed, segments_at
+
+if TYPE_CHECKING:
+    from segkit.io.shard_target import ShardOutput
+
+Place = tuple[Grid, tuple[int, int, int]]
+"""A grid, and how many of its voxels."""
 
 
 @dataclass(frozen=True)
 class SegmentTask(BlockTask):
     """Gives the fragments of a block the names of their segments."""
 
-    fragments: RegionSource
+    fragments: Source
     lattice: Lattice
     targets: tuple[Target, ...]
     """One for each threshold."""
-    tables: Path
-    """The folder of the ids of all fragments, and of their segments at each threshold."""
+    tables: Shelf
+    """The ids of all fragments, and their segments at each threshold."""
+    like: Place | None = None
+    """The voxels of the result; None: those of the fragments."""
 
     def run(self, number: int) -> dict:
-        """Look up only the fragments that are there, in tables that are mapped, not read."""
+        """Look up only the fragments that are there; return how many these are, and of how many segments."""
         part = self.lattice[number].inner
         labels = Labels(self.fragments.read(part), self.fragments.grid)
         ids = labels.ids()
-        places = _places(load_array(self.tables / "leaf_ids.npy", mapped=True), ids)
-        names = (load_array(_table(self.tables, k), mapped=True)[places] for k in range(len(self.targets)))
+        places = _places(self.tables.get("leaf_ids"), ids)
+        names = [self.tables.get(_table(k))[places] for k in range(len(self.targets))]
         for target, segments in zip(self.targets, renamed(labels, ids, names), strict=True):
-            target.write(part, segments.array)
-        return {"fragments": len(ids)}
+            target.write(part, (segments if self.like is None else resample_labels(segments, *self.like)).array)
+        return {"fragments": len(ids), "segments": [len(np.unique(each)) for each in names]}
 
     def digest(self, number: int) -> str | None:
         """Of the block in all segmentations."""
         found = [target.digest(self.lattice[number].inner) for target in self.targets]
         return None if None in found else "-".join(map(str, found))
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What a tree was cut into."""
+
+    rows: list[dict[str, float]]
+    """For each threshold the number of segments: in a whole volume; by blocks, of all fragments of the tree."""
+    fragments: int | None
+    """How many fragments of the tree are in a whole volume."""
+    leaves: int
+    """How many fragments the tree has."""
 
 
 def segment_files(
@@ -53,11 +76,9 @@ def segment_files(
     thresholds: Sequence[float],
     *,
     fragments: AnyAddress | None = None,
-    block: Sequence[int] = BLOCK,
-    executor: Executor | None = None,
-    report: Report | None = None,
-    work: Path | None = None,
-) -> tuple[list[StageReport], list[dict[str, float]]]:
+    like: Place | None = None,
+    work: Work = WHOLE,
+) -> Segmented:
     """Cut a merge tree at one threshold or several; the result is that of :func:`segkit.segment.segment`.
 
     Memory: the driver holds the tree, a worker one block.
@@ -67,49 +88,65 @@ def segment_files(
     merge_tree
         Address of the tree.
     out
-        A .zarr. One threshold gives ``volumes/segmentation`` or the dataset that is named, several give
-        ``volumes/segmentation_T`` each.
+        A file, by blocks a .zarr. One threshold gives ``volumes/segmentation`` or the dataset that is named, several
+        give ``volumes/segmentation_T`` each.
     thresholds
         All merges of lower altitude are done.
     fragments
         Address of the fragments; those in the file of the tree if not given.
-    block
-        Size of a block in voxels, and of a shard of the result.
-    executor, report
-        As of :func:`segkit.blockwise.engine.run_stage`.
+    like
+        Grid and size of the result, of a whole volume; those of the fragments if not given.
     work
-        Where the tables lie meanwhile; in `out` if not given.
-
-    Returns
-    -------
-    The report of the stage, and for each threshold the number of segments of all fragments of the tree.
+        Whole, or by blocks.
 
     Raises
     ------
     InvalidInput
-        If a threshold is NaN or given twice, or the address cannot be written to.
+        If a threshold is NaN or given twice, a fragment is no leaf of the tree, or the address cannot be written to.
     BlocksFailed
-        If a fragment is no leaf of the tree, or a block could not be computed for another cause.
+        By blocks, if one could not be computed, for that cause or another.
     """
     thresholds = _checked(thresholds)
     io.check_writable(out, dataset=len(thresholds) == 1)
     tree = io.read_merge_tree(merge_tree)
-    source = RegionSource(fragments or as_address(merge_tree).path, "fragments")
+    source = work.source(fragments or as_address(merge_tree).path, "fragments")
+    output = work.output(out)
+    found = cut_into(output, tree, source, thresholds, like=like, work=work)
+    output.finish()
+    return found
+
+
+def cut_into(
+    output: "io.Output | ShardOutput",
+    tree: MergeTree,
+    fragments: io.RegionSource | Held,
+    thresholds: Sequence[float],
+    *,
+    like: Place | None = None,
+    work: Work = WHOLE,
+) -> Segmented:
+    """Write the segmentations of a tree into a file that is being made; see :func:`segment_files`."""
+    thresholds = _checked(thresholds)
     cuts = [segments_at(tree, threshold) for threshold in thresholds]
-    targets = _targets(out, thresholds, source, tree, cuts, block)
-    key = fingerprint(stage="segment", parts=[_key(source, tree, segments) for segments in cuts], block=block)
-    tables = (work or work_folder(as_address(out), "segment")) / key
-    save_array(tables / "leaf_ids.npy", tree.leaf_ids)
+    keys = ["" if work.whole else _key(fragments, tree, segments) for segments in cuts]
+    grid, shape = like or (fragments.grid, fragments.shape)
+    form, single = Form("segmentation", shape, grid), len(thresholds) == 1
+    names = [None if single else f"volumes/segmentation_{t!r}" for t in thresholds]
+    targets = [output.volume(form, key=key, dataset=name) for key, name in zip(keys, names, strict=True)]
+    key = fingerprint(stage="segment", parts=keys, block=work.block)
+    tables = work.shelf(work.folder_for(output.address, "segment", key))
+    tables.put("leaf_ids", tree.leaf_ids)
     for k, segments in enumerate(cuts):
-        save_array(_table(tables, k), segments)
-    lattice = Lattice(source.shape, block)  # type: ignore[arg-type]
-    task = SegmentTask(source, lattice, targets, tables)
-    stage = Stage("segment", task, [each.voxels for each in lattice], targets[0].marks, key)
-    found = run_stage(stage, executor, report)
-    for target in targets:
-        target.finish()
-    clear(tables)
-    return [found], [{"threshold": t, "segments": len(np.unique(c))} for t, c in zip(thresholds, cuts, strict=True)]
+        tables.put(_table(k), segments)
+    lattice = work.lattice(fragments.shape)
+    task = SegmentTask(fragments, lattice, tuple(targets), tables, like)
+    results = work.run(Stage("segment", task, [each.voxels for each in lattice], targets[0].marks, key))
+    tables.clear()
+    rows: list[dict[str, float]] = [
+        {"threshold": t, "segments": results[0]["segments"][k] if work.whole else len(np.unique(cuts[k]))}
+        for k, t in enumerate(thresholds)
+    ]
+    return Segmented(rows, results[0]["fragments"] if work.whole else None, len(tree.leaf_ids))
 
 
 def _checked(thresholds: Sequence[float]) -> list[float]:
@@ -119,23 +156,13 @@ def _checked(thresholds: Sequence[float]) -> list[float]:
     return found
 
 
-def _targets(out, thresholds, source, tree, cuts, block) -> tuple[Target, ...]:
-    address = as_address(out)
-    single = len(thresholds) == 1
-    names = [address] if single else [io.Address(address.path, f"volumes/segmentation_{t!r}") for t in thresholds]
-    place = ("segmentation", source.shape, source.grid, np.uint64, block)
-    return tuple(
-        Target.create(name, *place, key=_key(source, tree, segments))
-        for name, segments in zip(names, cuts, strict=True)
-    )
+def _key(fragments: io.RegionSource | Held, tree: MergeTree, segments: np.ndarray) -> str:
+    found = array_digest([tree.leaf_ids, segments])
+    return fingerprint(stage="segment", fragments=fragments.identity, segments=found)
 
 
-def _key(source: RegionSource, tree: MergeTree, segments: np.ndarray) -> str:
-    return fingerprint(stage="segment", fragments=source.identity, segments=array_digest([tree.leaf_ids, segments]))
-
-
-def _table(folder: Path, k: int) -> Path:
-    return folder / f"segments_{k}.npy"
+def _table(k: int) -> str:
+    return f"segments_{k}"
 
 
 def _places(leaf_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from segkit.data import Affinities, Labels
 from segkit.errors import InvalidInput, MissingDataset
 from segkit.io.reader import RegionSource, open_affinities, open_labels, open_mask
 from segkit.io.records import Blocks
-from segkit.io.zarr_target import Target
+from segkit.io.shard_target import ShardTarget
 from segkit.testing import strategies
 
 GRID = Grid((40, 4, 4), (0, 80, 8))
@@ -200,7 +200,9 @@ def test_the_identity_changes_with_the_content(tmp_path, suffix):
 
 def test_the_identity_of_what_blocks_made_is_its_key(tmp_path):
     for name, key in (("a", "k"), ("b", "k"), ("c", "other")):
-        target = Target.create(tmp_path / f"{name}.zarr", "fragments", (2, 2, 2), GRID, np.uint64, (2, 2, 2), key=key)
+        target = ShardTarget.create(
+            tmp_path / f"{name}.zarr", io.Form("fragments", (2, 2, 2), GRID), (2, 2, 2), key=key
+        )
         target.finish()
     first, second, third = (RegionSource(tmp_path / f"{name}.zarr", "fragments").identity for name in "abc")
     assert first == second != third
