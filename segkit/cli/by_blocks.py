@@ -40,13 +40,15 @@ class Blocks:
 
         A whole volume shows a bar of this title, if one is given.
         """
-        from segkit.blockwise import Work, open_executor
-        from segkit.threads import thread_limit
+        from segkit.blockwise import Work
 
         if not self.wanted:
             with progress(title) if title else nullcontext() as bar:
                 yield Session(Work(report=bar and (lambda each: bar(each.done, each.total))))
             return
+        from segkit.blockwise import open_executor
+        from segkit.threads import thread_limit
+
         with open_executor(self.cluster, thread_limit(), say=note) as executor:
             if self.cluster:
                 note(f"{executor}" + (f"; dashboard: {executor.dashboard}" if executor.dashboard else ""))

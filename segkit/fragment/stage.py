@@ -25,7 +25,6 @@ from segkit.blockwise.store import fingerprint
 from segkit.blockwise.work import WHOLE, Work
 from segkit.data import check_aligned
 from segkit.errors import InvalidParameter, sentence
-from segkit.fragment.from_labels import fragments_from_labels
 from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, WholeTask, WriteTask
 from segkit.io.lookup import AnyAddress
 
@@ -101,6 +100,8 @@ def fragment_files(
 
 def fragment_truth(truth: AnyAddress, out: AnyAddress, *, per_section: bool = False) -> int:
     """Write the objects of the truth as fragments, see :func:`segkit.fragment.from_labels.fragments_from_labels`."""
+    from segkit.fragment.from_labels import fragments_from_labels  # fastremap takes some MB of memory
+
     io.check_writable(out)
     found = fragments_from_labels(io.read_labels(truth), per_section=per_section)
     io.write(out, found, "fragments")

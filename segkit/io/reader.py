@@ -169,8 +169,13 @@ class RegionSource:
         return self._reader().read(part)
 
     def whole(self) -> Container:
-        """All of it as a container, checked: what :func:`read_volume` gives, :func:`read_labels` and so on."""
-        return self._reader().whole()
+        """All of it as a container, checked: what :func:`read_volume` gives, :func:`read_labels` and so on.
+
+        The file is closed then, for what HDF5 keeps of it in memory.
+        """
+        found = self._reader().whole()
+        _OPEN.forget(self.address, self.role, self._given)
+        return found
 
     def labels(self) -> Labels:
         """All of it, of a role that labels play."""
@@ -216,7 +221,7 @@ class _Cache:
 
     def get(self, address: Address, role: str, neighborhood: list | None) -> Reader:
         """That object, opened if need be. One that falls out is closed once nobody reads it."""
-        key = (str(address), address.dataset, role, repr(neighborhood), _version(address, role))
+        key = self._key(address, role, neighborhood)
         with self._lock:
             if key not in self._found:
                 self._found[key] = _held(address, role, neighborhood)
@@ -224,6 +229,15 @@ class _Cache:
                     self._found.popitem(last=False)
             self._found.move_to_end(key)
             return self._found[key]
+
+    def forget(self, address: Address, role: str, neighborhood: list | None) -> None:
+        """Close that object once nobody reads it."""
+        with self._lock:
+            self._found.pop(self._key(address, role, neighborhood), None)
+
+    @staticmethod
+    def _key(address: Address, role: str, neighborhood: list | None) -> tuple:
+        return str(address), address.dataset, role, repr(neighborhood), _version(address, role)
 
 
 _OPEN = _Cache()
