@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from segkit.blockwise.work import Work
 
 BLOCK = (256, 256, 256)
+Size = tuple[int, int, int] | None
 NEEDS = "--blockwise"
 UNITS = ((2**30, "GiB"), (2**20, "MiB"))
 
@@ -125,7 +126,7 @@ def stage_bars() -> Iterator[Callable]:
     bars: dict[str, int] = {}
     with Progress(*columns, console=console) as shown:
 
-        def show(progress) -> None:
+        def show(progress: Any) -> None:
             if progress.stage not in bars:
                 bars[progress.stage] = shown.add_task(progress.stage, total=None, text="")
             task = bars[progress.stage]
@@ -134,7 +135,7 @@ def stage_bars() -> Iterator[Callable]:
         yield show
 
 
-def how_fast(progress) -> str:
+def how_fast(progress: "Progress") -> str:
     """Speed and time left, as far as they are known."""
     from segkit.blockwise import duration
 
@@ -150,7 +151,9 @@ def blockwise_options(*, halo: bool = False) -> Callable:
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
-        def call(*args, blockwise, block, cluster, halo=None, **others):
+        def call(
+            *args: Any, blockwise: bool, block: Size, cluster: str | None, halo: Size = None, **others: Any
+        ) -> Any:
             return function(*args, blocks=_chosen(blockwise, block, halo, cluster), **others)
 
         options = [_BLOCKWISE, _BLOCK, *([_HALO] if halo else []), _CLUSTER]
@@ -184,13 +187,13 @@ _CLUSTER = click.option(
 )
 
 
-def _chosen(blockwise: bool, block, halo, cluster) -> Blocks:
+def _chosen(blockwise: bool, block: Size, halo: Size, cluster: str | None) -> Blocks:
     if not blockwise:
         for name, value in (("--block", block), ("--halo", halo), ("--cluster", cluster)):
             if value is not None:
                 raise InvalidParameter(sentence(name, f"needs {NEEDS}", next_step=f"add {NEEDS}"))
         return Blocks()
-    return Blocks(True, tuple(block or BLOCK), None if halo is None else tuple(halo), cluster)
+    return Blocks(True, block or BLOCK, halo, cluster)
 
 
 def refuse_with_blocks(blocks: Blocks, **given: object) -> None:

@@ -1,7 +1,9 @@
 """What a block keeps of its fragments until they have their ids: its labels, and those of its seams."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -96,7 +98,7 @@ class PiecesFile:
     def _array(self, name: str) -> np.ndarray:
         return self._tried(lambda: self._file[name])  # its checksum is compared by the library
 
-    def _tried(self, read):
+    def _tried(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile) as error:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from segkit.errors import InvalidInput, sentence
@@ -38,7 +39,7 @@ class Store(Protocol):
         """The arrays of the group of that name, and its attributes."""
 
 
-def own_format(path: Path):
+def own_format(path: Path) -> ModuleType:
     """The module of a format that holds containers of every kind."""
     if path.suffix.lower() not in FORMATS:
         rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
@@ -49,7 +50,7 @@ def own_format(path: Path):
     return import_module(f"segkit.io.{FORMATS[path.suffix.lower()]}")
 
 
-def format_to_read(path: Path):
+def format_to_read(path: Path) -> ModuleType:
     """The module of the format to read: that of the suffix, or of what lies in a folder that has none."""
     module = module_of(path)
     if module is None:
@@ -75,7 +76,7 @@ def module_of(path: Path) -> str | None:
     return module
 
 
-def format_to_write(address: Address):
+def format_to_write(address: Address) -> ModuleType:
     """The module of the format to write. An address that cannot be written to is refused."""
     if address.crop:
         raise InvalidInput(sentence(f"{address}", "must have no crop where something is written"))

@@ -7,9 +7,10 @@ well as blank. Segmentations are written as compressed_segmentation (uint32, uin
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class PrecomputedVolume:
         """A precomputed volume holds no merge tree."""
         raise MissingDataset(sentence("a precomputed volume", "holds no merge tree"))
 
-    def _read(self, index: int, shape: tuple[int, ...]):
+    def _read(self, index: int, shape: tuple[int, ...]) -> Callable[[tuple[slice, ...]], np.ndarray]:
         spec = _spec(self._path) | {"scale_index": index, "fill_missing_data_reads": False}
         with storage_errors("read", self._path):
             store = _tensorstore().open(spec, read=True).result()
@@ -118,7 +119,7 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
             store[part if len(part) == 4 else (0, *part)].write(block).result()
 
 
-def _metadata(data, segmentation: bool, attributes: Mapping) -> dict[str, object]:
+def _metadata(data: np.ndarray | Blocks, segmentation: bool, attributes: Mapping) -> dict[str, object]:
     voxel, offset = attributes["resolution"][::-1], attributes["offset"][::-1]
     start = [a / b for a, b in zip(offset, voxel, strict=True)]
     if any(abs(at - round(at)) > 1e-6 for at in start):
@@ -150,7 +151,7 @@ def _spec(path: Path) -> dict[str, object]:
     }
 
 
-def _tensorstore():
+def _tensorstore() -> ModuleType:
     try:
         import tensorstore
     except ImportError as error:

@@ -20,7 +20,7 @@ from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
 from segkit.data.affinities import as_fractions, as_neighborhood, check_fractions
 from segkit.data.labels import as_ids
 from segkit.errors import InvalidInput, MissingDataset, sentence
-from segkit.io.address import Address, as_address, role_of
+from segkit.io.address import Address, Box, as_address, role_of
 from segkit.io.atomic import storage_errors
 from segkit.io.lookup import AnyAddress, find_object
 from segkit.io.records import KEY, TREE, Stored, as_mask, check_axes, check_kind, grid_of, located, neighborhood_of
@@ -30,8 +30,6 @@ KEPT = 16
 
 
 Container = Volume | Labels | Affinities
-Box = tuple[slice, ...]
-"""Along z, y, x, with both ends given."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,13 +19,13 @@ import zarr
 
 from segkit.data import Affinities, Labels, Volume
 from segkit.errors import InvalidInput, InvalidShape, sentence
-from segkit.io.address import Address, as_address, role_of
+from segkit.io.address import Address, Box, as_address, role_of
 from segkit.io.atomic import remove, replacing, storage_errors, swap, sync_entry
 from segkit.io.lookup import AnyAddress
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes
 from segkit.io.records import KEY, encode
 from segkit.io.shards import chunk_of, encoded, make_folder, open_array
-from segkit.io.writer import Box, Form, Output, Target, as_attributes, check_writable
+from segkit.io.writer import Form, Output, Target, as_attributes, check_writable
 from segkit.io.zarr import CODEC, check_addable, check_room, make_parents
 
 

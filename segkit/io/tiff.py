@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -121,7 +122,7 @@ def _pages(path: Path, file: tifffile.TiffFile) -> Stored:
     return Stored(shape, read, _attributes(file), series.dtype, "zyx")
 
 
-def _stack_shape(path: Path, series) -> tuple[int, int, int]:
+def _stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
     """Shape (Z, Y, X). Axes of length 1 other than those are left out; channels and times are refused."""
     axes = series.get_axes(squeeze=False)
     kept = [(axis, size) for axis, size in zip(axes, series.get_shape(squeeze=False), strict=True) if size > 1]
@@ -196,7 +197,7 @@ def _sections(folder: Path) -> Stored:
     return Stored((len(files), *first.shape[1:]), read, {}, dtype, "zyx")
 
 
-def _section(path: Path, shape: tuple[int, ...], dtype) -> np.ndarray:
+def _section(path: Path, shape: tuple[int, ...], dtype: np.dtype | None) -> np.ndarray:
     with _open(path) as file:
         section = _pages(path, file)
         if section.shape != (1, *shape[1:]) or section.dtype != dtype:

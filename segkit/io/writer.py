@@ -12,14 +12,12 @@ import numpy as np
 from segkit.data import Affinities, Grid, Labels, Volume
 from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, StorageError, sentence
-from segkit.io.address import as_address, role_of
+from segkit.io.address import Box, as_address, role_of
 from segkit.io.atomic import check_folder
 from segkit.io.formats import FORMATS, format_to_write, own_format
 from segkit.io.lookup import NOTES, AnyAddress, exists
 from segkit.io.records import Blocks, Record, encode, kind_of
 
-Box = tuple[slice, ...]
-"""Along z, y, x, with both ends given."""
 Part = tuple[tuple[slice, ...], np.ndarray]
 """Where in an array, and what."""
 
