@@ -45,11 +45,9 @@ def fragment_files(
 ) -> int:
     """Cut a volume of any size into fragments; the number of fragments.
 
-    By blocks, ids are global, from 1 without gaps. One block gives just what the fragmenter gives of the whole volume.
-    Many give nearly the same: close to faces the fragmenter may decide otherwise for what it does not see, the less so
-    the wider the halo. The result depends on block and halo, never on the executor. A fragment may be in two pieces
-    where the blocks disagree on what is between them. Where the halo is 0 along an axis, fragments end at the faces of
-    blocks.
+    By blocks, ids are global, from 1 without gaps. Many blocks give nearly what the whole volume gives: close to faces
+    the fragmenter may decide otherwise for what it does not see, the less so the wider the halo; where that is 0,
+    fragments end there. A fragment may be in two pieces where blocks disagree on what is between them.
 
     Memory: a worker holds what the fragmenter takes for a block and its halo. Computed are as many voxels as blocks and
     halos have; for blocks of 256 and a halo of 16, 1.2 times the volume of 2^3 blocks, at most 1.42 times.

@@ -158,20 +158,18 @@ def infer_files(
     """Predict the affinities of `raw` by a trained network; their shape (C, Z, Y, X).
 
     By blocks, a network without padding gives what :func:`segkit.infer.predict` gives for the whole volume, up to
-    rounding (about 1e-6; with a given `tile_shape` of which blocks are multiples, to the last bit), whatever the block:
-    it reads what it needs beyond the block, and raw data are reflected only where the volume ends. One that pads sees a
-    block and its halo, where the volume would end for it; so **its affinities near faces depend on block and halo**,
-    the less the wider the halo. A 2-D network always sees all sections that it takes.
+    rounding (about 1e-6; with a given `tile_shape` of which blocks are multiples, to the last bit): it reads what it
+    needs beyond the block. One that pads sees a block and its halo, where the volume would end for it; so **its
+    affinities near faces depend on block and halo**. A 2-D network always sees all sections that it takes.
 
-    Memory: a worker holds the network, the tiles under way, and the affinities of a block, 4 bytes a voxel and offset;
-    of a whole volume those of a slab.
+    Memory: the network, the tiles under way, and the affinities of a block or a slab, 4 bytes a voxel and offset.
 
     Parameters
     ----------
     raw
         Address of the raw data.
     trained
-        The network, as :func:`segkit.models.checkpoint.load_model` gives it. By blocks each process loads its file.
+        The network, as :func:`segkit.models.load_model` gives it. By blocks each process loads its file.
     out
         A file; by blocks a .zarr, whose shards are the blocks.
     settings
@@ -181,8 +179,8 @@ def infer_files(
     notes
         What is to be said of the affinities, as in :func:`segkit.io.write`.
     work
-        Whole, or by blocks. The halo is for networks that pad, and not used along axes where they do not; by default a
-        quarter of the block, at most 32, and never less than the longest offset of the neighborhood.
+        Whole, or by blocks. The halo is for networks that pad; by default a quarter of the block, at most 32, and never
+        less than the longest offset of the neighborhood.
 
     Raises
     ------

@@ -54,7 +54,7 @@ def assert_same_tree(one, other):
 @given(
     seed=st.integers(0, 2**32),
     shape=st.tuples(*[st.integers(1, 9)] * 3),
-    block=st.tuples(*[st.integers(4, 9)] * 3),
+    block=st.none() | st.tuples(*[st.integers(4, 9)] * 3),
     neighborhood=st.sampled_from([NEAREST, LONG]),
     backend=st.sampled_from([("python", {}), ("python", {"score": "max"}), ("python", {"max_size": 9}), ("higra", {})]),
     whole=st.booleans(),

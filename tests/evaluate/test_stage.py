@@ -1,4 +1,4 @@
-"""Scores by blocks against those of the whole volumes: equal, not nearly equal."""
+"""Scores of files, whole and by blocks, against those of containers: equal, not nearly equal."""
 
 import warnings
 
@@ -27,6 +27,11 @@ def shapes():
 
 def blocks():
     return st.tuples(*[st.integers(3, 12)] * 3)
+
+
+def ways():
+    """By blocks, or whole."""
+    return st.none() | blocks()
 
 
 def borders():
@@ -78,9 +83,9 @@ def test_no_metric_gives_no_score(tmp_path):
 
 
 @settings(max_examples=15, deadline=None)
-@given(shapes().flatmap(lambda shape: strategies.segmented(shape, GRID)), st.booleans(), borders(), blocks())
+@given(shapes().flatmap(lambda shape: strategies.segmented(shape, GRID)), st.booleans(), borders(), ways())
 @pytest.mark.filterwarnings("ignore::segkit.errors.SegkitWarning")
-def test_scores_and_refusals_are_those_of_the_whole(tmp_path_factory, pair, per_section, border, block):
+def test_scores_and_refusals_are_those_of_the_containers(tmp_path_factory, pair, per_section, border, block):
     paths = stored(tmp_path_factory.mktemp("any"), segmentation=pair[0], truth=pair[1])
     metrics = {
         "cremi": load("metrics", "cremi", border=border),
@@ -134,7 +139,7 @@ def test_sections_within_the_border_are_named(tmp_path):
 
 
 @settings(max_examples=15, deadline=None)
-@given(strategies.merge_trees(), st.integers(0, 2**32 - 1), shapes(), blocks(), borders())
+@given(strategies.merge_trees(), st.integers(0, 2**32 - 1), shapes(), ways(), borders())
 def test_a_sweep(tmp_path_factory, tree, seed, shape, block, border):
     folder, rng = tmp_path_factory.mktemp("any"), np.random.default_rng(seed)
     fragments = Labels(rng.choice(np.array([0, *tree.leaf_ids], np.uint64), shape), GRID)

@@ -84,10 +84,11 @@ def cut_by_faces(labels, block):
     return count
 
 
+@pytest.mark.parametrize("block", [None, (64, 64, 128)])
 @pytest.mark.parametrize("method", METHODS)
-def test_one_block_gives_what_the_whole_volume_gives(store, affinities, method):
+def test_one_block_gives_what_the_fragmenter_gives(store, affinities, method, block):
     spec = ComponentSpec("fragmenters", method)
-    found, count = blockwise(store, spec, block=(64, 64, 128))
+    found, count = blockwise(store, spec, block=block)
     whole = spec.load().fragment(affinities)
     assert np.array_equal(found.array, whole.array) and count == whole.array.max() > 20
     assert found.grid == whole.grid

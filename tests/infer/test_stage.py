@@ -52,7 +52,10 @@ def whole(raw, model, **options):
 
 
 @pytest.mark.parametrize("name", ["unet3d", "unet2d"])
-@pytest.mark.parametrize(("block", "augment"), [((4, 20, 33), "none"), ((4, 99, 23), "flips"), ((64, 64, 64), "none")])
+@pytest.mark.parametrize(
+    ("block", "augment"),
+    [((4, 20, 33), "none"), ((4, 99, 23), "flips"), ((64, 64, 64), "none"), (None, "none"), (None, "flips")],
+)
 def test_networks_that_pad_nothing_give_what_they_give_the_whole(tmp_path, name, augment, block):
     raw, model = saved(tmp_path, name)
     by_blocks(raw, model, tmp_path / "a.zarr", block=block, augment=augment, notes={"chosen": 1})
