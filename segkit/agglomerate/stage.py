@@ -319,8 +319,8 @@ def merge_into(
     labels = work.source(fragments, "fragments")
     check_aligned(affinities=values, fragments=labels)
     if linkage is None:
-        held = labels.labels()
-        tree = component.agglomerate(values.affinities(), held)
+        held = labels.whole()
+        tree = component.agglomerate(values.whole(), held)
         _put(output, tree, notes or {})
         output.put(held, "fragments")
         return Merged(tree, Held(held), {})

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options
+from segkit.cli.by_blocks import blockwise_options, costs
 from segkit.cli.chosen import RUN, ThresholdType, choice_for
 from segkit.cli.common import (
     Verb,
@@ -81,8 +81,8 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     choice = choice_for(*notes, agglomerator.settings())
     thresholds = choice.thresholds(thresholds)
     offsets = parse_neighborhood(neighborhood)
-    with blocks.session() as session:
-        output, work = session.work.output(out), session.work
+    with blocks.work() as work:
+        output = work.output(out)
         options = {"neighborhood": offsets, "notes": choice.notes, "work": work}
         merged = merge_into(output, affinities, fragments, agglomerator, **options)
         if thresholds:
@@ -90,7 +90,7 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
         output.finish()
     count = len(merged.tree.altitudes)
     note(f"{len(merged.tree.leaf_ids)} fragments, {count} merges -> {out}")
-    return {"out": out, "backend": backend, "merges": count} | session.rows()
+    return {"out": out, "backend": backend, "merges": count} | costs(work)
 
 
 def _beside(address):

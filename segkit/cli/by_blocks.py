@@ -36,8 +36,8 @@ class Blocks:
     """Who computes; None: this process."""
 
     @contextmanager
-    def session(self, title: str | None = None) -> Iterator["Session"]:
-        """The work, and where it reports to; by blocks a summary in the end, of what has ended by then.
+    def work(self, title: str | None = None) -> Iterator["Work"]:
+        """How stages go about it; by blocks with a summary in the end, of what has ended by then.
 
         A whole volume shows a bar of this title, if one is given.
         """
@@ -45,7 +45,7 @@ class Blocks:
 
         if not self.wanted:
             with progress(title) if title else nullcontext() as bar:
-                yield Session(Work(report=bar and (lambda each: bar(each.done, each.total))))
+                yield Work(report=bar and (lambda each: bar(each.done, each.total)))
             return
         from segkit.blockwise import open_executor
         from segkit.threads import thread_limit
@@ -56,7 +56,7 @@ class Blocks:
             ended: list[StageReport] = []
             try:
                 with stage_bars() as bar:
-                    yield Session(Work(self.block, self.halo, executor, _telling(bar), ended=ended))
+                    yield Work(self.block, self.halo, executor, _telling(bar), ended=ended)
             finally:
                 for each in ended:
                     note(summary_line(each.row()))
@@ -73,17 +73,9 @@ def _telling(bar: "Report") -> "Report":
     return report
 
 
-@dataclass(frozen=True)
-class Session:
-    """One verb at work: hand `work` to a stage."""
-
-    work: "Work"
-
-    def rows(self) -> dict[str, list[dict[str, object]]]:
-        """What each stage cost, as plain values, under "stages"; nothing of a whole volume."""
-        from segkit.blockwise import rows
-
-        return {} if self.work.whole else {"stages": rows(self.work.ended)}
+def costs(work: "Work") -> dict[str, list[dict[str, object]]]:
+    """What each stage by blocks cost, as plain values, under "stages"; nothing of a whole volume."""
+    return {} if work.whole else {"stages": [each.row() for each in work.ended]}
 
 
 def summary_line(row: dict) -> str:

@@ -108,8 +108,8 @@ def _score(segmentation, truths, parameters, metrics, options, blocks: Blocks, a
     if options["worst"]:
         _only(addresses)
         worst = Worst(options["worst"], **_counting(_known(parameters)))
-    with blocks.session() as session:
-        wanted = {"per_section": options["per_section"], "mistakes": worst, "work": session.work}
+    with blocks.work() as work:
+        wanted = {"per_section": options["per_section"], "mistakes": worst, "work": work}
         found = evaluate_files(segmentation, addresses, chosen, **wanted)
     mistakes = {}
     if worst is not None:
@@ -142,8 +142,8 @@ def _swept(tree, fragments, truth, options: dict, blocks: Blocks):
     from segkit.evaluate.stage import sweep_files
 
     fragments = fragments or io.fragments_of(tree, io.read_notes(tree, "merge_tree"))
-    with blocks.session() as session:
-        return sweep_files(tree, fragments, truth, **options, work=session.work)
+    with blocks.work() as work:
+        return sweep_files(tree, fragments, truth, **options, work=work)
 
 
 def _show_sweep(title: str, found, thresholds, as_json) -> dict:

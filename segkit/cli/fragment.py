@@ -2,7 +2,7 @@
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, refuse_with_blocks
+from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -53,11 +53,11 @@ def command(affinities, method, per_section, mask, from_labels, assignments, nei
         raise click.UsageError("--from-labels takes neither --mask nor --set")
     parameters = component_parameters(assignments, per_section=per_section or None)
     offsets = parse_neighborhood(neighborhood)
-    with blocks.session() as session:
+    with blocks.work() as work:
         if from_labels is not None:
             count = fragment_truth(from_labels, out, per_section=per_section)
         else:
             fragmenter = ComponentSpec("fragmenters", method, parameters)
-            count = fragment_files(affinities, out, fragmenter, mask=mask, neighborhood=offsets, work=session.work)
+            count = fragment_files(affinities, out, fragmenter, mask=mask, neighborhood=offsets, work=work)
     note(f"{count} fragments -> {out}")
-    return {"out": out, "fragments": count} | session.rows()
+    return {"out": out, "fragments": count} | costs(work)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, refuse_with_blocks
+from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import (
     Verb,
@@ -80,11 +80,11 @@ def command(
         check_stated(raw, "raw", "resampling")
     voxels = Voxels(voxel_size and tuple(voxel_size), keep_grid)
     notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, augment, *_lengths(raw, voxels)))
-    with blocks.session("infer") as session:
-        shape = infer_files(raw, trained, out, settings, voxels=voxels, notes=notes, work=session.work)
+    with blocks.work("infer") as work:
+        shape = infer_files(raw, trained, out, settings, voxels=voxels, notes=notes, work=work)
     made_by = f" by the network of step {trained.extra['steps']}" if "steps" in trained.extra else ""
     note(f"affinities {shape}{made_by} -> {out}")
-    return {"out": out} | session.rows()
+    return {"out": out} | costs(work)
 
 
 def _lengths(raw, voxels) -> tuple:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, refuse_with_blocks
+from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of
 from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note
 from segkit.cli.voxels import check_stated
@@ -63,13 +63,13 @@ def command(merge_tree, thresholds, fragments, like, out, count, as_json, blocks
             return listed
     if out is None:
         raise click.MissingParameter(param_type="option", param_hint="'--out'")
-    with blocks.session() as session:
+    with blocks.work() as work:
         place = None if like is None else _place_of(like)
-        found = segment_files(merge_tree, out, thresholds, fragments=fragments, like=place, work=session.work)
+        found = segment_files(merge_tree, out, thresholds, fragments=fragments, like=place, work=work)
     if found.fragments is not None and found.fragments < found.leaves:
         note(f"only {found.fragments} of the {found.leaves} fragments of the merge tree are in {fragments}")
     note("; ".join(f"{row['segments']} segments at {row['threshold']:g}" for row in found.rows) + f" -> {out}")
-    return {"out": out} | (found.rows[0] if len(thresholds) == 1 else {"thresholds": found.rows}) | session.rows()
+    return {"out": out} | (found.rows[0] if len(thresholds) == 1 else {"thresholds": found.rows}) | costs(work)
 
 
 def _uncertain(merge_tree, fragments, thresholds: list[float], count: int, as_json: bool) -> dict:

@@ -16,7 +16,7 @@ from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.evaluate.border import near_boundary
 from segkit.evaluate.contingency import Contingency, check_counted, count, unite
-from segkit.evaluate.report import Pair, Rule
+from segkit.evaluate.report import Rule
 from segkit.io import RegionSource
 from segkit.io.lookup import AnyAddress
 from segkit.protocols import Metric
@@ -71,8 +71,8 @@ class CountTask(BlockTask):
 
 
 @dataclass(frozen=True, eq=False)
-class Tables(Pair):
-    """The tables of a segmentation and a truth."""
+class Tables:
+    """The tables of a segmentation and a truth: what :class:`segkit.evaluate.report.Pair` is, without the voxels."""
 
     counted: Mapping[tuple[Rule, int], Contingency]
     """By rule and section; the section is 0 where the volume was counted as one."""
@@ -82,24 +82,20 @@ class Tables(Pair):
     def check(self) -> None:
         """They were found aligned before they were counted."""
 
-    def has_object(self) -> bool:
-        """See :class:`segkit.evaluate.report.Pair`, here and below."""
-        return len(self.holding) > 0
-
-    def sections(self) -> Sequence[int]:
-        """Those that the blocks found."""
-        return self.holding
+    def sections(self) -> Iterator[int]:
+        """See `holding`."""
+        return iter(self.holding)
 
     def counts(self, rule: Rule, z: int) -> bool:
-        """Whether the table of the section holds any."""
+        """Whether any voxel of a section counts."""
         return len(self.counted[rule, z].counts) > 0
 
     def table(self, rule: Rule, z: int | None) -> Contingency:
-        """The table, if it is not empty."""
+        """The table of a section, or of all. Raises InvalidInput if no voxel counts."""
         return check_counted(self.counted[rule, z or 0], rule[1])
 
     def score(self, metric: Metric, z: int | None) -> Mapping[str, float]:
-        """Not to be had: the voxels are not there."""
+        """Not to be had: :func:`segkit.evaluate.stage.evaluate_files` refuses metrics that need the voxels."""
         raise NotImplementedError(f"{type(metric).__name__} needs the voxels")
 
 

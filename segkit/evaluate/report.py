@@ -1,8 +1,8 @@
 """Several metrics at once, in 3-D or section by section."""
 
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,69 +15,43 @@ from segkit.evaluate.counting import CountingMetric
 from segkit.protocols import Metric
 from segkit.timing import phase
 
+if TYPE_CHECKING:
+    from segkit.evaluate.count import Tables
+
 Rule = tuple[bool, float]
 """What counts: `ignore_background`, and the `border` in nm, as of a CountingMetric."""
 
 
-class Pair(ABC):
-    """A segmentation and a truth, as far as scores need them; `z` is a section, or None for all of the volume."""
+class Pair:
+    """A segmentation and a truth in memory; `z` is a section, or None for all. `role` is what messages call the first.
 
-    @abstractmethod
-    def check(self) -> None:
-        """Raise InvalidInput unless the two are aligned."""
-
-    @abstractmethod
-    def has_object(self) -> bool:
-        """Whether the truth holds an object."""
-
-    @abstractmethod
-    def sections(self) -> Sequence[int]:
-        """The sections in which it holds one."""
-
-    @abstractmethod
-    def counts(self, rule: Rule, z: int) -> bool:
-        """Whether any voxel of a section counts."""
-
-    @abstractmethod
-    def table(self, rule: Rule, z: int | None) -> Contingency:
-        """The contingency table. Raises InvalidInput if no voxel counts."""
-
-    @abstractmethod
-    def score(self, metric: Metric, z: int | None) -> Mapping[str, float]:
-        """What a metric says that is not of the contingency table."""
-
-
-class HeldPair(Pair):
-    """Both in memory; `role` is what the segmentation is called in messages."""
+    :class:`segkit.evaluate.count.Tables` is the same of what was counted by blocks.
+    """
 
     def __init__(self, segmentation: Labels, truth: Labels, role: str = "segmentation") -> None:
         self.segmentation, self.truth, self._role = segmentation, truth, role
 
     def check(self) -> None:
-        """See :class:`Pair`, here and below."""
+        """Raise InvalidInput unless the two are aligned."""
         check_aligned(**{self._role: self.segmentation, "truth": self.truth})
 
-    def has_object(self) -> bool:
-        """Looks no further than the first section with one."""
-        return any(map(_has_object, self.truth.array))
-
-    def sections(self) -> Sequence[int]:
-        """Looks through all."""
-        return [z for z, section in enumerate(self.truth.array) if _has_object(section)]
+    def sections(self) -> Iterator[int]:
+        """The sections in which the truth holds an object."""
+        return (z for z, section in enumerate(self.truth.array) if _has_object(section))
 
     def counts(self, rule: Rule, z: int) -> bool:
-        """Looks at the truth alone."""
+        """Whether any voxel of a section counts."""
         ignore_background, border = rule
         section = _section(self.truth, z)
         counted = section.inside & ~near_boundary(section, border)
         return bool((counted & (section.array != 0)).any() if ignore_background else counted.any())
 
     def table(self, rule: Rule, z: int | None) -> Contingency:
-        """Counts the voxels."""
+        """The contingency table. Raises InvalidInput if no voxel counts."""
         return contingency(*self._at(z), ignore_background=rule[0], border=rule[1])
 
     def score(self, metric: Metric, z: int | None) -> Mapping[str, float]:
-        """Gives it the voxels."""
+        """What a metric says that is not of the contingency table."""
         return metric.score(*self._at(z))
 
     def _at(self, z: int | None) -> tuple[Labels, Labels]:
@@ -118,15 +92,15 @@ def evaluate_many(
     >>> evaluate_many(coarse, [coarse, fine], {"voi": load("metrics", "voi")})
     {'voi_split': 0.0, 'voi_merge': 0.5}
     """
-    return scores_of([HeldPair(segmentation, truth) for truth in truths], metrics, per_section)
+    return scores_of([Pair(segmentation, truth) for truth in truths], metrics, per_section)
 
 
-def scores_of(pairs: Sequence[Pair], metrics: Mapping[str, Metric], per_section: bool) -> dict[str, float]:
+def scores_of(pairs: "Sequence[Pair | Tables]", metrics: Mapping[str, Metric], per_section: bool) -> dict[str, float]:
     """What :func:`evaluate_many` gives, of pairs that may have been counted block by block."""
     if not pairs:
         raise InvalidInput(sentence("truths", "must be at least one"))
     sections: dict[int, list[Mapping[str, float]]] = {}
-    for pair in [pair for pair in pairs if pair.has_object()] or pairs[:1]:  # which is refused
+    for pair in [pair for pair in pairs if _any(pair)] or pairs[:1]:  # which is refused
         for z, row in _rows(pair, metrics, per_section).items():
             sections.setdefault(z, []).append(row)
     return mean_scores([mean_scores(rows) for rows in sections.values()])
@@ -138,10 +112,10 @@ def mean_scores(rows: Collection[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in first} if others else dict(first)
 
 
-def _rows(pair: Pair, metrics: Mapping[str, Metric], per_section: bool) -> dict[int, dict[str, float]]:
+def _rows(pair: "Pair | Tables", metrics: Mapping[str, Metric], per_section: bool) -> dict[int, dict[str, float]]:
     """The scores by section; or of the volume, under 0."""
     pair.check()
-    if not pair.has_object():
+    if not _any(pair):
         next_step = "check that it is the annotation of this region"
         raise InvalidInput(sentence("truth", "must hold at least one object", next_step=next_step))
     if not per_section:
@@ -155,16 +129,21 @@ def _rows(pair: Pair, metrics: Mapping[str, Metric], per_section: bool) -> dict[
     return found
 
 
-def _outside_border(pair: Pair, metrics: Mapping[str, Metric]) -> Sequence[int]:
+def _outside_border(pair: "Pair | Tables", metrics: Mapping[str, Metric]) -> Sequence[int]:
     """The sections in which every metric finds a voxel that counts; a warning names the others. All if none is left."""
     rules = {metric.rule for metric in metrics.values() if isinstance(metric, CountingMetric) and metric.border}
-    sections = pair.sections()
+    sections = list(pair.sections())
     left = [z for z in sections if all(pair.counts(rule, z) for rule in rules)]
     if 0 < len(left) < len(sections):
         names = ", ".join(str(z) for z in sections if z not in set(left))
         message = f"sections {names} are left out: all that would count in them lies within the border"
         warnings.warn(SegkitWarning(message), stacklevel=5)
     return left or sections  # the first of which refuses in its own words
+
+
+def _any(pair: "Pair | Tables") -> bool:
+    """Whether the truth holds an object."""
+    return next(iter(pair.sections()), None) is not None
 
 
 def _section(labels: Labels, z: int) -> Labels:
@@ -175,7 +154,7 @@ def _has_object(section: np.ndarray) -> bool:
     return bool(((section != 0) & (section < FIRST_OUTSIDE)).any())
 
 
-def _scores(pair: Pair, metrics: Mapping[str, Metric], z: int | None) -> dict[str, float]:
+def _scores(pair: "Pair | Tables", metrics: Mapping[str, Metric], z: int | None) -> dict[str, float]:
     tables: dict[Rule, Contingency] = {}
 
     def score(metric: Metric) -> Mapping[str, float]:

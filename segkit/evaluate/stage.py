@@ -11,9 +11,9 @@ from segkit import io
 from segkit.blockwise.work import WHOLE, Work
 from segkit.errors import InvalidInput, sentence
 from segkit.evaluate.contingency import check_border
-from segkit.evaluate.count import count_files
+from segkit.evaluate.count import Tables, count_files
 from segkit.evaluate.counting import CountingMetric
-from segkit.evaluate.report import HeldPair, Pair, Rule, scores_of
+from segkit.evaluate.report import Pair, Rule, scores_of
 from segkit.evaluate.sweep import Sweep, sweep_of
 from segkit.evaluate.worst import Mistake, worst
 from segkit.io.address import as_address
@@ -85,7 +85,7 @@ def evaluate_files(
     pairs = _pairs(segmentation, truths, rules, "segmentation", per_section, work)
     scores = scores_of(pairs, metrics, per_section)
     found: tuple[list[Mistake], list[Mistake]] = [], []
-    if mistakes is not None and isinstance(pairs[0], HeldPair):
+    if mistakes is not None and isinstance(pairs[0], Pair):
         found = worst(pairs[0].segmentation, pairs[0].truth, **vars(mistakes))
     return Evaluated(scores, *found)
 
@@ -119,14 +119,14 @@ def _pairs(
     role: str,
     per_section: bool,
     work: Work,
-) -> Sequence[Pair]:
+) -> Sequence[Pair | Tables]:
     """The segmentation with each truth: read as they are, or counted by blocks."""
     if not work.whole:
         return [
             count_files(segmentation, truth, rules, role=role, per_section=per_section, work=work) for truth in truths
         ]
     labels = io.read_labels(segmentation, role=role)
-    return [HeldPair(labels, io.read_labels(truth, role="truth"), role) for truth in truths]
+    return [Pair(labels, io.read_labels(truth, role="truth"), role) for truth in truths]
 
 
 def _check_counting(name: str, metric: Metric) -> None:

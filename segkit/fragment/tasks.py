@@ -34,8 +34,8 @@ class WholeTask(BlockTask):
 
     def run(self, number: int) -> dict:
         """The number of fragments."""
-        mask = None if self.mask is None else self.mask.volume()
-        found = self.fragmenter.load().fragment(self.affinities.affinities(), mask)
+        mask = None if self.mask is None else self.mask.whole()
+        found = self.fragmenter.load().fragment(self.affinities.whole(), mask)
         self.target.write(tuple(slice(0, size) for size in found.shape), found.array)
         return {"fragments": len(found.ids())}
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,9 +30,6 @@ KEPT = 16
 """Files that a process keeps open."""
 
 
-Container = Volume | Labels | Affinities
-
-
 @dataclass(frozen=True, eq=False)
 class Reader:
     """A volume in a file that is open."""
@@ -42,8 +40,8 @@ class Reader:
     """Where these voxels lie."""
     read: Callable[[Box], np.ndarray]
     """The values of a box, (Z, Y, X) or, of affinities, (C, Z, Y, X), which the caller may change; from any thread."""
-    whole: Callable[[], Container]
-    """All of it, checked."""
+    whole: Callable[[], Any]
+    """All of it, checked: the container of the role."""
     neighborhood: np.ndarray | None = None
     """Offsets of affinities, int64 (C, 3)."""
     identity: Callable[[], str] = str
@@ -51,40 +49,19 @@ class Reader:
 
 
 @contextmanager
-def open_volume(address: AnyAddress) -> Iterator[Reader]:
-    """Open raw data: boxes of any real dtype, as :func:`read_volume` reads them; not finite ones are not looked for."""
-    with _opened(as_address(address), "raw") as reader:
-        yield reader
+def open_volume(address: AnyAddress, role: str = "raw", neighborhood: ArrayLike | None = None) -> Iterator[Reader]:
+    """Open a volume that plays a `role`: boxes of it, of the values that the reader of the whole gives.
 
-
-@contextmanager
-def open_labels(address: AnyAddress, role: str = "fragments") -> Iterator[Reader]:
-    """Open labels: boxes of uint64, as :func:`read_labels` reads them."""
-    with _opened(as_address(address), role) as reader:
-        yield reader
-
-
-@contextmanager
-def open_affinities(address: AnyAddress, neighborhood: ArrayLike | None = None) -> Iterator[Reader]:
-    """Open affinities: boxes of float32, scaled and checked as :func:`read_affinities` does.
-
-    Edges that leave the volume, or the crop of the address, are 0; those that leave the box are as they are.
+    Of raw data, values that are not finite are not looked for. Of affinities, edges that leave the volume, or the crop
+    of the address, are 0; those that leave the box are as they are.
     """
-    with _opened(as_address(address), "affinities", neighborhood) as reader:
-        yield reader
-
-
-@contextmanager
-def open_mask(address: AnyAddress) -> Iterator[Reader]:
-    """Open a mask: boxes of bool, as :func:`read_mask` reads it."""
-    with _opened(as_address(address), "mask") as reader:
+    with _opened(as_address(address), role, neighborhood) as reader:
         yield reader
 
 
 def read_volume(address: AnyAddress) -> Volume:
     """Read raw data, of any real dtype, (Z, Y, X)."""
-    with open_volume(address) as reader:
-        return reader.whole()  # type: ignore[return-value]  # the role says which container
+    return _read(address, "raw")
 
 
 def read_mask(address: AnyAddress) -> Volume:
@@ -92,14 +69,12 @@ def read_mask(address: AnyAddress) -> Volume:
 
     On disk it is of booleans, or of integers of 0 and one other value.
     """
-    with open_mask(address) as reader:
-        return reader.whole()  # type: ignore[return-value]
+    return _read(address, "mask")
 
 
 def read_labels(address: AnyAddress, role: str = "truth") -> Labels:
     """Read labels, uint64 (Z, Y, X), from any integer dtype; 2^64 - 1 and 2^64 - 2 stay "outside the annotation"."""
-    with open_labels(address, role) as reader:
-        return reader.whole()  # type: ignore[return-value]
+    return _read(address, role)
 
 
 def read_affinities(address: AnyAddress, neighborhood: ArrayLike | None = None) -> Affinities:
@@ -108,8 +83,12 @@ def read_affinities(address: AnyAddress, neighborhood: ArrayLike | None = None) 
     `neighborhood`, offsets (C, 3), is needed where the file does not state one, and must agree with it where it does.
     Edges that leave the crop become 0, as those that leave the volume.
     """
-    with open_affinities(address, neighborhood) as reader:
-        return reader.whole()  # type: ignore[return-value]
+    return _read(address, "affinities", neighborhood)
+
+
+def _read(address: AnyAddress, role: str, neighborhood: ArrayLike | None = None) -> Any:
+    with _opened(as_address(address), role, neighborhood) as reader:
+        return reader.whole()
 
 
 def read_merge_tree(address: AnyAddress) -> MergeTree:
@@ -133,8 +112,8 @@ def read_merge_tree(address: AnyAddress) -> MergeTree:
 class RegionSource:
     """A volume that is read box by box, in any process: a handle that travels, and opens the file where it is used.
 
-    A process opens the object once for all handles of the same address, and anew when it was replaced. Raw data keep
-    their dtype; what other roles give is said at :func:`open_labels`, :func:`open_affinities` and :func:`open_mask`.
+    A process opens the object once for all handles of the same address, and anew when it was replaced. For what it
+    gives see :func:`open_volume`.
     """
 
     def __init__(
@@ -166,31 +145,13 @@ class RegionSource:
         """The values of a box, which the caller may change. `part` has both ends given, inside the volume."""
         return self._reader().read(part)
 
-    def whole(self) -> Container:
-        """All of it as a container, checked: what :func:`read_volume` gives, :func:`read_labels` and so on.
+    def whole(self) -> Any:
+        """All of it as the container of its role, checked: what :func:`read_volume` gives, :func:`read_labels` ...
 
         The file is closed then, for what HDF5 keeps of it in memory.
         """
         found = self._reader().whole()
         _OPEN.forget(self.address, self.role, self._given)
-        return found
-
-    def labels(self) -> Labels:
-        """All of it, of a role that labels play."""
-        found = self.whole()
-        assert isinstance(found, Labels)  # the role was checked when the file was opened
-        return found
-
-    def volume(self) -> Volume:
-        """All of it, of raw data or a mask."""
-        found = self.whole()
-        assert isinstance(found, Volume)
-        return found
-
-    def affinities(self) -> Affinities:
-        """All of it, of affinities."""
-        found = self.whole()
-        assert isinstance(found, Affinities)
         return found
 
     @property
@@ -298,7 +259,7 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
         with located(place):
             return np.require(convert(array, part), requirements="W")
 
-    def whole() -> Container:
+    def whole() -> Volume | Labels | Affinities:
         array = values((slice(0, z), slice(0, y), slice(0, x)))
         with located(place):
             return _container(role, array, grid, offsets)
@@ -325,7 +286,9 @@ def _check_form(role: str, shape: tuple[int, ...], neighborhood: np.ndarray | No
     return () if neighborhood is None else (slice(None),)
 
 
-def _container(role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None) -> Container:
+def _container(
+    role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None
+) -> Volume | Labels | Affinities:
     """All that an object holds, from the values in the file."""
     if neighborhood is not None:
         return Affinities.convert(array, neighborhood, grid)

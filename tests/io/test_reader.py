@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from segkit import Grid, Volume, io
 from segkit.data import Affinities, Labels
 from segkit.errors import InvalidInput, MissingDataset
-from segkit.io.reader import RegionSource, open_affinities, open_labels, open_mask
+from segkit.io.reader import RegionSource, open_volume
 from segkit.io.records import Blocks
 from segkit.io.shard_target import ShardTarget
 from segkit.testing import strategies
@@ -106,7 +106,11 @@ def test_boxes_of_labels_masks_and_raw_data(folder, suffix, data):
 def test_files_that_are_open_for_a_while(folder):
     part = (slice(1, 3), slice(2, 7), slice(0, 4))
     path = folder / "a.zarr"
-    with open_labels(path) as labels, open_mask(path) as mask, open_affinities(f"{path}:float32") as affinities:
+    with (
+        open_volume(path, "fragments") as labels,
+        open_volume(path, "mask") as mask,
+        open_volume(f"{path}:float32", "affinities") as affinities,
+    ):
         np.testing.assert_array_equal(labels.read(part), io.read_labels(path, "fragments").array[part])
         np.testing.assert_array_equal(mask.read(part), io.read_mask(path).array[part])
         expected = io.read_affinities(f"{path}:float32").array[(slice(None), *part)]

@@ -46,7 +46,7 @@ def test_affinities_are_streamed(tmp_path):
     target.fill(whole[1:], parts)
     output.finish()
     assert io.read_notes(tmp_path / "a.h5", "affinities") == {"by": "me"}
-    with io.open_affinities(tmp_path / "a.h5") as affinities:
+    with io.open_volume(tmp_path / "a.h5", "affinities") as affinities:
         found = affinities.read(whole[1:])
     np.testing.assert_array_equal(found[..., 2:], values[..., 2:])
 
