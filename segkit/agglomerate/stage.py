@@ -6,7 +6,7 @@ all levels together are the tree: leaves, parents and altitudes are those of the
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,7 +245,7 @@ class Merged:
 def agglomerate_files(
     affinities: AnyAddress,
     fragments: AnyAddress,
-    out: AnyAddress,
+    out: "AnyAddress | io.Output | ShardOutput",
     agglomerator: ComponentSpec,
     *,
     neighborhood: ArrayLike | None = None,
@@ -255,78 +255,67 @@ def agglomerate_files(
 ) -> Merged:
     """Merge the fragments of a volume of any size; the tree is that of `agglomerator` on the whole volume, bit for bit.
 
-    By blocks, neither these nor the executor change anything about it. A tree that was made of the same inputs in the
-    same way and is whole is not made again.
+    By blocks, a tree that was made of the same inputs in the same way and is whole is not made again.
 
     Memory: a worker holds a block, and later the graph of a block of 2, 4, 8 ... blocks along each axis, of which the
-    reduction leaves mostly what lies near faces. The driver holds the tree: at most about 150 bytes a fragment, and on
-    the way 8 bytes for each time that a block has a fragment. The files take about as much as the graph of the volume,
-    twice.
+    reduction leaves mostly what lies near faces. The driver holds the tree: at most about 150 bytes a fragment. The
+    files take about as much as the graph of the volume, twice.
 
     Parameters
     ----------
     affinities, neighborhood
         As of :func:`segkit.io.read_affinities`.
     fragments
-        Aligned with the affinities; ids are unique in the whole volume.
+        Aligned with them.
     out
-        A file; its ``merge_tree`` or the dataset that is named. Of a whole volume it receives the fragments too; by
-        blocks it says where they are. Where no dataset is named, segmentations there are removed, as they are of
-        another tree.
+        A file, or one that is being made; its ``merge_tree`` or the dataset that is named. It receives the fragments
+        too, or by blocks their address; where no dataset is named, segmentations of another tree are removed.
     agglomerator
         By blocks one that works on the region adjacency graph. If it is not `reducible`
         (:class:`segkit.protocols.RagAgglomerator`), one worker holds the graph of the whole volume.
     notes
         What the tree says about itself; by blocks beside the address of the fragments.
     whole_graph
-        By blocks, cluster the graph of the whole volume at once, even where parts could be merged before: for
-        comparison.
+        By blocks, cluster the graph of the volume at once, even where parts could be merged before: for comparison.
     work
         Whole, or by blocks.
 
     Raises
     ------
     InvalidInput
-        If both are not aligned.
-    InvalidParameter
-        By blocks, if the agglomerator does not work on graphs.
+        If both are not aligned; InvalidParameter by blocks, if the agglomerator does not work on graphs.
     BlocksFailed
         If a block could not be computed.
     """
-    io.check_writable(out)
-    output = work.output(out)
-    options = {"neighborhood": neighborhood, "notes": notes, "whole_graph": whole_graph, "work": work}
-    merged = merge_into(output, affinities, fragments, agglomerator, **options)  # type: ignore[arg-type]
-    output.finish()
-    return merged
-
-
-def merge_into(
-    output: "io.Output | ShardOutput",
-    affinities: AnyAddress,
-    fragments: AnyAddress,
-    agglomerator: ComponentSpec,
-    *,
-    neighborhood: ArrayLike | None = None,
-    notes: Mapping[str, object] | None = None,
-    whole_graph: bool = False,
-    work: Work = WHOLE,
-) -> Merged:
-    """Put the merge tree of fragments into a file that is being made; see :func:`agglomerate_files`."""
     component = agglomerator.load()
     linkage = None if work.whole else Linkage(component)
     values = work.source(affinities, "affinities", neighborhood)
     labels = work.source(fragments, "fragments")
-    check_aligned(affinities=values, fragments=labels)
-    if linkage is None:
+    with work.output(out) as output:
+        io.check_writable(output.address)
+        check_aligned(affinities=values, fragments=labels)
+        if linkage is not None:
+            make_tree = _by_reduction if linkage.reducible and not whole_graph else _at_once
+            return _from_graphs(output, (values, labels, agglomerator), notes or {}, make_tree, work)
         held = labels.whole()
         tree = component.agglomerate(values.whole(), held)
         _put(output, tree, notes or {})
         output.put(held, "fragments")
         return Merged(tree, Held(held), {})
-    inputs = [values.identity, np.asarray(values.neighborhood).tolist(), labels.identity]
-    decided = fingerprint(stage="agglomerate", inputs=inputs, agglomerator=agglomerator.identity())
-    stated = {**(notes or {}), "fragments": str(labels.address), "key": decided}
+
+
+def _from_graphs(
+    output: "io.Output | ShardOutput",
+    inputs: tuple[RegionSource, RegionSource, ComponentSpec],
+    notes: Mapping[str, object],
+    make_tree: Callable[..., MergeTree],
+    work: Work,
+) -> Merged:
+    """The tree of affinities, fragments and an agglomerator, from graphs of blocks, unless it is there already."""
+    values, labels, agglomerator = inputs
+    identities = [values.identity, np.asarray(values.neighborhood).tolist(), labels.identity]
+    decided = fingerprint(stage="agglomerate", inputs=identities, agglomerator=agglomerator.identity())
+    stated = {**notes, "fragments": str(labels.address), "key": decided}
     found = _finished(output, stated)
     if found is not None:
         return Merged(found, labels, {})
@@ -337,7 +326,6 @@ def merge_into(
     folder = work.folder_for(address, f"agglomerate {address.at('merge_tree').replace('/', '.')}", key)
     task, marks = GraphTask(values, labels, lattice, agglomerator, graphs(folder, 0)), folder / "marks"
     work.run(Stage("region graph", task, [each.voxels for each in lattice], marks / "graph", key))
-    make_tree = _by_reduction if linkage.reducible and not whole_graph else _at_once
     tree = make_tree(task, marks, key, work)
     _put(output, tree, {**stated, "digest": _digest(tree)})
     work.clear(folder)

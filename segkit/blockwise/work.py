@@ -14,7 +14,8 @@ What only several blocks need (ids across faces, graphs put together) is a step 
 is `whole`. So a whole volume leaves no marks and no files but the result, and its errors are raised as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,13 +71,19 @@ class Work:
             return Lattice(tuple(shape), tuple(shape))  # type: ignore[arg-type]  # it checks that they are three
         return Lattice(tuple(shape), self.block, tuple(halo))  # type: ignore[arg-type]
 
-    def output(self, address: AnyAddress) -> "Output | ShardOutput":
-        """Where volumes are written."""
-        if self.block is None:
-            return Output(address)
-        from segkit.io.shard_target import ShardOutput
+    @contextmanager
+    def output(self, out: "AnyAddress | Output | ShardOutput") -> "Iterator[Output | ShardOutput]":
+        """Where volumes are written; the file is finished in the end, unless it is an output that others began."""
+        if not isinstance(out, str | Path | Address):
+            yield out
+            return
+        output: Output | ShardOutput = Output(out)
+        if self.block is not None:
+            from segkit.io import shard_target  # zarr is not needed for whole volumes in HDF5
 
-        return ShardOutput(address, self.block)
+            output = shard_target.ShardOutput(out, self.block)
+        yield output
+        output.finish()
 
     def folder_for(self, store: Address | Path, stage: str, key: str) -> Path:
         """Where the blocks of a stage leave what the next one needs; :meth:`clear` removes it in the end."""

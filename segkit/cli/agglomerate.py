@@ -68,9 +68,9 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     --val`). It is the default if fragments and backend are those that it was chosen with.
     """
     from segkit import io
-    from segkit.agglomerate.stage import merge_into
+    from segkit.agglomerate.stage import agglomerate_files
     from segkit.blockwise import ComponentSpec
-    from segkit.segment.stage import cut_into
+    from segkit.segment.stage import segment_files
 
     parse_thresholds(tuple(each for each in thresholds if each != RUN))  # what is no number is refused first
     io.check_writable(out, dataset=False)
@@ -81,13 +81,11 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     choice = choice_for(*notes, agglomerator.settings())
     thresholds = choice.thresholds(thresholds)
     offsets = parse_neighborhood(neighborhood)
-    with blocks.work() as work:
-        output = work.output(out)
+    with blocks.work() as work, work.output(out) as output:
         options = {"neighborhood": offsets, "notes": choice.notes, "work": work}
-        merged = merge_into(output, affinities, fragments, agglomerator, **options)
+        merged = agglomerate_files(affinities, fragments, output, agglomerator, **options)
         if thresholds:
-            cut_into(output, merged.tree, merged.fragments, thresholds, work=work)
-        output.finish()
+            segment_files(merged.tree, output, thresholds, fragments=merged.fragments, work=work)
     count = len(merged.tree.altitudes)
     note(f"{len(merged.tree.leaf_ids)} fragments, {count} merges -> {out}")
     return {"out": out, "backend": backend, "merges": count} | costs(work)

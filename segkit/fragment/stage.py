@@ -81,16 +81,15 @@ def fragment_files(
     check_aligned(affinities=source, mask=mask_source)
     lattice = work.lattice(source.shape, _halo(fragmenter, work.halo))
     key = "" if work.whole else _key(source, mask_source, fragmenter, lattice)
-    output = work.output(out)
-    form = io.Form("fragments", source.shape, source.grid)
-    target = output.volume(form, key=key, notes={"fragmenter": fragmenter.settings()})
-    task: BlockTask = WholeTask(source, mask_source, fragmenter, target)
-    if not work.whole:
+    form, notes = io.Form("fragments", source.shape, source.grid), {"fragmenter": fragmenter.settings()}
+    with work.output(out) as output:
+        target = output.volume(form, key=key, notes=notes)
+        task: BlockTask = WholeTask(source, mask_source, fragmenter, target)
         folder = work.folder_for(output.address, f"fragment {output.address.at('fragments').replace('/', '.')}", key)
-        fragments = FragmentTask(source, mask_source, fragmenter, lattice, folder / "pieces")
-        task = WriteTask(fragments, lattice, _number(fragments, target.marks / "ids", key, work), target)
-    results = work.run(Stage("write", task, [block.voxels for block in lattice], target.marks, key))
-    output.finish()
+        if not work.whole:
+            fragments = FragmentTask(source, mask_source, fragmenter, lattice, folder / "pieces")
+            task = WriteTask(fragments, lattice, _number(fragments, target.marks / "ids", key, work), target)
+        results = work.run(Stage("write", task, [block.voxels for block in lattice], target.marks, key))
     if not work.whole:
         work.clear(folder)
     return sum(result["fragments"] for result in results)  # of each block, those that begin in it

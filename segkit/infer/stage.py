@@ -166,21 +166,17 @@ def infer_files(
 
     Parameters
     ----------
-    raw
-        Address of the raw data.
-    trained
-        The network, as :func:`segkit.models.load_model` gives it. By blocks each process loads its file.
+    raw, trained
+        Raw data, and the network as :func:`segkit.models.load_model` gives it. By blocks each process loads its file.
     out
-        A file; by blocks a .zarr, whose shards are the blocks.
-    settings
-        How the network is used. What was begun may go on with another device, batch or compilation.
-    voxels
-        Which voxels it sees, of a whole volume.
+        A file; by blocks a .zarr.
+    settings, voxels
+        How the network is used, and which voxels it sees of a whole volume. What was begun may go on with another
+        device, batch or compilation.
     notes
-        What is to be said of the affinities, as in :func:`segkit.io.write`.
+        As of :func:`segkit.io.write`.
     work
-        Whole, or by blocks. The halo is for networks that pad; by default a quarter of the block, at most 32, and never
-        less than the longest offset of the neighborhood.
+        Whole, or by blocks. The halo is for networks that pad; by default a quarter of the block, at most 32.
 
     Raises
     ------
@@ -200,14 +196,13 @@ def infer_files(
         version = file_digest(_file(trained)) or ""
         inputs = {"raw": source.identity, "model": version, "block": lattice.block, "halo": lattice.halo}
         key = fingerprint(stage="infer", **inputs, **settings.key())
-    output = work.output(out)
     form = Form("affinities", result.shape, result.grid, result.neighborhood)
-    target = output.volume(form, key=key, notes=notes)
-    task: BlockTask = WholeTask(shown, trained, settings, result, target, work)
-    if not work.whole:
-        task = InferTask(source, _file(trained), version, lattice, target, settings)
-    work.run(Stage("infer", task, [block.voxels for block in lattice], target.marks, key))
-    output.finish()
+    with work.output(out) as output:
+        target = output.volume(form, key=key, notes=notes)
+        task: BlockTask = WholeTask(shown, trained, settings, result, target, work)
+        if not work.whole:
+            task = InferTask(source, _file(trained), version, lattice, target, settings)
+        work.run(Stage("infer", task, [block.voxels for block in lattice], target.marks, key))
     return (len(result.neighborhood), *result.shape)
 
 
@@ -265,7 +260,7 @@ def _check(trained: "TrainedModel", voxels: Voxels, source: Source, block: Block
 
 
 def _halo(trained: "TrainedModel", block: Sequence[int], halo: Sequence[int] | None) -> Triple:
-    """0 along axes where the network does not pad; the lattice refuses what is no halo."""
+    """0 along axes where the network does not pad, elsewhere never less than the longest offset."""
     given = halo if halo is not None else [min(size // 4, LARGEST_HALO) for size in block]
     reach = np.abs(trained.neighborhood).max(axis=0)
     if len(given) != 3 or min(given) < 0:

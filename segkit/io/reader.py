@@ -259,7 +259,7 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
         with located(place):
             return np.require(convert(array, part), requirements="W")
 
-    def whole() -> Volume | Labels | Affinities:
+    def whole() -> Any:
         array = values((slice(0, z), slice(0, y), slice(0, x)))
         with located(place):
             return _container(role, array, grid, offsets)
@@ -286,9 +286,7 @@ def _check_form(role: str, shape: tuple[int, ...], neighborhood: np.ndarray | No
     return () if neighborhood is None else (slice(None),)
 
 
-def _container(
-    role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None
-) -> Volume | Labels | Affinities:
+def _container(role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None) -> Any:
     """All that an object holds, from the values in the file."""
     if neighborhood is not None:
         return Affinities.convert(array, neighborhood, grid)

@@ -71,11 +71,11 @@ class Segmented:
 
 
 def segment_files(
-    merge_tree: AnyAddress,
-    out: AnyAddress,
+    merge_tree: AnyAddress | MergeTree,
+    out: "AnyAddress | io.Output | ShardOutput",
     thresholds: Sequence[float],
     *,
-    fragments: AnyAddress | None = None,
+    fragments: AnyAddress | io.RegionSource | Held | None = None,
     like: Place | None = None,
     work: Work = WHOLE,
 ) -> Segmented:
@@ -86,14 +86,14 @@ def segment_files(
     Parameters
     ----------
     merge_tree
-        Address of the tree.
+        The tree, or its address.
     out
-        A file, by blocks a .zarr. One threshold gives ``volumes/segmentation`` or the dataset that is named, several
-        give ``volumes/segmentation_T`` each.
+        A file, or one that is being made; by blocks a .zarr. One threshold gives ``volumes/segmentation`` or the
+        dataset that is named, several give ``volumes/segmentation_T`` each.
     thresholds
         All merges of lower altitude are done.
     fragments
-        Address of the fragments; those in the file of the tree if not given.
+        The fragments, or their address; those in the file of the tree if not given.
     like
         Grid and size of the result, of a whole volume; those of the fragments if not given.
     work
@@ -107,45 +107,28 @@ def segment_files(
         By blocks, if one could not be computed, for that cause or another.
     """
     thresholds = _checked(thresholds)
-    io.check_writable(out, dataset=len(thresholds) == 1)
-    tree = io.read_merge_tree(merge_tree)
-    source = work.source(fragments or as_address(merge_tree).path, "fragments")
-    output = work.output(out)
-    found = cut_into(output, tree, source, thresholds, like=like, work=work)
-    output.finish()
-    return found
-
-
-def cut_into(
-    output: "io.Output | ShardOutput",
-    tree: MergeTree,
-    fragments: io.RegionSource | Held,
-    thresholds: Sequence[float],
-    *,
-    like: Place | None = None,
-    work: Work = WHOLE,
-) -> Segmented:
-    """Write the segmentations of a tree into a file that is being made; see :func:`segment_files`."""
-    thresholds = _checked(thresholds)
-    cuts = [segments_at(tree, threshold) for threshold in thresholds]
-    keys = ["" if work.whole else _key(fragments, tree, segments) for segments in cuts]
-    grid, shape = like or (fragments.grid, fragments.shape)
-    form, single = Form("segmentation", shape, grid), len(thresholds) == 1
-    names = [None if single else f"volumes/segmentation_{t!r}" for t in thresholds]
-    targets = [output.volume(form, key=key, dataset=name) for key, name in zip(keys, names, strict=True)]
-    key = fingerprint(stage="segment", parts=keys, block=work.block)
-    tables = work.shelf(work.folder_for(output.address, "segment", key))
-    tables.put("leaf_ids", tree.leaf_ids)
-    for k, segments in enumerate(cuts):
-        tables.put(_table(k), segments)
-    lattice = work.lattice(fragments.shape)
-    task = SegmentTask(fragments, lattice, tuple(targets), tables, like)
-    results = work.run(Stage("segment", task, [each.voxels for each in lattice], targets[0].marks, key))
+    with work.output(out) as output:
+        io.check_writable(output.address, dataset=len(thresholds) == 1)
+        tree = merge_tree if isinstance(merge_tree, MergeTree) else io.read_merge_tree(merge_tree)
+        if not isinstance(fragments, io.RegionSource | Held):
+            fragments = work.source(fragments or as_address(merge_tree).path, "fragments")  # type: ignore[arg-type]
+        cuts = [segments_at(tree, threshold) for threshold in thresholds]
+        keys = ["" if work.whole else _key(fragments, tree, segments) for segments in cuts]
+        names = [None if len(cuts) == 1 else f"volumes/segmentation_{t!r}" for t in thresholds]
+        grid, shape = like or (fragments.grid, fragments.shape)
+        form, places = Form("segmentation", shape, grid), zip(keys, names, strict=True)
+        targets = tuple(output.volume(form, key=key, dataset=name) for key, name in places)
+        key = fingerprint(stage="segment", parts=keys, block=work.block)
+        tables = work.shelf(work.folder_for(output.address, "segment", key))
+        tables.put("leaf_ids", tree.leaf_ids)
+        for k, segments in enumerate(cuts):
+            tables.put(_table(k), segments)
+        lattice = work.lattice(fragments.shape)
+        task = SegmentTask(fragments, lattice, targets, tables, like)
+        results = work.run(Stage("segment", task, [each.voxels for each in lattice], targets[0].marks, key))
     tables.clear()
-    rows: list[dict[str, float]] = [
-        {"threshold": t, "segments": results[0]["segments"][k] if work.whole else len(np.unique(cuts[k]))}
-        for k, t in enumerate(thresholds)
-    ]
+    counts = results[0]["segments"] if work.whole else [len(np.unique(segments)) for segments in cuts]
+    rows = [{"threshold": t, "segments": count} for t, count in zip(thresholds, counts, strict=True)]
     return Segmented(rows, results[0]["fragments"] if work.whole else None, len(tree.leaf_ids))
 
 

@@ -39,12 +39,12 @@ class Copy(BlockTask):
 def copied(folder: Path, out: str, work: Work) -> Copy:
     """The task, after a volume was copied by it."""
     source = work.source(folder / "in.h5", "fragments")
-    lattice, output = work.lattice(source.shape), work.output(folder / out)
-    target = output.volume(io.Form("fragments", source.shape, source.grid), key="k")
-    task = Copy(source, lattice, target)
-    results = work.run(Stage("copy", task, [block.voxels for block in lattice], target.marks, "k"))
+    lattice = work.lattice(source.shape)
+    with work.output(folder / out) as output:
+        target = output.volume(io.Form("fragments", source.shape, source.grid), key="k")
+        task = Copy(source, lattice, target)
+        results = work.run(Stage("copy", task, [block.voxels for block in lattice], target.marks, "k"))
     assert sum(each["voxels"] for each in results) == LABELS.array.size
-    output.finish()
     return task
 
 
@@ -96,9 +96,20 @@ def test_the_error_of_a_whole_volume_is_raised_as_it_is(tmp_path):
         Work((1, 1, 1), executor=Inline(Patience(tries=1))).run(stage)
 
 
-def test_outputs():
-    assert isinstance(WHOLE.output("a.tif"), io.Output) and WHOLE.whole
-    assert isinstance(Work((1, 1, 1)).output("a.zarr"), ShardOutput) and not Work((1, 1, 1)).whole
+def test_outputs(tmp_path):
+    io.write(tmp_path / "False.zarr", LABELS, "truth")
+    for work, kind in ((WHOLE, io.Output), (Work((1, 1, 1)), ShardOutput)):
+        path = tmp_path / f"{work.whole}.zarr"
+        with work.output(path) as output:
+            assert isinstance(output, kind) and work.whole == (kind is io.Output)
+            with work.output(output) as again:
+                again.put(LABELS, "fragments")
+            assert again is output and path.exists() == (not work.whole)
+        assert io.exists(path, "fragments")
+    with pytest.raises(KeyboardInterrupt), WHOLE.output(tmp_path / "none.h5") as output:
+        output.put(LABELS, "fragments")
+        raise KeyboardInterrupt
+    assert not (tmp_path / "none.h5").exists()
 
 
 def test_sources_travel_only_by_blocks():
