@@ -25,7 +25,6 @@ __all__ = [
     "Stage",
     "StageReport",
     "inline",
-    "run_here",
     "run_stage",
 ]
 
@@ -48,18 +47,10 @@ class Stage:
     voxels: Sequence[int]
     """Of each block: what speed is counted in. As many entries as there are blocks; 0 where a block is no voxels."""
     folder: Path = Path()
-    """Where the marks lie; nowhere if it is run by :func:`run_here`."""
+    """Where the marks lie; a whole volume has none."""
     key: str = ""
     """Fingerprint of all that decides the result: settings, inputs, versions. A mark with another one does not count,
     so that a changed setting computes all blocks anew."""
-
-
-def run_here(stage: Stage) -> StageReport:
-    """Have all blocks done in this process, without marks. What a block raises is raised as it is."""
-    begin = time.monotonic()
-    results = [stage.task.run(number) for number in range(len(stage.voxels))]
-    seconds = time.monotonic() - begin
-    return StageReport(stage.name, results, 0, seconds, sum(stage.voxels), seconds, None, (), 1)
 
 
 def run_stage(stage: Stage, executor: Executor | None = None, report: Report | None = None) -> StageReport:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from segkit.blockwise.blocks import Lattice, Triple
-from segkit.blockwise.engine import Report, Stage, run_here, run_stage
+from segkit.blockwise.engine import Report, Stage, run_stage
 from segkit.blockwise.executor import Executor
 from segkit.blockwise.report import Progress, StageReport
 from segkit.blockwise.store import Shelf, clear, work_folder
@@ -54,7 +54,7 @@ class Work:
     folder: Path | None = None
     """Where unfinished things lie meanwhile; beside the result if not given. All workers must reach it."""
     ended: list[StageReport] = field(default_factory=list, compare=False)
-    """The stages that have ended, in order."""
+    """The stages by blocks that have ended, in order."""
 
     @property
     def whole(self) -> bool:
@@ -99,7 +99,9 @@ class Work:
 
     def run(self, stage: Stage) -> list[dict]:
         """Have a task done on all blocks; what it returned of each. See :func:`segkit.blockwise.engine.run_stage`."""
-        done = run_here(stage) if self.whole else run_stage(stage, self.executor, self.report)
+        if self.whole:
+            return [stage.task.run(number) for number in range(len(stage.voxels))]
+        done = run_stage(stage, self.executor, self.report)
         self.ended.append(done)
         return done.results
 
@@ -110,3 +112,4 @@ class Work:
 
 
 WHOLE = Work()
+"""The volume as one block: what stages do if nothing else is said."""

@@ -64,7 +64,7 @@ def test_one_body_copies_a_volume_whole_and_by_blocks(folder, out, block):
     found = io.read_labels(folder / out, "fragments")
     np.testing.assert_array_equal(found.array, LABELS.array)
     assert found.grid == LABELS.grid and task.ran == list(range(len(task.lattice)))
-    assert [each.name for each in work.ended] == ["copy"] and len(work.ended[0].results) == len(task.lattice)
+    assert [len(each.results) for each in work.ended] == ([] if work.whole else [len(task.lattice)])
 
 
 def test_a_whole_volume_is_one_block_that_leaves_no_marks(folder):
