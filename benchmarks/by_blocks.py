@@ -25,21 +25,18 @@ from recipes import keep, publish, read
 from report import PAGES
 
 from segkit import io
+from segkit.agglomerate.stage import agglomerate_files
 from segkit.benchmark.measure import machine
 from segkit.benchmark.process import in_fresh_process
-from segkit.blockwise import (
-    ComponentSpec,
-    agglomerate_blockwise,
-    evaluate_blockwise,
-    fragment_blockwise,
-    open_executor,
-    rows,
-    segment_blockwise,
-)
+from segkit.blockwise import ComponentSpec, Work, open_executor, rows
 from segkit.blockwise.blocks import Lattice
-from segkit.io.zarr_target import Target
+from segkit.evaluate.stage import evaluate_files
+from segkit.fragment.stage import fragment_files
+from segkit.io import Form
+from segkit.io.shard_target import ShardTarget
 from segkit.registry import load
 from segkit.segment import segment
+from segkit.segment.stage import segment_files
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "blockwise.json"
@@ -57,9 +54,9 @@ def copies(source: Path, out: Path, repeat: int, block: int) -> Path:
         affinities, truth = io.read_affinities(source), io.read_labels(source)
         shape = tuple(repeat * size for size in truth.shape)
         lattice = Lattice(shape, (block,) * 3)
-        place = {"shape": shape, "grid": truth.grid, "shard": lattice.block, "key": f"{source.name} {SHIFT}"}
-        values = Target.create(path, "affinities", dtype=np.float32, neighborhood=affinities.neighborhood, **place)
-        labels = Target.create(path, "truth", dtype=np.uint64, **place)
+        place = {"shard": lattice.block, "key": f"{source.name} {SHIFT}"}
+        values = ShardTarget.create(path, Form("affinities", shape, truth.grid, affinities.neighborhood), **place)
+        labels = ShardTarget.create(path, Form("truth", shape, truth.grid), **place)
         for each in lattice:
             values.write(each.inner, wrapped(affinities.array, each.inner)[0])
             ids, copy = wrapped(truth.array, each.inner)
@@ -88,26 +85,27 @@ def wrapped(array: np.ndarray, box) -> tuple[np.ndarray, np.ndarray]:
 
 def pipeline(store: Path, out: Path, workers: int, block: int, *, until: str = "scores") -> dict:
     """Affinities to scores by blocks. The rows of all stages, and the scores."""
-    common = {"block": (block,) * 3}
-    made, reports = {name: out / f"{name}.zarr" for name in ("fragments", "tree", "segmentation")}, []
+    made = {name: out / f"{name}.zarr" for name in ("fragments", "tree", "segmentation")}
     with open_executor(f"local:{workers}", workers) as executor:  # one thread each
-        common["executor"] = executor
+        work = Work((block,) * 3, executor=executor)
         warm_up(executor, out)
-        reports += fragment_blockwise(store, made["fragments"], ComponentSpec("fragmenters", "watershed"), **common)
+        fragment_files(store, made["fragments"], ComponentSpec("fragmenters", "watershed"), work=work)
         mean = ComponentSpec("agglomerators", "python", {"score": "mean"})
-        stages, found = agglomerate_blockwise(store, made["fragments"], made["tree"], mean, **common)
-        reports += stages
-        result = {"fragments": found["fragments"], "merges": found["merges"], "graph": found["graph"]}
+        found = agglomerate_files(store, made["fragments"], made["tree"], mean, work=work)
+        result = counted(found)
         if until == "scores":
-            options = {"fragments": made["fragments"], **common}
-            reports += segment_blockwise(made["tree"], made["segmentation"], [THRESHOLD], **options)[0]
+            segment_files(made["tree"], made["segmentation"], [THRESHOLD], fragments=made["fragments"], work=work)
             metrics = {"cremi": load("metrics", "cremi")}
-            scores, stages = evaluate_blockwise(made["segmentation"], [store], metrics, **common)
-            reports += stages
-            result["scores"] = scores
+            result["scores"] = evaluate_files(made["segmentation"], [store], metrics, work=work).scores
             paths = {"affinities": store / "volumes" / "affinities", **made}  # not with the truth
             result["bytes"] = {name: stored(path) for name, path in paths.items()}
-    return result | {"stages": rows(reports)}
+    return result | {"stages": rows(work.ended)}
+
+
+def counted(found) -> dict:
+    """Fragments and merges of a tree that was made by blocks, and the sizes of its graphs."""
+    tree = found.tree
+    return {"fragments": len(tree.leaf_ids), "merges": len(tree.altitudes), "graph": found.graph}
 
 
 def warm_up(executor, out: Path) -> None:
@@ -118,10 +116,10 @@ def warm_up(executor, out: Path) -> None:
 
     values = Affinities(rng.random((3, 32, 32, 64), np.float32), [(-1, 0, 0), (0, -1, 0), (0, 0, -1)], Grid())
     io.write(small, values)
-    options = {"block": (32, 32, 64 // max(2 * executor.workers, 1)), "executor": executor}
-    fragment_blockwise(small, out / "warm-fragments.zarr", ComponentSpec("fragmenters", "watershed"), **options)
+    work = Work((32, 32, 64 // max(2 * executor.workers, 1)), executor=executor)
+    fragment_files(small, out / "warm-fragments.zarr", ComponentSpec("fragmenters", "watershed"), work=work)
     mean = ComponentSpec("agglomerators", "python", {"score": "mean"})
-    agglomerate_blockwise(small, out / "warm-fragments.zarr", out / "warm-tree.zarr", mean, **options)
+    agglomerate_files(small, out / "warm-fragments.zarr", out / "warm-tree.zarr", mean, work=work)
 
 
 def stored(path: Path) -> int:
@@ -181,6 +179,7 @@ def whole_or_blocks(*, how: str, store: str, out: str, size: int) -> dict:
     with open_executor() as executor:
         warm_up(executor, folder)
         begin = time.perf_counter()
+        work = Work((size,) * 3, executor=executor)
         if how == "whole":
             affinities = io.read_affinities(store)
             fragments = load("fragmenters", "watershed").fragment(affinities)
@@ -188,18 +187,14 @@ def whole_or_blocks(*, how: str, store: str, out: str, size: int) -> dict:
             tree = load("agglomerators", "python").agglomerate(affinities, fragments)
             io.write(folder / "tree.zarr", tree)
             io.write(folder / "segmentation.zarr", segment(tree, fragments, THRESHOLD), "segmentation")
-            stages = []
         else:
-            common = {"block": (size,) * 3, "executor": executor}
-            spec = ComponentSpec("fragmenters", "watershed")
-            stages = fragment_blockwise(store, folder / "fragments.zarr", spec, **common)
+            made = {name: folder / f"{name}.zarr" for name in ("fragments", "tree", "segmentation")}
+            fragment_files(store, made["fragments"], ComponentSpec("fragmenters", "watershed"), work=work)
             mean = ComponentSpec("agglomerators", "python", {"score": "mean"})
-            places = (folder / "fragments.zarr", folder / "tree.zarr")
-            stages += agglomerate_blockwise(store, *places, mean, **common)[0]
-            options = {"fragments": folder / "fragments.zarr", **common}
-            stages += segment_blockwise(folder / "tree.zarr", folder / "segmentation.zarr", [THRESHOLD], **options)[0]
+            agglomerate_files(store, made["fragments"], made["tree"], mean, work=work)
+            segment_files(made["tree"], made["segmentation"], [THRESHOLD], fragments=made["fragments"], work=work)
         seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "peak_bytes": peak(), "stages": rows(stages)}
+    return {"seconds": seconds, "peak_bytes": peak(), "stages": rows(work.ended)}
 
 
 def seams(options) -> list[dict]:
@@ -212,7 +207,7 @@ def seams(options) -> list[dict]:
         for halo in HALOS:
             block = truth.shape[0] // 2
             spec, made = ComponentSpec("fragmenters", name), out / f"{name}-{halo}.zarr"
-            fragment_blockwise(options.input, made, spec, block=(block,) * 3, halo=(halo,) * 3)
+            fragment_files(options.input, made, spec, work=Work((block,) * 3, (halo,) * 3))
             fragments = io.read_labels(made, role="fragments")
             scores = merged_scores(affinities, fragments, truth)
             change = sum(scores[key] - expected[key] for key in ("voi_split", "voi_merge"))
@@ -245,16 +240,16 @@ def graph(options) -> dict:
     block = (options.block // 2,) * 3
     spec = ComponentSpec("fragmenters", "affinity-watershed")
     with open_executor("local:2") as executor:
-        fragment_blockwise(store, out / "fragments.zarr", spec, block=block, executor=executor)
+        fragment_files(store, out / "fragments.zarr", spec, work=Work(block, executor=executor))
     found = {}
     for name, parameters in (("mean", {}), ("quantile", {"score": "quantile", "quantile": 0.75})):
         for whole in (True, False):
             with open_executor("local:1", 1) as executor:  # a process of its own, whose memory nobody used before
-                options = {"block": block, "executor": executor, "whole_graph": whole}
+                work = Work(block, executor=executor)
                 backend = ComponentSpec("agglomerators", "python", parameters)
                 places = (store, out / "fragments.zarr", out / f"{name}-{whole}.zarr", backend)
-                stages, outcome = agglomerate_blockwise(*places, **options)
-            found[f"{name}, {'whole' if whole else 'reduced'}"] = outcome | {"stages": rows(stages)}
+                outcome = agglomerate_files(*places, whole_graph=whole, work=work)
+            found[f"{name}, {'whole' if whole else 'reduced'}"] = counted(outcome) | {"stages": rows(work.ended)}
     return found
 
 

@@ -15,8 +15,8 @@ from segkit.run.recipe import load_recipe
 torch = pytest.importorskip("torch")
 
 from segkit.benchmark.infer import BareNetwork, Options  # noqa: E402
+from segkit.data.source import Held  # noqa: E402
 from segkit.infer import predict, predict_parts  # noqa: E402
-from segkit.infer.tiling import Held  # noqa: E402
 from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402
 from segkit.train import TrainConfig, TrainingVolume  # noqa: E402

@@ -18,10 +18,11 @@ LAYERS = [
     {"protocols"},
     {"registry"},
     {"io"},
+    {"blockwise"},
     {"models", "losses", "health"},
     {"infer", "fragment", "agglomerate", "segment", "evaluate"},
     {"train"},  # it scores networks by what the other stages make of them
-    {"run", "benchmark", "blockwise", "convert", "scaffold"},
+    {"run", "benchmark", "convert", "scaffold"},
     {"view", "report"},
     {"testing"},
     {"demo"},

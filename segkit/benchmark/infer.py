@@ -17,10 +17,10 @@ from torch import nn
 from segkit import io
 from segkit.benchmark.measure import machine, time_in_turn
 from segkit.data.affinities import as_neighborhood
+from segkit.data.source import Source
 from segkit.infer import predict, predict_parts
 from segkit.infer.network import autocasting, evaluating, to_device
 from segkit.infer.plan import make_plan
-from segkit.infer.tiling import Source
 from segkit.models.device import resolve_device
 from segkit.timing import listening
 
@@ -63,7 +63,8 @@ def benchmark_inference(
 
         def from_file_to_file() -> None:
             with listening() as found, closing(predict_parts(module, source, neighborhood, **asked)) as parts:
-                io.write_affinities(Path(folder) / f"a{suffix}", parts, source.shape, neighborhood, source.grid)
+                place = (source.shape, as_neighborhood(neighborhood), source.grid)
+                io.write_affinities(Path(folder) / f"a{suffix}", parts, *place)
             phases.update(found)
 
         runs = {"memory": lambda: predict(module, raw, neighborhood, **asked), "file": from_file_to_file}

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from segkit.data.boxes import Slices
 from segkit.errors import InvalidParameter, InvalidShape, sentence
 
-Slices = tuple[slice, slice, slice]
 Triple = tuple[int, int, int]
 
 BLOCK: Triple = (256, 256, 256)

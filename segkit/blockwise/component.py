@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from segkit.registry import find
 from segkit.registry.component import Component
@@ -20,7 +21,7 @@ class ComponentSpec:
     parameters: Mapping[str, object] = field(default_factory=dict)
     """Those that are not left at their defaults."""
 
-    def load(self):
+    def load(self) -> Any:
         """The component. Raises what :func:`segkit.registry.load` raises."""
         return _found(self.kind, self.name, tuple(sys.path)).create(**self.parameters)
 

@@ -12,11 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.blockwise.executor import Executor, Inline, Patience, inline
+from segkit.blockwise.job import BlockTask, Job, Outcome
 from segkit.blockwise.report import BlockFailure, Pace, Progress, SlowBlock, StageReport, Tally
-from segkit.blockwise.work import BlockTask, Job, Outcome
 from segkit.errors import BlocksFailed, StorageError, sentence
 
-__all__ = ["BlockTask", "Executor", "Patience", "Progress", "SlowBlock", "Stage", "StageReport", "inline", "run_stage"]
+__all__ = [
+    "BlockTask",
+    "Executor",
+    "Patience",
+    "Progress",
+    "SlowBlock",
+    "Stage",
+    "StageReport",
+    "inline",
+    "run_stage",
+]
 
 NAMED = 3
 """So many failed blocks are named in a message."""
@@ -36,9 +46,9 @@ class Stage:
     task: BlockTask
     voxels: Sequence[int]
     """Of each block: what speed is counted in. As many entries as there are blocks; 0 where a block is no voxels."""
-    folder: Path
-    """Where the marks lie."""
-    key: str
+    folder: Path = Path()
+    """Where the marks lie; a whole volume has none."""
+    key: str = ""
     """Fingerprint of all that decides the result: settings, inputs, versions. A mark with another one does not count,
     so that a changed setting computes all blocks anew."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from segkit.blockwise.work import Job, Outcome
+from segkit.blockwise.job import Job, Outcome
 
 HOUR = 3600.0
 

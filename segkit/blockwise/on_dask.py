@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from segkit.blockwise.executor import Executor, Patience
-from segkit.blockwise.work import Job, Outcome, in_a_line
+from segkit.blockwise.job import Job, Outcome, in_a_line
 from segkit.errors import ClusterUnavailable, sentence
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from segkit.blockwise.work import Outcome
+from segkit.blockwise.job import Outcome
 
 SLOWEST = 5
 """So many blocks are named in the end."""
@@ -38,7 +38,7 @@ class SlowBlock:
 
     number: int
     place: str
-    """See :meth:`segkit.blockwise.work.BlockTask.place`."""
+    """See :meth:`segkit.blockwise.job.BlockTask.place`."""
     seconds: float
     peak_bytes: int | None
 
@@ -142,7 +142,7 @@ class Tally:
         entry = (outcome.seconds, -outcome.number, outcome.peak_bytes)
         (heapq.heappush if len(self._slowest) < SLOWEST else heapq.heappushpop)(self._slowest, entry)
 
-    def slowest(self, place) -> tuple[SlowBlock, ...]:
+    def slowest(self, place: Callable[[int], str]) -> tuple[SlowBlock, ...]:
         """The blocks that took longest, the slowest first; `place` says where each lies."""
         ordered = sorted(self._slowest, key=lambda entry: (-entry[0], -entry[1]))
         return tuple(SlowBlock(-key, place(-key), seconds, memory) for seconds, key, memory in ordered)

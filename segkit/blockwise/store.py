@@ -58,6 +58,31 @@ def load_array(path: Path, *, mapped: bool = False) -> np.ndarray:
         return np.load(path, mmap_mode="r" if mapped else None)
 
 
+class Shelf:
+    """Arrays that the blocks of a stage look up, by name: in files that any process maps, or in memory."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Without a folder in memory, for blocks that are computed in this process."""
+        self._folder = folder
+        self._held: dict[str, np.ndarray] = {}
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Keep an array."""
+        if self._folder is None:
+            self._held[name] = array
+        else:
+            save_array(self._folder / f"{name}.npy", array)
+
+    def get(self, name: str) -> np.ndarray:
+        """The array of that name; of a file only what is looked at is read."""
+        return self._held[name] if self._folder is None else load_array(self._folder / f"{name}.npy", mapped=True)
+
+    def clear(self) -> None:
+        """Remove the files, and the folders for work that hold nothing else."""
+        if self._folder is not None:
+            clear(self._folder)
+
+
 def file_digest(path: Path) -> str | None:
     """A checksum of a file as it lies on disk; None if it cannot be read."""
     found = blake2b(digest_size=16)

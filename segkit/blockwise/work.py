@@ -1,168 +1,115 @@
-"""One block, in the process that computes it: is it done already? If not, compute it, read it back, mark it."""
+"""How a stage goes about a volume: whole, as one block in this process, or block by block.
 
-import errno
-import json
-import os
-import re
-import socket
-import time
-import traceback
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+A stage is one function of the addresses that it reads, one that it writes to, and a :class:`Work`. Of the work it asks
+
+- :meth:`~Work.source`: what is read, box by box or all of it;
+- :meth:`~Work.lattice`: the blocks; a whole volume is a lattice of one;
+- :meth:`~Work.output`: where volumes are written, box by box: a file of any format that appears in one go, or shards of
+  a Zarr store that many processes write;
+- :meth:`~Work.run`: that a task is done on each block: here and now, or by an executor, with marks, so that who was
+  stopped can go on;
+- :meth:`~Work.folder_for`: where blocks leave what the next task needs.
+
+What only several blocks need (ids across faces, graphs put together) is a step that a stage leaves out where the work
+is `whole`. So a whole volume leaves no marks and no files but the result, and its errors are raised as they are.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from numpy.typing import ArrayLike
 
-from segkit import __version__
-from segkit.blockwise.blocks import Lattice
-from segkit.blockwise.marks import Mark, read_mark, write_mark
-from segkit.errors import SegkitError, StorageError, sentence
-from segkit.memory import forget_peak, give_back, peak
-from segkit.threads import set_thread_limit
+from segkit.blockwise.blocks import Lattice, Triple
+from segkit.blockwise.engine import Report, Stage, run_stage
+from segkit.blockwise.executor import Executor
+from segkit.blockwise.report import Progress, StageReport
+from segkit.blockwise.store import Shelf, clear, work_folder
+from segkit.io import Output, RegionSource
+from segkit.io.address import Address
+from segkit.io.lookup import AnyAddress
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
-"""What the system says where there is no space: on the disk, or for this user."""
-FULL_TEXT = re.compile("|".join([*map(os.strerror, sorted(FULL)), r"\d+ requested and \d+ written"]))
-"""The same in the words of libraries that keep the number to themselves: HDF5, and NumPy where a file is cut short."""
+if TYPE_CHECKING:
+    from segkit.io.shard_target import ShardOutput
 
 
-class BlockTask(ABC):
-    """What is done to each block of a stage.
+@dataclass(frozen=True)
+class Work:
+    """How the blocks of a volume are computed; by default the volume is one block.
 
-    It is pickled and sent to other processes, maybe on other machines: it holds absolute addresses and settings, no
-    open file and no array. What it stores must not depend on who computes it, nor when; two processes may store the
-    same block at the same time (where one was thought dead), so that it is written whole, at once.
+    >>> [[block.inner[2] for block in work.lattice((8, 8, 8))] for work in (Work(), Work((8, 8, 5)))]
+    [[slice(0, 8, None)], [slice(0, 5, None), slice(5, 8, None)]]
     """
 
-    @abstractmethod
-    def run(self, number: int) -> dict:
-        """Compute a block and store its product durably. Returns a few plain values (JSON) for the next stages."""
+    block: Triple | None = None
+    """Size of a block in voxels, z, y, x, and of a shard of the result; None: the whole volume is one block."""
+    halo: Triple | None = None
+    """Voxels that a block sees beyond its own, along z, y, x; None leaves it to the stage."""
+    executor: Executor | None = None
+    """Who computes the blocks; None: this process."""
+    report: Report | None = None
+    """Called with a :class:`segkit.blockwise.report.Progress` whenever a block ends, or there is something to say."""
+    folder: Path | None = None
+    """Where unfinished things lie meanwhile; beside the result if not given. All workers must reach it."""
+    ended: list[StageReport] = field(default_factory=list, compare=False)
+    """The stages by blocks that have ended, in order."""
 
-    @abstractmethod
-    def digest(self, number: int) -> str | None:
-        """Of the product as it lies on the disk now, read anew; None if there is none or it cannot be read."""
+    @property
+    def whole(self) -> bool:
+        """Whether the volume is one block, computed here, that leaves nothing but the result."""
+        return self.block is None
 
-    def place(self, number: int) -> str:
-        """Where the block lies, for people; a task that has a `lattice` names place and voxels."""
-        lattice = getattr(self, "lattice", None)
-        if not isinstance(lattice, Lattice) or number >= len(lattice):
-            return ""
-        block = lattice[number]
-        voxels = ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip("zyx", block.inner, strict=True))
-        return f"at {block.index}, voxels {voxels}"
+    def source(self, address: AnyAddress, role: str, neighborhood: ArrayLike | None = None) -> RegionSource:
+        """A volume that is read; by blocks in any process."""
+        return RegionSource(address, role, neighborhood, travels=not self.whole)
 
+    def lattice(self, shape: Sequence[int], halo: Sequence[int] = (0, 0, 0)) -> Lattice:
+        """The blocks of a volume, with a halo where there are several."""
+        if self.block is None:
+            return Lattice(tuple(shape), tuple(shape))  # type: ignore[arg-type]  # it checks that they are three
+        return Lattice(tuple(shape), self.block, tuple(halo))  # type: ignore[arg-type]
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one try at a block ended. Just one of the cases below; the defaults say "done, and computed now"."""
+    @contextmanager
+    def output(self, out: "AnyAddress | Output | ShardOutput") -> "Iterator[Output | ShardOutput]":
+        """Where volumes are written; the file is finished in the end, unless it is an output that others began."""
+        if not isinstance(out, str | Path | Address):
+            yield out
+            return
+        output: Output | ShardOutput = Output(out)
+        if self.block is not None:
+            from segkit.io import shard_target  # zarr is not needed for whole volumes in HDF5
 
-    number: int
-    result: dict | None = None
-    """What the block returned, if it is done."""
-    seconds: float = 0.0
-    """How long it took, when it was computed."""
-    peak_bytes: int | None = None
-    kept: bool = False
-    """It was done already, and its product is as it was."""
-    cause: str | None = None
-    """It failed: the error, in one line."""
-    trace: str = ""
-    """Where it failed."""
-    final: bool = False
-    """It failed, and further tries are not worth it."""
-    full: bool = False
-    """There was no space on the disk."""
-    lost: bool = False
-    """Nobody knows; not the block's fault."""
+            output = shard_target.ShardOutput(out, self.block)
+        yield output
+        output.finish()
 
+    def folder_for(self, store: Address | Path, stage: str, key: str) -> Path:
+        """Where the blocks of a stage leave what the next one needs; :meth:`clear` removes it in the end."""
+        return (self.folder or work_folder(store, stage)) / key
 
-@dataclass(frozen=True)
-class Job:
-    """A stage's work on blocks, as it is sent to the workers."""
+    def shelf(self, folder: Path) -> Shelf:
+        """For arrays that all blocks look up: in a folder, or in memory where there is one block."""
+        return Shelf(None if self.whole else folder)
 
-    name: str
-    task: BlockTask
-    folder: Path
-    key: str
-    threads: int | None = None
-    """How many threads a block may use; None leaves the process as it is."""
-    version: str = __version__
+    def clear(self, folder: Path) -> None:
+        """Remove a folder that :meth:`folder_for` gave, and what lies there of other keys."""
+        clear(folder if self.folder else folder.parent)
 
-    def __call__(self, number: int) -> Outcome:
-        """Try to have one block done. Never raises an Exception."""
-        try:
-            if self.threads is not None:
-                set_thread_limit(self.threads)
-            self._check_version()
-            return self._kept(number) or self._compute(number)
-        except Exception as error:
-            full = no_space(error)
-            return Outcome(number, cause=in_a_line(full or error), trace=traceback.format_exc(), full=full is not None)
+    def run(self, stage: Stage) -> list[dict]:
+        """Have a task done on all blocks; what it returned of each. See :func:`segkit.blockwise.engine.run_stage`."""
+        if self.whole:
+            return [stage.task.run(number) for number in range(len(stage.voxels))]
+        done = run_stage(stage, self.executor, self.report)
+        self.ended.append(done)
+        return done.results
 
-    def _check_version(self) -> None:
-        if self.version != __version__:
-            rule = f"must have segkit {self.version}, as the process that sends the blocks"
-            raise SegkitError(sentence(f"the worker on {socket.gethostname()}", rule, __version__, "install it there"))
-
-    def _kept(self, number: int) -> Outcome | None:
-        mark = read_mark(self.folder, number)
-        if mark is None or mark.key != self.key or mark.digest != self._digest(number):
-            return None
-        return Outcome(number, mark.result, mark.seconds, mark.peak_bytes, kept=True)
-
-    def _digest(self, number: int) -> str | None:
-        """Here a product that cannot be read is no error, whatever the task makes of it: it is computed anew."""
-        try:
-            return self.task.digest(number)
-        except Exception:
-            return None
-
-    def _compute(self, number: int) -> Outcome:
-        give_back()  # what earlier blocks left must not count, nor add up
-        forget_peak()
-        begin = time.perf_counter()
-        result = json.loads(json.dumps(self.task.run(number), default=_plain))
-        if not isinstance(result, dict):
-            raise TypeError(f"a block must return a mapping of plain values, not {type(result).__name__}")
-        digest = self.task.digest(number)
-        if digest is None:
-            rule = "must be readable once it is written"
-            raise StorageError(sentence(f"the product of block {number}", rule, next_step="look at the disk"))
-        mark = Mark(self.key, digest, result, time.perf_counter() - begin, peak())
-        write_mark(self.folder, number, mark)
-        return Outcome(number, result, mark.seconds, mark.peak_bytes)
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Report how far the one block of a whole volume is, in parts of it."""
+        if self.report is not None:
+            self.report(Progress(stage, done, 0, 0, total, 1, None, None))
 
 
-def no_space(error: BaseException) -> OSError | None:
-    """What the system said, if a lack of space is at the bottom of an error."""
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [error]
-    while todo:
-        each = todo.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        if (
-            isinstance(each, OSError)
-            and not isinstance(each, SegkitError)
-            and (each.errno in FULL or FULL_TEXT.search(str(each)))
-        ):
-            return each
-        todo += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
-    return None
-
-
-def in_a_line(error: BaseException) -> str:
-    """An error by its type and first line; those of segkit are sentences of their own."""
-    text = next(iter(str(error).strip().splitlines()), "")
-    if isinstance(error, SegkitError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, os.PathLike):
-        return str(value)
-    raise TypeError(f"a block must return plain values (JSON), not {type(value).__name__}")
+WHOLE = Work()
+"""The volume as one block: what stages do if nothing else is said."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options
+from segkit.cli.by_blocks import blockwise_options, costs
 from segkit.cli.chosen import RUN, ThresholdType, choice_for
 from segkit.cli.common import (
     Verb,
@@ -67,50 +67,27 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
     --val`). It is the default if fragments and backend are those that it was chosen with.
     """
     from segkit import io
-    from segkit.registry import load
-    from segkit.registry.settings import settings
-    from segkit.segment import segmentations
+    from segkit.agglomerate.stage import agglomerate_files
+    from segkit.blockwise import ComponentSpec
+    from segkit.segment.stage import segment_files
 
     parse_thresholds(tuple(each for each in thresholds if each != RUN))  # what is no number is refused first
     io.check_writable(out, dataset=False)
-    parameters = component_parameters(assignments, score=score)
-    agglomerator = load("agglomerators", backend, **parameters)
+    agglomerator = ComponentSpec("agglomerators", backend, component_parameters(assignments, score=score))
+    agglomerator.load()  # what is wrong with it is said before anything is read
     fragments = fragments or _beside(io.parse_address(affinities))
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
-    choice = choice_for(*notes, settings("agglomerators", backend, parameters))
+    choice = choice_for(*notes, agglomerator.settings())
     thresholds = choice.thresholds(thresholds)
-    if blocks.wanted:
-        inputs = {"affinities": affinities, "fragments": fragments, "neighborhood": parse_neighborhood(neighborhood)}
-        return _by_blocks(inputs, backend, parameters, thresholds, choice.notes, out, blocks)
-    labels = io.read_labels(fragments, role="fragments")
-    tree = agglomerator.agglomerate(
-        io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood)), labels
-    )
-    results = {"merge_tree": tree, "fragments": labels}
-    for threshold, segmentation in zip(thresholds, segmentations(tree, labels, thresholds), strict=True):
-        name = "segmentation" if len(thresholds) == 1 else f"segmentation:volumes/segmentation_{threshold!r}"
-        results[name] = segmentation
-    io.write_all(out, results, drop="volumes/segmentation", notes={"merge_tree": choice.notes})
-    return _told(len(tree.leaf_ids), len(tree.altitudes), backend, out)
-
-
-def _by_blocks(inputs: dict, backend: str, parameters: dict, thresholds, notes, out, blocks: Blocks) -> dict:
-    from segkit.blockwise import ComponentSpec, agglomerate_blockwise, segment_blockwise
-
-    agglomerator = ComponentSpec("agglomerators", backend, parameters)
-    with blocks.session() as session:
-        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
-        stages, found = agglomerate_blockwise(**inputs, out=out, agglomerator=agglomerator, notes=notes, **options)
-        session.ended(stages)
+    offsets = parse_neighborhood(neighborhood)
+    with blocks.work() as work, work.output(out) as output:
+        options = {"neighborhood": offsets, "notes": choice.notes, "work": work}
+        merged = agglomerate_files(affinities, fragments, output, agglomerator, **options)
         if thresholds:
-            stages, _ = segment_blockwise(out, out, thresholds, fragments=inputs["fragments"], **options)
-            session.ended(stages)
-    return _told(found["fragments"], found["merges"], backend, out) | {"stages": session.rows()}
-
-
-def _told(fragments: int, merges: int, backend: str, out) -> dict:
-    note(f"{fragments} fragments, {merges} merges -> {out}")
-    return {"out": out, "backend": backend, "merges": merges}
+            segment_files(merged.tree, output, thresholds, fragments=merged.fragments, work=work)
+    count = len(merged.tree.altitudes)
+    note(f"{len(merged.tree.leaf_ids)} fragments, {count} merges -> {out}")
+    return {"out": out, "backend": backend, "merges": count} | costs(work)
 
 
 def _beside(address):

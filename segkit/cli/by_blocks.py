@@ -2,20 +2,23 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.common import note
+from segkit.cli.common import note, progress
 from segkit.cli.types import FILE
 from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
-    from segkit.blockwise.executor import Executor
+    from segkit.blockwise.engine import Report
+    from segkit.blockwise.report import Progress, StageReport
+    from segkit.blockwise.work import Work
 
 BLOCK = (256, 256, 256)
+Size = tuple[int, int, int] | None
 NEEDS = "--blockwise"
 UNITS = ((2**30, "GiB"), (2**20, "MiB"))
 
@@ -34,58 +37,46 @@ class Blocks:
     """Who computes; None: this process."""
 
     @contextmanager
-    def session(self) -> Iterator["Session"]:
-        """The executor, and where stages report to; a summary in the end, of what has ended by then."""
+    def work(self, title: str | None = None) -> Iterator["Work"]:
+        """How stages go about it; by blocks with a summary in the end, of what has ended by then.
+
+        A whole volume shows a bar of this title, if one is given.
+        """
+        from segkit.blockwise import Work
+
+        if not self.wanted:
+            with progress(title) if title else nullcontext() as bar:
+                yield Work(report=bar and (lambda each: bar(each.done, each.total)))
+            return
         from segkit.blockwise import open_executor
         from segkit.threads import thread_limit
 
         with open_executor(self.cluster, thread_limit(), say=note) as executor:
             if self.cluster:
                 note(f"{executor}" + (f"; dashboard: {executor.dashboard}" if executor.dashboard else ""))
-            session = Session(executor)
+            ended: list[StageReport] = []
             try:
-                with session.shown():
-                    yield session
+                with stage_bars() as bar:
+                    yield Work(self.block, self.halo, executor, _telling(bar), ended=ended)
             finally:
-                session.summary()
+                for each in ended:
+                    note(summary_line(each.row()))
 
 
-class Session:
-    """One verb at work on blocks: hand `executor` and `report` to a stage, and its result to `ended`."""
+def _telling(bar: "Report") -> "Report":
+    """Show how far a stage is; say what there is to say."""
 
-    def __init__(self, executor: "Executor") -> None:
-        self.executor = executor
-        self.reports: list = []
-        self._bar: Callable = lambda progress: None
-
-    def report(self, progress) -> None:
-        """Show how far a stage is; say what there is to say."""
+    def report(progress: "Progress") -> None:
         if progress.message:
             note(f"{progress.stage}: {progress.message}")
-        self._bar(progress)
+        bar(progress)
 
-    def ended(self, reports: list) -> list:
-        """Note stages that have ended, for the summary."""
-        self.reports += reports
-        return reports
+    return report
 
-    def rows(self) -> list[dict[str, object]]:
-        """What each stage cost, as plain values."""
-        from segkit.blockwise import rows
 
-        return rows(self.reports)
-
-    def summary(self) -> None:
-        """Time, memory and the slowest blocks of each stage, on stderr."""
-        for row in self.rows():
-            note(summary_line(row))
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """A bar for the present stage, on a terminal."""
-        with stage_bars() as self._bar:
-            yield
-        self._bar = lambda progress: None
+def costs(work: "Work") -> dict[str, list[dict[str, object]]]:
+    """What each stage by blocks cost, as plain values, under "stages"; nothing of a whole volume."""
+    return {} if work.whole else {"stages": [each.row() for each in work.ended]}
 
 
 def summary_line(row: dict) -> str:
@@ -128,7 +119,7 @@ def stage_bars() -> Iterator[Callable]:
     bars: dict[str, int] = {}
     with Progress(*columns, console=console) as shown:
 
-        def show(progress) -> None:
+        def show(progress: Any) -> None:
             if progress.stage not in bars:
                 bars[progress.stage] = shown.add_task(progress.stage, total=None, text="")
             task = bars[progress.stage]
@@ -137,7 +128,7 @@ def stage_bars() -> Iterator[Callable]:
         yield show
 
 
-def how_fast(progress) -> str:
+def how_fast(progress: "Progress") -> str:
     """Speed and time left, as far as they are known."""
     from segkit.blockwise import duration
 
@@ -153,7 +144,9 @@ def blockwise_options(*, halo: bool = False) -> Callable:
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
-        def call(*args, blockwise, block, cluster, halo=None, **others):
+        def call(
+            *args: Any, blockwise: bool, block: Size, cluster: str | None, halo: Size = None, **others: Any
+        ) -> Any:
             return function(*args, blocks=_chosen(blockwise, block, halo, cluster), **others)
 
         options = [_BLOCKWISE, _BLOCK, *([_HALO] if halo else []), _CLUSTER]
@@ -188,13 +181,13 @@ _CLUSTER = click.option(
 )
 
 
-def _chosen(blockwise: bool, block, halo, cluster) -> Blocks:
+def _chosen(blockwise: bool, block: Size, halo: Size, cluster: str | None) -> Blocks:
     if not blockwise:
         for name, value in (("--block", block), ("--halo", halo), ("--cluster", cluster)):
             if value is not None:
                 raise InvalidParameter(sentence(name, f"needs {NEEDS}", next_step=f"add {NEEDS}"))
         return Blocks()
-    return Blocks(True, tuple(block or BLOCK), None if halo is None else tuple(halo), cluster)
+    return Blocks(True, block or BLOCK, halo, cluster)
 
 
 def refuse_with_blocks(blocks: Blocks, **given: object) -> None:

@@ -99,51 +99,29 @@ def _only(truths):
 
 def _score(segmentation, truths, parameters, metrics, options, blocks: Blocks, as_json) -> dict:
     from segkit import io
-    from segkit.evaluate import evaluate_many
+    from segkit.evaluate.stage import Worst, evaluate_files
     from segkit.registry import load
 
     chosen = {name: load("metrics", name, **parameters) for name in metrics}
-    found = [address for truth in truths for address in io.matching(truth, role="truth")]
-    title = f"{segmentation} against {', '.join(truths)}"
-    if blocks.wanted:
-        return _score_blocks(segmentation, found, chosen, options["per_section"], blocks, title, as_json)
+    addresses = [address for truth in truths for address in io.matching(truth, role="truth")]
+    worst = None
     if options["worst"]:
-        _only(found)
-    labels = io.read_labels(segmentation, role="segmentation")
-    objects = [io.read_labels(address, role="truth") for address in found]
-    scores = dict(evaluate_many(labels, objects, chosen, per_section=options["per_section"]))
-    mistakes = _worst(labels, objects[0], options["worst"], _known(parameters)) if options["worst"] else {}
+        _only(addresses)
+        worst = Worst(options["worst"], **_counting(_known(parameters)))
+    with blocks.work() as work:
+        wanted = {"per_section": options["per_section"], "mistakes": worst, "work": work}
+        found = evaluate_files(segmentation, addresses, chosen, **wanted)
+    mistakes = {}
+    if worst is not None:
+        mistakes["worst_splits"] = [_record(mistake, "object") for mistake in found.splits]
+        mistakes["worst_merges"] = [_record(mistake, "segment") for mistake in found.merges]
     if as_json:
-        echo_json(scores | mistakes)
-        return scores
-    echo_table(title, [scores])
+        echo_json(found.scores | mistakes)
+        return found.scores
+    echo_table(f"{segmentation} against {', '.join(truths)}", [found.scores])
     for name, rows in mistakes.items():
         echo_table(name.replace("_", " "), [_mistake_row(row) for row in rows])
-    return scores
-
-
-def _score_blocks(segmentation, truths, metrics, per_section: bool, blocks: Blocks, title: str, as_json) -> dict:
-    from segkit.blockwise import evaluate_blockwise
-
-    with blocks.session() as session:
-        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
-        scores, stages = evaluate_blockwise(segmentation, truths, metrics, per_section=per_section, **options)
-        session.ended(stages)
-    if as_json:
-        echo_json(scores)
-    else:
-        echo_table(title, [scores])
-    return dict(scores)
-
-
-def _worst(labels, objects, count: int, parameters: dict) -> dict[str, list[dict]]:
-    from segkit.evaluate import worst
-
-    splits, merges = worst(labels, objects, count=count, **_counting(parameters))
-    return {
-        "worst_splits": [_record(m, "object") for m in splits],
-        "worst_merges": [_record(m, "segment") for m in merges],
-    }
+    return found.scores
 
 
 def _record(mistake, what: str) -> dict:
@@ -161,19 +139,11 @@ def _mistake_row(record: dict) -> dict[str, object]:
 def _swept(tree, fragments, truth, options: dict, blocks: Blocks):
     """The scores of a merge tree at all thresholds."""
     from segkit import io
-    from segkit.evaluate import sweep
+    from segkit.evaluate.stage import sweep_files
 
     fragments = fragments or io.fragments_of(tree, io.read_notes(tree, "merge_tree"))
-    if not blocks.wanted:
-        labels = io.read_labels(fragments, role="fragments")
-        return sweep(io.read_merge_tree(tree), labels, io.read_labels(truth, role="truth"), **options)
-    from segkit.blockwise import sweep_blockwise
-
-    with blocks.session() as session:
-        options |= {"block": blocks.block, "executor": session.executor, "report": session.report}
-        found, stages = sweep_blockwise(tree, fragments, truth, **options)
-        session.ended(stages)
-    return found
+    with blocks.work() as work:
+        return sweep_files(tree, fragments, truth, **options, work=work)
 
 
 def _show_sweep(title: str, found, thresholds, as_json) -> dict:

@@ -2,7 +2,7 @@
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
+from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -42,45 +42,21 @@ def command(affinities, method, per_section, mask, from_labels, assignments, nei
 
     FILE receives volumes/fragments, uint64 of shape (Z, Y, X), 0 = background.
     """
-    from segkit import io
+    from segkit.blockwise import ComponentSpec
+    from segkit.fragment.stage import fragment_files, fragment_truth
 
     if (affinities is None) == (from_labels is None):
         raise click.UsageError("give either AFFINITIES or --from-labels TRUTH")
     refuse_with_blocks(blocks, from_labels=from_labels)
-    if blocks.wanted:
-        parameters = component_parameters(assignments, per_section=per_section or None)
-        return _by_blocks(affinities, method, parameters, mask, parse_neighborhood(neighborhood), out, blocks)
-    io.check_writable(out)
-    notes = {}
-    if from_labels is not None:
-        if assignments or mask:
-            raise click.UsageError("--from-labels takes neither --mask nor --set")
-        from segkit.fragment.from_labels import fragments_from_labels
-
-        fragments = fragments_from_labels(io.read_labels(from_labels), per_section=per_section)
-    else:
-        from segkit.registry import load
-        from segkit.registry.settings import settings
-
-        parameters = component_parameters(assignments, per_section=per_section or None)
-        fragmenter = load("fragmenters", method, **parameters)
-        notes = {"fragmenter": settings("fragmenters", method, parameters)}
-        volume = io.read_affinities(affinities, neighborhood=parse_neighborhood(neighborhood))
-        fragments = fragmenter.fragment(volume, io.read_mask(mask) if mask else None)
-    io.write(out, fragments, "fragments", notes=notes)
-    count = len(fragments.ids())
+    if from_labels is not None and (assignments or mask):
+        raise click.UsageError("--from-labels takes neither --mask nor --set")
+    parameters = component_parameters(assignments, per_section=per_section or None)
+    offsets = parse_neighborhood(neighborhood)
+    with blocks.work() as work:
+        if from_labels is not None:
+            count = fragment_truth(from_labels, out, per_section=per_section)
+        else:
+            fragmenter = ComponentSpec("fragmenters", method, parameters)
+            count = fragment_files(affinities, out, fragmenter, mask=mask, neighborhood=offsets, work=work)
     note(f"{count} fragments -> {out}")
-    return {"out": out, "fragments": count}
-
-
-def _by_blocks(affinities, method: str, parameters: dict, mask, neighborhood, out, blocks: Blocks) -> dict:
-    from segkit.blockwise import ComponentSpec, fragment_blockwise
-
-    fragmenter = ComponentSpec("fragmenters", method, parameters)
-    with blocks.session() as session:
-        options = {"block": blocks.block, "halo": blocks.halo, "executor": session.executor, "report": session.report}
-        options |= {"mask": mask, "neighborhood": neighborhood}
-        stages = session.ended(fragment_blockwise(affinities, out, fragmenter, **options))
-    count = sum(result["fragments"] for result in stages[-1].results)  # of each, those that begin in a block
-    note(f"{count} fragments -> {out}")
-    return {"out": out, "fragments": count, "stages": session.rows()}
+    return {"out": out, "fragments": count} | costs(work)

@@ -1,11 +1,10 @@
 """segkit infer: Predict affinities of a volume of any size."""
 
-from contextlib import closing
 from pathlib import Path
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
+from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import (
     Verb,
@@ -15,7 +14,6 @@ from segkit.cli.common import (
     network_options,
     note,
     out_option,
-    progress,
 )
 from segkit.cli.runs import model_file
 from segkit.cli.types import ADDRESS, RUN_FOLDER
@@ -73,7 +71,7 @@ def command(
     A network that was trained on resampled voxels sees RAW resampled alike.
     """
     from segkit import io
-    from segkit.infer import predict_parts
+    from segkit.infer.stage import Settings, Voxels, infer_files
     from segkit.models.checkpoint import load_model
     from segkit.models.device import resolve_device
 
@@ -81,47 +79,25 @@ def command(
     refuse_with_blocks(blocks, voxel_size=voxel_size, keep_grid=keep_grid)
     file = model_file(Path(run_folder), checkpoint)
     trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(device))
-    options = {"tile_shape": tile or None, "device": device, "batch_size": batch_size, "augment": augment}
-    options |= {"precision": chosen_precision(precision, device), "compiled": compiled}
+    settings = Settings(tile or None, device, batch_size, chosen_precision(precision, device), augment, compiled)
     voxel_size = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
     if voxel_size:
         check_stated(raw, "raw", "resampling")
-    if blocks.wanted:
-        return _by_blocks(raw, run_folder, file, out, blocks, options, trained)
-    with io.open_volume(raw) as volume, progress("infer") as report:
-        source, result = _on_voxels(volume, trained.neighborhood, voxel_size, keep_grid)
-        other = unlike(trained.extra, augment, source.grid.voxel_size, result.grid.voxel_size)
-        notes = chosen_by(run_folder, trained.extra, other)
-        with closing(predict_parts(trained.module, source, trained.neighborhood, **options, progress=report)) as parts:
-            place = (result.shape, result.neighborhood, result.grid)
-            io.write_affinities(out, result.restored(parts), *place, notes=notes)
-    return _told((len(result.neighborhood), *result.shape), trained, out)
-
-
-def _by_blocks(raw, run_folder, file: Path, out, blocks: Blocks, options: dict, trained) -> dict:
-    from segkit import io
-    from segkit.blockwise import infer_blockwise
-
-    with io.open_volume(raw) as volume:
-        shape, size = volume.shape, volume.grid.voxel_size
-    notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, options["augment"], size, size))
-    with blocks.session() as session:
-        options |= {"block": blocks.block, "halo": blocks.halo, "notes": notes}
-        options |= {"executor": session.executor, "report": session.report}
-        session.ended(infer_blockwise(raw, file, out, **options))
-    return _told((len(trained.neighborhood), *shape), trained, out) | {"stages": session.rows()}
-
-
-def _told(shape, trained, out) -> dict:
+    voxels = Voxels(voxel_size and tuple(voxel_size), keep_grid)
+    notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, augment, *_lengths(raw, voxels)))
+    with blocks.work("infer") as work:
+        shape = infer_files(raw, trained, out, settings, voxels=voxels, notes=notes, work=work)
     made_by = f" by the network of step {trained.extra['steps']}" if "steps" in trained.extra else ""
     note(f"affinities {shape}{made_by} -> {out}")
-    return {"out": out}
+    return {"out": out} | costs(work)
 
 
-def _on_voxels(volume, neighborhood, voxel_size: list[float] | None, keep_grid: bool):
-    """What the network sees of a volume, and where its affinities go."""
-    from segkit.data.resample import ResampledSource
-    from segkit.infer import Restoring
+def _lengths(raw, voxels) -> tuple:
+    """The size of the voxels that the network sees, and of those of the affinities."""
+    from segkit import io
+    from segkit.data.resample import resampled_grid
 
-    source = ResampledSource(volume, voxel_size) if voxel_size else volume
-    return source, Restoring(source, source if keep_grid else volume, neighborhood)
+    with io.open_volume(raw) as volume:
+        size = volume.grid.voxel_size
+        seen = resampled_grid(volume.grid, volume.shape, voxels.size)[0].voxel_size if voxels.size else size
+    return seen, seen if voxels.keep_grid else size

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
+from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of
 from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note
 from segkit.cli.types import ADDRESS, TARGET
@@ -52,36 +52,25 @@ def command(merge_tree, thresholds, fragments, like, out, count, as_json, blocks
     and a voxel where they touch (z, y, x, from 0); --json adds its position in nm.
     """
     from segkit import io
-    from segkit.segment import segmentations
+    from segkit.segment.stage import segment_files
 
     notes = io.read_notes(merge_tree, "merge_tree")
     thresholds = choice_of(notes).thresholds(thresholds, required=True)
     fragments = fragments or io.fragments_of(merge_tree, notes)
     refuse_with_blocks(blocks, like=like, uncertain=count)
     if count:
-        found = _uncertain(merge_tree, fragments, thresholds, count, as_json)
+        listed = _uncertain(merge_tree, fragments, thresholds, count, as_json)
         if out is None:
-            return found
+            return listed
     if out is None:
         raise click.MissingParameter(param_type="option", param_hint="'--out'")
-    if blocks.wanted:
-        return _by_blocks(merge_tree, fragments, thresholds, out, blocks)
-    io.check_writable(out, dataset=len(thresholds) == 1)
-    tree = io.read_merge_tree(merge_tree)
-    labels = io.read_labels(fragments, role="fragments")
-    found = dict(zip(thresholds, segmentations(tree, labels, thresholds), strict=True))
-    if like is not None:
-        found = {threshold: _like(segmentation, like) for threshold, segmentation in found.items()}
-    known = labels.ids()
-    if len(known) < len(tree.leaf_ids):
-        there = f"{len(known)} of the {len(tree.leaf_ids)} fragments of the merge tree"
-        note(f"only {there} are in {fragments}")
-    if len(found) == 1:
-        io.write(out, found[thresholds[0]], "segmentation")
-    else:
-        io.write_all(out, {f"segmentation:volumes/segmentation_{t!r}": found[t] for t in thresholds})
-    rows = [{"threshold": threshold, "segments": _count(tree, known, threshold)} for threshold in thresholds]
-    return _told(rows, out)
+    with blocks.work() as work:
+        place = None if like is None else _place_of(like)
+        found = segment_files(merge_tree, out, thresholds, fragments=fragments, like=place, work=work)
+    if found.fragments is not None and found.fragments < found.leaves:
+        note(f"only {found.fragments} of the {found.leaves} fragments of the merge tree are in {fragments}")
+    note("; ".join(f"{row['segments']} segments at {row['threshold']:g}" for row in found.rows) + f" -> {out}")
+    return {"out": out} | (found.rows[0] if len(thresholds) == 1 else {"thresholds": found.rows}) | costs(work)
 
 
 def _uncertain(merge_tree, fragments, thresholds: list[float], count: int, as_json: bool) -> dict:
@@ -113,32 +102,10 @@ def _uncertain(merge_tree, fragments, thresholds: list[float], count: int, as_js
     return result
 
 
-def _by_blocks(merge_tree, fragments, thresholds: list[float], out, blocks: Blocks) -> dict:
-    from segkit.blockwise import segment_blockwise
-
-    with blocks.session() as session:
-        options = {"block": blocks.block, "executor": session.executor, "report": session.report}
-        stages, rows = segment_blockwise(merge_tree, out, thresholds, fragments=fragments, **options)
-        session.ended(stages)
-    return _told(rows, out) | {"stages": session.rows()}
-
-
-def _told(rows: list[dict], out) -> dict:
-    note("; ".join(f"{row['segments']} segments at {row['threshold']:g}" for row in rows) + f" -> {out}")
-    return {"out": out} | (rows[0] if len(rows) == 1 else {"thresholds": rows})
-
-
-def _like(segmentation, address: str):
-    """`segmentation` on the voxels of the volume at `address`."""
+def _place_of(address: str):
+    """The grid of the volume at `address`, and its size."""
     from segkit import io
-    from segkit.data.resample import resample_labels
 
     check_stated(address, "raw", "--like")
     with io.open_volume(address) as volume:
-        return resample_labels(segmentation, volume.grid, volume.shape)
-
-
-def _count(tree, fragments, threshold: float) -> int:
-    """How many segments these fragments make. The tree knows it; to look through the voxels takes longer by far."""
-    segments = tree.cut(threshold)[tree.leaf_ids.searchsorted(fragments)]
-    return len(set(segments.tolist()))
+        return volume.grid, volume.shape

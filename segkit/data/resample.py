@@ -6,13 +6,14 @@ Voxel i of a grid covers i to i + 1 times the voxel size from the grid's offset 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.grid import Grid, Placed
+from segkit.data.grid import Grid
 from segkit.data.labels import Labels
+from segkit.data.source import Source
 from segkit.data.volume import Volume
 from segkit.errors import InvalidInput, sentence
 
@@ -73,13 +74,6 @@ def resample_volume(volume: Volume, grid: Grid, shape: Sequence[int]) -> Volume:
         block = slice(low, min(low + planes, int(shape[0])))
         result[block] = _box(volume.array.__getitem__, axes, (block, slice(int(shape[1])), slice(int(shape[2]))))
     return Volume(result, grid)
-
-
-class Source(Placed, Protocol):
-    """Intensities that are read box by box."""
-
-    def read(self, box: tuple[slice, ...], /) -> np.ndarray:
-        """The values in a box, (Z, Y, X)."""
 
 
 class ResampledSource:

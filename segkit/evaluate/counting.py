@@ -23,6 +23,11 @@ class CountingMetric(Metric):
         self.ignore_background = ignore_background
         self.border = check_border(border)
 
+    @property
+    def rule(self) -> tuple[bool, float]:
+        """What counts: `ignore_background` and `border`."""
+        return self.ignore_background, self.border
+
     @abstractmethod
     def of(self, table: Contingency) -> dict[str, float]:
         """The scores of a table."""

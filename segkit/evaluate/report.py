@@ -1,7 +1,8 @@
 """Several metrics at once, in 3-D or section by section."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,10 +10,54 @@ from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import BrokenComponent, InvalidInput, SegkitWarning, sentence
 from segkit.evaluate.border import near_boundary
-from segkit.evaluate.contingency import Contingency
+from segkit.evaluate.contingency import Contingency, contingency
 from segkit.evaluate.counting import CountingMetric
 from segkit.protocols import Metric
 from segkit.timing import phase
+
+if TYPE_CHECKING:
+    from segkit.evaluate.count import Tables
+
+Rule = tuple[bool, float]
+"""What counts: `ignore_background`, and the `border` in nm, as of a CountingMetric."""
+
+
+class Pair:
+    """A segmentation and a truth in memory; `z` is a section, or None for all. `role` is what messages call the first.
+
+    :class:`segkit.evaluate.count.Tables` is the same of what was counted by blocks.
+    """
+
+    def __init__(self, segmentation: Labels, truth: Labels, role: str = "segmentation") -> None:
+        self.segmentation, self.truth, self._role = segmentation, truth, role
+
+    def check(self) -> None:
+        """Raise InvalidInput unless the two are aligned."""
+        check_aligned(**{self._role: self.segmentation, "truth": self.truth})
+
+    def sections(self) -> Iterator[int]:
+        """The sections in which the truth holds an object."""
+        return (z for z, section in enumerate(self.truth.array) if _has_object(section))
+
+    def counts(self, rule: Rule, z: int) -> bool:
+        """Whether any voxel of a section counts."""
+        ignore_background, border = rule
+        section = _section(self.truth, z)
+        counted = section.inside & ~near_boundary(section, border)
+        return bool((counted & (section.array != 0)).any() if ignore_background else counted.any())
+
+    def table(self, rule: Rule, z: int | None) -> Contingency:
+        """The contingency table. Raises InvalidInput if no voxel counts."""
+        return contingency(*self._at(z), ignore_background=rule[0], border=rule[1])
+
+    def score(self, metric: Metric, z: int | None) -> Mapping[str, float]:
+        """What a metric says that is not of the contingency table."""
+        return metric.score(*self._at(z))
+
+    def _at(self, z: int | None) -> tuple[Labels, Labels]:
+        if z is None:
+            return self.segmentation, self.truth
+        return _section(self.segmentation, z), _section(self.truth, z)
 
 
 def evaluate(
@@ -31,7 +76,7 @@ def evaluate(
     >>> evaluate(labels, labels, {"voi": load("metrics", "voi")})
     {'voi_split': 0.0, 'voi_merge': 0.0}
     """
-    return mean_scores(_rows(segmentation, truth, metrics, per_section).values())
+    return evaluate_many(segmentation, [truth], metrics, per_section)
 
 
 def evaluate_many(
@@ -47,11 +92,16 @@ def evaluate_many(
     >>> evaluate_many(coarse, [coarse, fine], {"voi": load("metrics", "voi")})
     {'voi_split': 0.0, 'voi_merge': 0.5}
     """
-    if not truths:
+    return scores_of([Pair(segmentation, truth) for truth in truths], metrics, per_section)
+
+
+def scores_of(pairs: "Sequence[Pair | Tables]", metrics: Mapping[str, Metric], per_section: bool) -> dict[str, float]:
+    """What :func:`evaluate_many` gives, of pairs that may have been counted block by block."""
+    if not pairs:
         raise InvalidInput(sentence("truths", "must be at least one"))
     sections: dict[int, list[Mapping[str, float]]] = {}
-    for truth in [truth for truth in truths if _has_object(truth.array)] or truths:  # the first of which is refused
-        for z, row in _rows(segmentation, truth, metrics, per_section).items():
+    for pair in [pair for pair in pairs if _any(pair)] or pairs[:1]:  # which is refused
+        for z, row in _rows(pair, metrics, per_section).items():
             sections.setdefault(z, []).append(row)
     return mean_scores([mean_scores(rows) for rows in sections.values()])
 
@@ -62,30 +112,28 @@ def mean_scores(rows: Collection[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in first} if others else dict(first)
 
 
-def _rows(
-    segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], per_section: bool
-) -> dict[int, dict[str, float]]:
+def _rows(pair: "Pair | Tables", metrics: Mapping[str, Metric], per_section: bool) -> dict[int, dict[str, float]]:
     """The scores by section; or of the volume, under 0."""
-    check_aligned(segmentation=segmentation, truth=truth)
-    found = (z for z, section in enumerate(truth.array) if _has_object(section))
-    first = next(found, None)
-    if first is None:
-        raise no_object()
+    pair.check()
+    if not _any(pair):
+        next_step = "check that it is the annotation of this region"
+        raise InvalidInput(sentence("truth", "must hold at least one object", next_step=next_step))
     if not per_section:
-        return {0: _scores(segmentation, truth, metrics)}
-    sections = _outside_border(truth, metrics, [first, *found])
-    return {z: _section_scores(segmentation, truth, metrics, z) for z in sections}
+        return {0: _scores(pair, metrics, None)}
+    found = {}
+    for z in _outside_border(pair, metrics):
+        try:
+            found[z] = _scores(pair, metrics, z)
+        except InvalidInput as error:
+            raise InvalidInput(f"section {z}: {error}") from error
+    return found
 
 
-def _outside_border(truth: Labels, metrics: Mapping[str, Metric], sections: list[int]) -> Sequence[int]:
-    """The sections in which every metric finds a voxel that counts; all of them if there is none."""
-    rules = {(m.ignore_background, m.border) for m in metrics.values() if isinstance(m, CountingMetric) and m.border}
-    left = [z for z in sections if all(_counts(_section(truth, z), *rule) for rule in rules)]
-    return without_empty(sections, left)
-
-
-def without_empty(sections: Sequence[int], left: Sequence[int]) -> Sequence[int]:
-    """Those of `sections` that are `left` once a border is taken off; a SegkitWarning names the others."""
+def _outside_border(pair: "Pair | Tables", metrics: Mapping[str, Metric]) -> Sequence[int]:
+    """The sections in which every metric finds a voxel that counts; a warning names the others. All if none is left."""
+    rules = {metric.rule for metric in metrics.values() if isinstance(metric, CountingMetric) and metric.border}
+    sections = list(pair.sections())
+    left = [z for z in sections if all(pair.counts(rule, z) for rule in rules)]
     if 0 < len(left) < len(sections):
         names = ", ".join(str(z) for z in sections if z not in set(left))
         message = f"sections {names} are left out: all that would count in them lies within the border"
@@ -93,15 +141,9 @@ def without_empty(sections: Sequence[int], left: Sequence[int]) -> Sequence[int]
     return left or sections  # the first of which refuses in its own words
 
 
-def no_object() -> InvalidInput:
-    """The error for a truth without any."""
-    rule = "must hold at least one object"
-    return InvalidInput(sentence("truth", rule, next_step="check that it is the annotation of this region"))
-
-
-def _counts(section: Labels, ignore_background: bool, border: float) -> bool:
-    counted = section.inside & ~near_boundary(section, border)
-    return bool((counted & (section.array != 0)).any() if ignore_background else counted.any())
+def _any(pair: "Pair | Tables") -> bool:
+    """Whether the truth holds an object."""
+    return next(iter(pair.sections()), None) is not None
 
 
 def _section(labels: Labels, z: int) -> Labels:
@@ -112,16 +154,18 @@ def _has_object(section: np.ndarray) -> bool:
     return bool(((section != 0) & (section < FIRST_OUTSIDE)).any())
 
 
-def _section_scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric], z: int) -> dict[str, float]:
-    try:
-        return _scores(_section(segmentation, z), _section(truth, z), metrics)
-    except InvalidInput as error:
-        raise InvalidInput(f"section {z}: {error}") from error
+def _scores(pair: "Pair | Tables", metrics: Mapping[str, Metric], z: int | None) -> dict[str, float]:
+    tables: dict[Rule, Contingency] = {}
 
+    def score(metric: Metric) -> Mapping[str, float]:
+        if not isinstance(metric, CountingMetric):
+            return pair.score(metric, z)
+        if metric.rule not in tables:
+            tables[metric.rule] = pair.table(metric.rule, z)
+        with phase("scores"):
+            return metric.of(tables[metric.rule])
 
-def _scores(segmentation: Labels, truth: Labels, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    tables: dict[tuple, Contingency] = {}
-    return collect(metrics, lambda metric: _score(segmentation, truth, metric, tables))
+    return collect(metrics, score)
 
 
 def collect(metrics: Mapping[str, Metric], score: Callable[[Metric], Mapping[str, float]]) -> dict[str, float]:
@@ -142,15 +186,3 @@ def collect(metrics: Mapping[str, Metric], score: Callable[[Metric], Mapping[str
 def same_score(first: float, second: float) -> bool:
     """Whether two scores are one number, or both none (NaN)."""
     return first == second or (first != first and second != second)
-
-
-def _score(
-    segmentation: Labels, truth: Labels, metric: Metric, tables: dict[tuple, Contingency]
-) -> Mapping[str, float]:
-    if not isinstance(metric, CountingMetric):
-        return metric.score(segmentation, truth)
-    options = (metric.ignore_background, metric.border)
-    if options not in tables:
-        tables[options] = metric.count(segmentation, truth)
-    with phase("scores"):
-        return metric.of(tables[options])

@@ -1,6 +1,7 @@
 """From raw to affinities: by a network, tile by tile, or by an oracle that knows the truth."""
 
 from importlib import import_module
+from typing import Any
 
 _HOMES = {
     "Restoring": "segkit.infer.resampled",
@@ -11,7 +12,7 @@ _HOMES = {
 __all__ = ["Restoring", "oracle_affinities", "predict", "predict_parts"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'segkit.infer' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

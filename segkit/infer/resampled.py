@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from segkit.data import Grid
+from segkit.data.grid import Placed
 from segkit.data.restore import Restoration
+from segkit.infer.slabs import Part
 from segkit.timing import phase
-
-Part = tuple[tuple[slice, ...], np.ndarray]
 
 
 class Restoring:
@@ -19,7 +19,7 @@ class Restoring:
     :func:`segkit.data.restore.restore_affinities`.
     """
 
-    def __init__(self, source, target, neighborhood: np.ndarray) -> None:
+    def __init__(self, source: Placed, target: Placed, neighborhood: np.ndarray) -> None:
         self.shape: tuple[int, int, int] = target.shape
         """Of the result, (Z, Y, X)."""
         self.grid: Grid = target.grid

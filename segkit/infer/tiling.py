@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from segkit.data import Affinities, Grid, Volume
+from segkit.data import Affinities, Volume
 from segkit.data.affinities import as_neighborhood
+from segkit.data.source import Held, Source
 from segkit.errors import InvalidInput, sentence
 from segkit.infer.network import Precision, answers, check_precision, evaluating
 from segkit.infer.overlap import ahead
@@ -21,21 +21,6 @@ from segkit.models.inputs import check_intensity
 from segkit.timing import phase
 
 Progress = Callable[[int, int], None]
-
-
-class Source(Protocol):
-    """Raw data that are read part by part: what :func:`segkit.io.open_volume` gives."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Size in voxels, (Z, Y, X)."""
-
-    @property
-    def grid(self) -> Grid:
-        """Where the voxels lie."""
-
-    def read(self, part: Slices, /) -> np.ndarray:
-        """The intensities of a box."""
 
 
 def predict(
@@ -147,13 +132,6 @@ def predict_parts(
     )
     slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants, part)
     return _parts(module, raw.read, plan, slabs, device, precision, compiled, progress)
-
-
-class Held:
-    """A volume in memory as a source."""
-
-    def __init__(self, volume: Volume) -> None:
-        self.shape, self.grid, self.read = volume.shape, volume.grid, volume.array.__getitem__
 
 
 def _parts(

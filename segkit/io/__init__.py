@@ -5,18 +5,6 @@ Nothing is written in place: see :func:`write`. The libraries are imported when 
 """
 
 from segkit.io.address import ROLES, Address, parse_address
-from segkit.io.files import (
-    check_target,
-    check_writable,
-    read_affinities,
-    read_labels,
-    read_mask,
-    read_merge_tree,
-    read_volume,
-    write,
-    write_all,
-    write_blocks,
-)
 from segkit.io.lookup import (
     datasets,
     exists,
@@ -27,26 +15,45 @@ from segkit.io.lookup import (
     shape_of,
     states_voxel_size,
 )
+from segkit.io.reader import (
+    Reader,
+    RegionSource,
+    open_volume,
+    read_affinities,
+    read_labels,
+    read_mask,
+    read_merge_tree,
+    read_volume,
+)
 from segkit.io.records import Blocks, Stored
-from segkit.io.regions import RegionSource, open_affinities, open_labels, open_mask
-from segkit.io.streams import OpenVolume, open_volume, write_affinities
+from segkit.io.writer import (
+    Form,
+    Output,
+    Target,
+    check_target,
+    check_writable,
+    write,
+    write_affinities,
+    write_all,
+    write_blocks,
+)
 
 __all__ = [
     "ROLES",
     "Address",
     "Blocks",
-    "OpenVolume",
+    "Form",
+    "Output",
+    "Reader",
     "RegionSource",
     "Stored",
+    "Target",
     "check_target",
     "check_writable",
     "datasets",
     "exists",
     "fragments_of",
     "matching",
-    "open_affinities",
-    "open_labels",
-    "open_mask",
     "open_volume",
     "opened",
     "parse_address",

@@ -29,6 +29,8 @@ MADE_BY = {
 """Role -> where an object that plays it comes from."""
 
 Slices = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
+"""A part of a volume along z, y, x, with both ends given."""
 
 
 @dataclass(frozen=True)

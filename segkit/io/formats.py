@@ -1,10 +1,18 @@
 """Which module reads and writes what, by the suffix or by what lies in a folder."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
 
 from segkit.errors import InvalidInput, sentence
 from segkit.io.address import Address
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segkit.io.records import Stored
 
 FORMATS = {".h5": "hdf5", ".hdf": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
 """Suffix -> module of this package. (".ome.zarr" ends in ".zarr".)"""
@@ -12,7 +20,26 @@ EXCHANGE = {".tif": "tiff", ".tiff": "tiff", ".precomputed": "precomputed"}
 """The same for formats of one volume a file, which every verb reads and :func:`segkit.io.write_blocks` alone writes."""
 
 
-def own_format(path: Path):
+class Store(Protocol):
+    """A file of any format, open for reading: what `reading` of its module gives."""
+
+    def names(self) -> list[str]:
+        """Names of all objects, sorted."""
+
+    def find(self, name: str, whole: bool) -> str | None:
+        """`name`, if there is such an object; "" if the file is itself one, and may be taken as a `whole`; or None."""
+
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """What the file says of an object; empty in formats that keep no notes."""
+
+    def array(self, name: str) -> "Stored":
+        """The array of that name, for reading part by part."""
+
+    def group(self, name: str) -> "tuple[dict[str, np.ndarray], Mapping[str, object]]":
+        """The arrays of the group of that name, and its attributes."""
+
+
+def own_format(path: Path) -> ModuleType:
     """The module of a format that holds containers of every kind."""
     if path.suffix.lower() not in FORMATS:
         rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
@@ -23,7 +50,7 @@ def own_format(path: Path):
     return import_module(f"segkit.io.{FORMATS[path.suffix.lower()]}")
 
 
-def format_to_read(path: Path):
+def format_to_read(path: Path) -> ModuleType:
     """The module of the format to read: that of the suffix, or of what lies in a folder that has none."""
     module = module_of(path)
     if module is None:
@@ -49,7 +76,7 @@ def module_of(path: Path) -> str | None:
     return module
 
 
-def format_to_write(address: Address):
+def format_to_write(address: Address) -> ModuleType:
     """The module of the format to write. An address that cannot be written to is refused."""
     if address.crop:
         raise InvalidInput(sentence(f"{address}", "must have no crop where something is written"))

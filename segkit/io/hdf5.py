@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,7 +18,7 @@ CHUNK = 64
 """Longest side of a chunk, in voxels."""
 
 
-class Reader:
+class Hdf5File:
     """An open file."""
 
     def __init__(self, file: h5py.File) -> None:
@@ -28,7 +29,7 @@ class Reader:
         objects: list[str] = []
         arrays: list[str] = []
 
-        def visit(name: str, item) -> None:
+        def visit(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
                 arrays.append(name)
             elif "kind" in item.attrs:
@@ -64,11 +65,11 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[Hdf5File]:
     """The file, open for reading."""
     check_format(path)
     with storage_errors("read", path), h5py.File(path, "r") as file:
-        yield Reader(file)
+        yield Hdf5File(file)
 
 
 def check_format(path: Path) -> None:
@@ -110,7 +111,7 @@ class _Output(io.FileIO):
         super().__init__(path, "r+" if path.exists() else "w+")
         self._error: OSError | None = None
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         """All of `data`, unless writing failed before."""
         rest = memoryview(data).cast("B")
         size = len(rest)
@@ -174,5 +175,5 @@ def _create(group: h5py.Group, name: str, array: np.ndarray | Blocks) -> h5py.Da
     return dataset
 
 
-def _attributes(item) -> dict[str, object]:
+def _attributes(item: Any) -> dict[str, object]:
     return {key: value.decode() if isinstance(value, bytes) else value for key, value in item.attrs.items()}

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from segkit.io.address import Address, as_address, parse_address
-from segkit.io.formats import EXCHANGE, format_to_read, module_of
+from segkit.io.formats import EXCHANGE, Store, format_to_read, module_of
 from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_axes, check_kind, located
 
@@ -81,7 +81,7 @@ def read_notes(address: AnyAddress, role: str) -> dict[str, object]:
     """What was written about an object by `notes` of :func:`write`; empty where nothing was, or in foreign formats."""
     address = as_address(address)
     with find_object(address, role) as (store, name):
-        stated = store.attributes(name).get(NOTES) if hasattr(store, "attributes") else None
+        stated = store.attributes(name).get(NOTES)
     try:
         found = json.loads(stated) if isinstance(stated, str) else {}
     except ValueError:
@@ -114,8 +114,8 @@ def part_of(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[
 
 
 @contextmanager
-def open_file(path: Path, role: str | None = None) -> Iterator:
-    """The reader of an existing file, whatever its format; `role` is what is looked for in it, for the message."""
+def open_file(path: Path, role: str | None = None) -> Iterator[Store]:
+    """An existing file, open for reading, whatever its format; `role` is what is looked for in it, for the message."""
     if not path.exists():
         raise missing_file(path, role)
     with format_to_read(path).reading(path) as store:
@@ -123,7 +123,7 @@ def open_file(path: Path, role: str | None = None) -> Iterator:
 
 
 @contextmanager
-def find_object(address: Address, role: str, whole: bool | None = None) -> Iterator[tuple]:
+def find_object(address: Address, role: str, whole: bool | None = None) -> Iterator[tuple[Store, str]]:
     """The file of an address, open, and the name of the object in it; if it is not there, the error says what is.
 
     `whole`: whether the file itself may be the object.

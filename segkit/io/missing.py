@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segkit.errors import MissingDataset, MissingFile, SegkitError, sentence
 from segkit.io.address import MADE_BY, ROLES, Address, role_of
-from segkit.io.formats import FORMATS, format_to_read, module_of
+from segkit.io.formats import FORMATS, Store, format_to_read, module_of
 from segkit.io.records import Stored
 from segkit.parameters import nearest
 
@@ -43,7 +43,7 @@ def missing_file(path: Path, role: str | None = None) -> MissingFile:
     return MissingFile(sentence(f"{path}", "does not exist", next_step=next_step))
 
 
-def missing_dataset(address: Address, role: str | None, store) -> MissingDataset:
+def missing_dataset(address: Address, role: str | None, store: Store) -> MissingDataset:
     """The error for an object that is not in the open file `store`: it says what is, and what is like it."""
     known = store.names()
     alike = [name for name in known if role is None or _resembles(store, name, role)]
@@ -71,7 +71,7 @@ def _likely(alike: list[str], known: list[str], role: str) -> str | None:
     return next(iter(named), free[0] if alone else None)
 
 
-def _resembles(store, name: str, role: str) -> bool:
+def _resembles(store: Store, name: str, role: str) -> bool:
     """Whether an object may play a role: by the kind that it states, else by its axes and its dtype."""
     kind = role_of(role)[1]
     try:

@@ -7,9 +7,10 @@ well as blank. Segmentations are written as compressed_segmentation (uint32, uin
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -32,7 +33,7 @@ KINDS = {"segmentation": "labels"}
 """`type` of a volume -> kind. "image" may be raw data, a mask or affinities."""
 
 
-class Reader:
+class PrecomputedVolume:
     """One volume at all its scales."""
 
     def __init__(self, path: Path, info: Mapping) -> None:
@@ -46,6 +47,10 @@ class Reader:
     def find(self, name: str, whole: bool) -> str | None:
         """`name`, if it is the key of a scale; "" if the volume may be taken as a `whole`, at its first scale."""
         return name if name in self._keys else "" if whole else None
+
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """Nothing beyond what :meth:`array` says: no notes are kept here."""
+        return {}
 
     def array(self, name: str) -> Stored:
         """The volume at a scale."""
@@ -69,7 +74,7 @@ class Reader:
         """A precomputed volume holds no merge tree."""
         raise MissingDataset(sentence("a precomputed volume", "holds no merge tree"))
 
-    def _read(self, index: int, shape: tuple[int, ...]):
+    def _read(self, index: int, shape: tuple[int, ...]) -> Callable[[tuple[slice, ...]], np.ndarray]:
         spec = _spec(self._path) | {"scale_index": index, "fill_missing_data_reads": False}
         with storage_errors("read", self._path):
             store = _tensorstore().open(spec, read=True).result()
@@ -83,7 +88,7 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[PrecomputedVolume]:
     """The volume, open for reading."""
     if not (path / "info").is_file():
         value = "a folder without the file info" if path.is_dir() else "a file"
@@ -93,7 +98,7 @@ def reading(path: Path) -> Iterator[Reader]:
         if not info.get("scales"):
             rule = "must hold a precomputed volume"
             raise InvalidInput(sentence(f"{path}", rule, f"what its info calls {info.get('@type')!r}"))
-    yield Reader(path, info)
+    yield PrecomputedVolume(path, info)
 
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
@@ -114,7 +119,7 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
             store[part if len(part) == 4 else (0, *part)].write(block).result()
 
 
-def _metadata(data, segmentation: bool, attributes: Mapping) -> dict[str, object]:
+def _metadata(data: np.ndarray | Blocks, segmentation: bool, attributes: Mapping) -> dict[str, object]:
     voxel, offset = attributes["resolution"][::-1], attributes["offset"][::-1]
     start = [a / b for a, b in zip(offset, voxel, strict=True)]
     if any(abs(at - round(at)) > 1e-6 for at in start):
@@ -146,7 +151,7 @@ def _spec(path: Path) -> dict[str, object]:
     }
 
 
-def _tensorstore():
+def _tensorstore() -> ModuleType:
     try:
         import tensorstore
     except ImportError as error:

@@ -11,6 +11,7 @@ from typing import Any
 from warnings import warn
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
 from segkit.data.affinities import as_neighborhood
@@ -106,7 +107,7 @@ def located(place: object) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
-def encode(container) -> Record:
+def encode(container: Any) -> Record:
     """The arrays and attributes of a container, lengths in nanometers."""
     kind = kind_of(container)
     attributes: dict[str, object] = {"kind": kind, "format_version": FORMAT_VERSION}
@@ -121,7 +122,7 @@ def encode(container) -> Record:
     return Record(container.array, attributes)
 
 
-def kind_of(container) -> str:
+def kind_of(container: object) -> str:
     """The kind of a container, as it stands in a file."""
     kind = next((kind for container_type, kind in KINDS.items() if isinstance(container, container_type)), None)
     if kind is None:
@@ -162,7 +163,7 @@ def nanometers(unit: object) -> float:
     return NANOMETERS[unit]
 
 
-def neighborhood_of(attributes: Mapping[str, object], given):
+def neighborhood_of(attributes: Mapping[str, object], given: ArrayLike | None) -> np.ndarray:
     """The neighborhood of stored affinities: the file's, else the one `given`. Other conventions are refused."""
     polarity = attributes.get("polarity", POLARITY)
     if polarity != POLARITY:
@@ -173,7 +174,7 @@ def neighborhood_of(attributes: Mapping[str, object], given):
         rule = "is not stated by the file"
         next_step = "say which edge each channel is, as --neighborhood '[[-1,0,0],[0,-1,0],[0,0,-1]]'"
         raise InvalidInput(sentence("the neighborhood of the affinities", rule, next_step=next_step))
-    if stated is None:
+    if stated is None and given is not None:
         return as_neighborhood(given)
     if given is not None and as_neighborhood(given).tolist() != np.asarray(stated).tolist():
         rule = f"must be the one that the file states, {np.asarray(stated).tolist()}"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -24,7 +25,7 @@ BIG = 2**32 - 2**25
 """Bytes of data from which on a classic TIFF, whose offsets have 32 bits, might not do."""
 
 
-class Reader:
+class TiffStack:
     """One stack."""
 
     def __init__(self, stack: Stored) -> None:
@@ -38,6 +39,10 @@ class Reader:
         """ "" if the stack may be taken as a `whole`."""
         return "" if whole else None
 
+    def attributes(self, name: str) -> Mapping[str, object]:
+        """Nothing beyond what :meth:`array` says: no notes are kept here."""
+        return {}
+
     def array(self, name: str) -> Stored:
         """The stack."""
         return self._stack
@@ -48,13 +53,13 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[TiffStack]:
     """The stack, open for reading."""
     if path.is_dir():
-        yield Reader(_sections(path))
+        yield TiffStack(_sections(path))
         return
     with _open(path) as file:
-        yield Reader(_pages(path, file))
+        yield TiffStack(_pages(path, file))
 
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
@@ -117,7 +122,7 @@ def _pages(path: Path, file: tifffile.TiffFile) -> Stored:
     return Stored(shape, read, _attributes(file), series.dtype, "zyx")
 
 
-def _stack_shape(path: Path, series) -> tuple[int, int, int]:
+def _stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
     """Shape (Z, Y, X). Axes of length 1 other than those are left out; channels and times are refused."""
     axes = series.get_axes(squeeze=False)
     kept = [(axis, size) for axis, size in zip(axes, series.get_shape(squeeze=False), strict=True) if size > 1]
@@ -192,7 +197,7 @@ def _sections(folder: Path) -> Stored:
     return Stored((len(files), *first.shape[1:]), read, {}, dtype, "zyx")
 
 
-def _section(path: Path, shape: tuple[int, ...], dtype) -> np.ndarray:
+def _section(path: Path, shape: tuple[int, ...], dtype: np.dtype | None) -> np.ndarray:
     with _open(path) as file:
         section = _pages(path, file)
         if section.shape != (1, *shape[1:]) or section.dtype != dtype:

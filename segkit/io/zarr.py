@@ -29,7 +29,7 @@ CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
 METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 
-class Reader:
+class ZarrStore:
     """An open store."""
 
     def __init__(self, root: "zarr.Group | zarr.Array") -> None:
@@ -83,11 +83,11 @@ class Reader:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[ZarrStore]:
     """The store, open for reading."""
     check_format(path)
     with storage_errors("read", path):
-        yield Reader(zarr.open(str(path), mode="r", use_consolidated=False))
+        yield ZarrStore(zarr.open(str(path), mode="r", use_consolidated=False))
 
 
 def check_format(path: Path) -> None:

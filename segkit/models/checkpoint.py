@@ -37,6 +37,8 @@ class TrainedModel:
     """Offset of each output channel, int64 (C, 3), z, y, x; see `auxiliary`."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Whatever else was saved with it."""
+    file: Path | None = None
+    """Where it was read from."""
 
     @property
     def auxiliary(self) -> int:
@@ -101,7 +103,7 @@ def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> T
     module.auxiliary = auxiliary
     _check_weights(path, name, module.state_dict(), weights)
     module.load_state_dict(weights)
-    return TrainedModel(module.to(device).eval(), name, parameters, neighborhood, header["extra"])
+    return TrainedModel(module.to(device).eval(), name, parameters, neighborhood, header["extra"], Path(path))
 
 
 def _check_class(name: str, module: nn.Module) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from segkit.curves import draw_curves
 from segkit.io import ROLES, hdf5
 from segkit.io.atomic import storage_errors
-from segkit.io.files import as_attributes
 from segkit.io.records import Record, encode
+from segkit.io.writer import as_attributes
 from segkit.models.inputs import scale_intensity
 from segkit.picture import Panel, Row, affinity_colours, colours, draw_rows, matched_colours
 from segkit.train import distributed

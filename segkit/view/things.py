@@ -174,11 +174,11 @@ def _role(address: Address, name: str | None, otherwise: str | None) -> str | No
     usual = {dataset: role for role, (dataset, _) in ROLES.items()}
     with open_file(address.path) as store:
         found = store.find(name or "", name is None or name == "")
-        attributes = store.attributes(found) if hasattr(store, "attributes") and found is not None else {}
+        attributes = store.attributes(found) if found is not None else {}
         kind = attributes.get("kind")
         if kind == "merge_tree":
             return "merge_tree"
-        stored = store.array(found)
+        stored = store.array(found or "")
     if kind == "affinities" or name == ROLES["affinities"][0]:
         return "affinities"
     if len(stored.shape) != 3:

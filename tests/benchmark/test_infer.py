@@ -6,8 +6,8 @@ import torch
 
 from segkit import Grid, Volume
 from segkit.benchmark.infer import InferenceCosts, Options, measure_inference
+from segkit.data.source import Held
 from segkit.infer import predict
-from segkit.infer.tiling import Held
 from segkit.models.unet2d import UNet2D
 from segkit.models.unet3d import UNet3D
 

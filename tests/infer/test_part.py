@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Grid, Volume
+from segkit.data.source import Held
 from segkit.infer import predict, predict_parts
 from segkit.infer.slabs import Slabs
 from segkit.infer.symmetry import Symmetry
-from segkit.infer.tiling import Held
 from segkit.models.unet2d import UNet2D
 from segkit.models.unet2d_padded import UNet2D3Sections
 from segkit.models.unet3d import UNet3D

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from segkit import Grid, Labels, io, load
-from segkit.blockwise.evaluate import evaluate_blockwise
+from segkit.blockwise import Work
 from segkit.evaluate import evaluate, evaluate_many
+from segkit.evaluate.stage import evaluate_files
 
 OUTSIDE = 2**64 - 1
 SMALL = arrays(np.uint64, (2, 2, 3), elements=st.sampled_from([0, 1, 2, 5, OUTSIDE]))
@@ -75,7 +76,6 @@ def test_blocks_give_the_scores_of_the_whole(tmp_path, block, metrics):
     for role, each in (("segmentation", segmentation), ("truth", truth)):
         io.write(tmp_path / f"{role}.zarr", each, role)
     for per_section in (False, True):
-        found, _ = evaluate_blockwise(
-            tmp_path / "segmentation.zarr", [tmp_path / "truth.zarr"], metrics, per_section=per_section, block=block
-        )
+        paths = tmp_path / "segmentation.zarr", [tmp_path / "truth.zarr"]
+        found = evaluate_files(*paths, metrics, per_section=per_section, work=Work(block)).scores
         assert found == evaluate(segmentation, truth, metrics, per_section)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit.blockwise.blocks import Lattice
-from segkit.blockwise.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name, seams_of
-from segkit.blockwise.stitch import seam
 from segkit.errors import InvalidInput, StorageError
+from segkit.fragment.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name, seams_of
+from segkit.fragment.stitch import seam
 
 LATTICE = Lattice((6, 7, 8), (3, 4, 5), (2, 1, 3))
 

@@ -1,4 +1,4 @@
-"""The tasks that make fragments by blocks; :mod:`segkit.blockwise.fragment` has the order of them."""
+"""The tasks that make fragments, of a whole volume or by blocks; :mod:`segkit.fragment.stage` has the order of them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,18 +10,38 @@ import numpy as np
 
 from segkit.blockwise.blocks import Lattice
 from segkit.blockwise.component import ComponentSpec
-from segkit.blockwise.engine import BlockTask
-from segkit.blockwise.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
-from segkit.blockwise.stitch import Renaming, same_fragments, seam
+from segkit.blockwise.job import BlockTask
 from segkit.blockwise.store import file_digest, load_array, save_array
 from segkit.data import Affinities, Volume
 from segkit.errors import StorageError
-from segkit.io.regions import RegionSource
-from segkit.io.zarr_target import Target
+from segkit.fragment.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
+from segkit.fragment.stitch import Renaming, same_fragments, seam
+from segkit.io import RegionSource, Target
 
 Taken = TypeVar("Taken")
 GROUP = 64
 """Blocks whose faces are compared by one task."""
+
+
+@dataclass(frozen=True)
+class WholeTask(BlockTask):
+    """Runs the fragmenter on all there is, and writes what it finds."""
+
+    affinities: RegionSource
+    mask: RegionSource | None
+    fragmenter: ComponentSpec
+    target: Target
+
+    def run(self, number: int) -> dict:
+        """The number of fragments."""
+        mask = None if self.mask is None else self.mask.whole()
+        found = self.fragmenter.load().fragment(self.affinities.whole(), mask)
+        self.target.write(tuple(slice(0, size) for size in found.shape), found.array)
+        return {"fragments": len(found.ids())}
+
+    def digest(self, number: int) -> str | None:
+        """None: nothing is kept of a volume that is not done."""
+        return None
 
 
 @dataclass(frozen=True)

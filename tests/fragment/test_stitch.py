@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit.blockwise.blocks import Lattice
-from segkit.blockwise.stitch import SHARE, WIDTH, Renaming, same_fragments, seam
 from segkit.errors import StorageError
+from segkit.fragment.stitch import SHARE, WIDTH, Renaming, same_fragments, seam
 
 EVERYTHING = (99, 99)
 

@@ -1,14 +1,16 @@
 """What a block keeps of its fragments until they have their ids: its labels, and those of its seams."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from segkit.blockwise.blocks import Lattice, Slices
-from segkit.blockwise.stitch import seam
 from segkit.errors import InvalidInput, StorageError, sentence
+from segkit.fragment.stitch import seam
 from segkit.io.atomic import replacing, storage_errors
 
 BEFORE, AFTER = "before", "after"
@@ -96,7 +98,7 @@ class PiecesFile:
     def _array(self, name: str) -> np.ndarray:
         return self._tried(lambda: self._file[name])  # its checksum is compared by the library
 
-    def _tried(self, read):
+    def _tried(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile) as error:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from segkit import Grid, Volume, io
 from segkit.data import Affinities, Labels
 from segkit.errors import InvalidInput, MissingDataset
+from segkit.io.reader import RegionSource, open_volume
 from segkit.io.records import Blocks
-from segkit.io.regions import RegionSource, open_affinities, open_labels, open_mask
-from segkit.io.zarr_target import Target
+from segkit.io.shard_target import ShardTarget
 from segkit.testing import strategies
 
 GRID = Grid((40, 4, 4), (0, 80, 8))
@@ -106,7 +106,11 @@ def test_boxes_of_labels_masks_and_raw_data(folder, suffix, data):
 def test_files_that_are_open_for_a_while(folder):
     part = (slice(1, 3), slice(2, 7), slice(0, 4))
     path = folder / "a.zarr"
-    with open_labels(path) as labels, open_mask(path) as mask, open_affinities(f"{path}:float32") as affinities:
+    with (
+        open_volume(path, "fragments") as labels,
+        open_volume(path, "mask") as mask,
+        open_volume(f"{path}:float32", "affinities") as affinities,
+    ):
         np.testing.assert_array_equal(labels.read(part), io.read_labels(path, "fragments").array[part])
         np.testing.assert_array_equal(mask.read(part), io.read_mask(path).array[part])
         expected = io.read_affinities(f"{path}:float32").array[(slice(None), *part)]
@@ -177,7 +181,7 @@ def test_another_process_may_work_elsewhere(folder, monkeypatch):
 @settings(max_examples=25, deadline=None)
 @given(strategies.affinities(neighborhood=strategies.neighborhoods()), st.data())
 def test_zeroing_is_that_of_the_container(found: Affinities, data):
-    from segkit.io.regions import _fractions
+    from segkit.io.reader import _fractions
 
     part = data.draw(boxes(found.shape))
     ones = np.ones_like(found.array)
@@ -200,7 +204,9 @@ def test_the_identity_changes_with_the_content(tmp_path, suffix):
 
 def test_the_identity_of_what_blocks_made_is_its_key(tmp_path):
     for name, key in (("a", "k"), ("b", "k"), ("c", "other")):
-        target = Target.create(tmp_path / f"{name}.zarr", "fragments", (2, 2, 2), GRID, np.uint64, (2, 2, 2), key=key)
+        target = ShardTarget.create(
+            tmp_path / f"{name}.zarr", io.Form("fragments", (2, 2, 2), GRID), (2, 2, 2), key=key
+        )
         target.finish()
     first, second, third = (RegionSource(tmp_path / f"{name}.zarr", "fragments").identity for name in "abc")
     assert first == second != third

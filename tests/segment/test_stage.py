@@ -1,4 +1,4 @@
-"""Segmentations by blocks against those of the whole volume."""
+"""Segmentations of files, whole and by blocks, against those of containers."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Grid, Labels, MergeTree, io
-from segkit.blockwise.segment import segment_blockwise
+from segkit.blockwise.work import Work
 from segkit.errors import BlocksFailed, InvalidInput
 from segkit.segment import segment
+from segkit.segment.stage import segment_files
 from segkit.testing import strategies
 
 GRID = Grid((40, 4, 4), (0, 80, 8))
@@ -18,6 +19,12 @@ IDS = np.array([0, *TREE.leaf_ids, 2**64 - 1], np.uint64)
 
 def fragments(shape=(6, 9, 20), seed=0) -> Labels:
     return Labels(np.random.default_rng(seed).choice(IDS, shape), GRID)
+
+
+def by_blocks(*addresses, block=(256, 256, 256), executor=None, **options):
+    """What came of it, and the reports of the stages."""
+    work = Work(block, executor=executor)
+    return segment_files(*addresses, **options, work=work), work.ended
 
 
 def stored(path, labels, tree=TREE):
@@ -38,30 +45,31 @@ def test_it_is_the_segmentation_of_the_whole(tmp_path_factory, tree, data):
     thresholds = data.draw(
         st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.99, 1.5]), min_size=1, max_size=3, unique=True)
     )
-    block = data.draw(st.tuples(*[st.integers(3, 12)] * 3))
+    block = data.draw(st.none() | st.tuples(*[st.integers(3, 12)] * 3))
     path = stored(folder / data.draw(st.sampled_from(["a.h5", "a.zarr"])), labels, tree)
-    _, rows = segment_blockwise(path, folder / "b.zarr", thresholds, block=block)
-    for threshold, row in zip(thresholds, rows, strict=True):
+    found, _ = by_blocks(path, folder / "b.zarr", thresholds, block=block)
+    for threshold, row in zip(thresholds, found.rows, strict=True):
         name = "segmentation" if len(thresholds) == 1 else f"segmentation_{threshold!r}"
         found = io.read_labels(f"{folder}/b.zarr:volumes/{name}", role="segmentation")
         np.testing.assert_array_equal(found.array, segment(tree, labels, threshold).array)
         assert found.grid == GRID
-        assert row == {"threshold": threshold, "segments": len(set(tree.cut(threshold).tolist()))}
+        there = np.isin(tree.leaf_ids, labels.ids()) if block is None else slice(None)
+        assert row == {"threshold": threshold, "segments": len(set(tree.cut(threshold)[there].tolist()))}
     assert not list(folder.rglob("*segkit-work*"))
 
 
 def test_a_dataset_may_be_named_for_one(tmp_path):
     path = stored(tmp_path / "a.zarr", fragments())
-    segment_blockwise(path, f"{path}:volumes/mine", [0.4], block=(4, 4, 16))
+    by_blocks(path, f"{path}:volumes/mine", [0.4], block=(4, 4, 16))
     assert io.exists(f"{path}:volumes/mine", "segmentation") and not io.exists(path, "segmentation")
     with pytest.raises(InvalidInput, match="must name a file only"):
-        segment_blockwise(path, f"{path}:volumes/mine", [0.4, 0.5])
+        by_blocks(path, f"{path}:volumes/mine", [0.4, 0.5])
 
 
 def test_a_crop_of_the_fragments(tmp_path):
     path = stored(tmp_path / "a.zarr", fragments())
     crop = "volumes/fragments[1:5,:,3:17]"
-    segment_blockwise(path, tmp_path / "b.zarr", [0.4], fragments=f"{path}:{crop}", block=(4, 4, 16))
+    by_blocks(path, tmp_path / "b.zarr", [0.4], fragments=f"{path}:{crop}", block=(4, 4, 16))
     expected = segment(TREE, io.read_labels(f"{path}:{crop}", role="fragments"), 0.4)
     found = io.read_labels(tmp_path / "b.zarr", role="segmentation")
     np.testing.assert_array_equal(found.array, expected.array)
@@ -70,12 +78,12 @@ def test_a_crop_of_the_fragments(tmp_path):
 
 def test_the_same_again_computes_nothing_but_what_was_damaged(tmp_path):
     path, place = stored(tmp_path / "a.zarr", fragments()), (tmp_path / "b.zarr", [0.4, 0.6])
-    segment_blockwise(path, *place, block=(4, 4, 16))
-    (report,), _ = segment_blockwise(path, *place, block=(4, 4, 16))
+    by_blocks(path, *place, block=(4, 4, 16))
+    _, (report,) = by_blocks(path, *place, block=(4, 4, 16))
     assert report.kept == len(report.results) == 2 * 3 * 2
     shard = tmp_path / "b.zarr/volumes/segmentation_0.6/0/c/1/2/0"
     shard.write_bytes(shard.read_bytes()[:-1])
-    (report,), _ = segment_blockwise(path, *place, block=(4, 4, 16))
+    _, (report,) = by_blocks(path, *place, block=(4, 4, 16))
     assert report.kept == len(report.results) - 1
     found = io.read_labels(f"{tmp_path}/b.zarr:volumes/segmentation_0.6", role="segmentation")
     np.testing.assert_array_equal(found.array, segment(TREE, fragments(), 0.6).array)
@@ -84,11 +92,11 @@ def test_the_same_again_computes_nothing_but_what_was_damaged(tmp_path):
 @pytest.mark.parametrize("change", ["fragments", "tree"])
 def test_other_inputs_begin_anew(tmp_path, change):
     path = stored(tmp_path / "a.zarr", fragments())
-    segment_blockwise(path, tmp_path / "b.zarr", [0.4], block=(4, 4, 16))
+    by_blocks(path, tmp_path / "b.zarr", [0.4], block=(4, 4, 16))
     tree = MergeTree.from_merges(TREE.leaf_ids, [[2, 3]], [0.3]) if change == "tree" else TREE
     labels = fragments(seed=1) if change == "fragments" else fragments()
     stored(path, labels, tree)
-    (report,), _ = segment_blockwise(path, tmp_path / "b.zarr", [0.4], block=(4, 4, 16))
+    _, (report,) = by_blocks(path, tmp_path / "b.zarr", [0.4], block=(4, 4, 16))
     assert report.kept == 0
     found = io.read_labels(tmp_path / "b.zarr", role="segmentation")
     np.testing.assert_array_equal(found.array, segment(tree, labels, 0.4).array)
@@ -98,9 +106,9 @@ def test_refusals(tmp_path):
     path = stored(tmp_path / "a.zarr", fragments(), MergeTree.from_merges([1, 2], [], []))
     for thresholds in ([], [float("nan")], [0.5, 0.5]):
         with pytest.raises(InvalidInput, match="thresholds must be numbers"):
-            segment_blockwise(path, tmp_path / "b.zarr", thresholds)
+            by_blocks(path, tmp_path / "b.zarr", thresholds)
     from segkit.blockwise.engine import Patience, inline
 
     with pytest.raises(BlocksFailed, match="fragments must be leaves of the tree, not 9223372036854775808"):
-        segment_blockwise(path, tmp_path / "b.zarr", [0.5], executor=inline(Patience(tries=1)))
+        by_blocks(path, tmp_path / "b.zarr", [0.5], executor=inline(Patience(tries=1)))
     assert not io.exists(tmp_path / "b.zarr", "segmentation")

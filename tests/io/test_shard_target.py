@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from segkit import Grid, io
 from segkit.data import Affinities, Labels
 from segkit.errors import InvalidInput, InvalidShape, MissingDataset, StorageError
-from segkit.io.zarr_target import Target
+from segkit.io import Form
+from segkit.io.shard_target import ShardTarget
 
 GRID = Grid((40, 4, 4), (0, 80, 8))
 OFFSETS = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
@@ -40,17 +41,17 @@ def boxes(shape, shard):
     return list(product(*along))
 
 
-def begun(path, shape=SHAPE, shard=SHARD, key="k") -> Target:
-    return Target.create(path, "fragments", shape, GRID, np.uint64, shard, key=key, notes={"method": "threshold"})
+def begun(path, shape=SHAPE, shard=SHARD, key="k") -> ShardTarget:
+    return ShardTarget.create(path, Form("fragments", shape, GRID), shard, key=key, notes={"method": "threshold"})
 
 
-def fill(target: Target, array: np.ndarray, order=lambda found: found) -> None:
+def fill(target: ShardTarget, array: np.ndarray, order=lambda found: found) -> None:
     target = pickle.loads(pickle.dumps(target))
     for box in order(boxes(target.shape, target.shard)):
         target.write(box, array[(..., *box)])
 
 
-def made(path, found: Labels, **options) -> Target:
+def made(path, found: Labels, **options) -> ShardTarget:
     target = begun(path, found.shape, **options)
     fill(target, found.array)
     target.finish()
@@ -72,8 +73,8 @@ def test_it_is_what_is_written_as_a_whole(tmp_path_factory, shape, shard, random
 
 def test_affinities(tmp_path):
     found = Affinities.convert(np.random.default_rng(0).random((3, *SHAPE), np.float32), OFFSETS, GRID)
-    place = (tmp_path / "a.zarr", "affinities", SHAPE, GRID, np.float32, SHARD)
-    target = Target.create(*place, key="k", neighborhood=OFFSETS)
+    form = Form("affinities", SHAPE, GRID, np.array(OFFSETS))
+    target = ShardTarget.create(tmp_path / "a.zarr", form, SHARD, key="k")
     fill(target, found.array)
     part = (slice(1, 4), slice(3, 19), slice(10, 30))
     np.testing.assert_array_equal(target.read(part), found.array[(slice(None), *part)])
@@ -176,10 +177,10 @@ def test_a_finished_one_is_taken_back_with_its_marks_and_mended(tmp_path):
 
 
 def test_what_is_said_of_it_is_what_was_said_last(tmp_path):
-    place = (tmp_path / "a.zarr", "fragments", SHAPE, GRID, np.uint64, SHARD)
+    place = (tmp_path / "a.zarr", Form("fragments", SHAPE, GRID), SHARD)
     made(place[0], labels())
     for notes in ({"method": "another"}, None):
-        Target.create(*place, key="k", notes=notes).finish()
+        ShardTarget.create(*place, key="k", notes=notes).finish()
         assert io.read_notes(place[0], "fragments") == (notes or {})
         read = io.read_labels(place[0], "fragments")
         np.testing.assert_array_equal(read.array, labels().array)
@@ -268,9 +269,11 @@ def test_refusals(tmp_path):
     with pytest.raises(InvalidShape, match="block must be three numbers"):
         begun(tmp_path / "a.zarr", shard=(0, 8, 8))
     with pytest.raises(InvalidInput, match="labels must be uint64"):
-        Target.create(tmp_path / "a.zarr", "fragments", SHAPE, GRID, np.int32, SHARD, key="k")
+        ShardTarget.create(
+            tmp_path / "a.zarr", Form("fragments", SHAPE, GRID, dtype=np.dtype(np.int32)), SHARD, key="k"
+        )
     with pytest.raises(InvalidInput, match="neighborhood must be given"):
-        Target.create(tmp_path / "a.zarr", "affinities", SHAPE, GRID, np.float32, SHARD, key="k")
+        ShardTarget.create(tmp_path / "a.zarr", Form("affinities", SHAPE, GRID), SHARD, key="k")
     assert not (tmp_path / "a.zarr").exists()
     target, found = begun(tmp_path / "a.zarr"), labels().array
     for part in ((slice(0, 4), *[slice(0, 8)] * 2), (slice(0, 5), slice(1, 8), slice(0, 16))):
@@ -286,4 +289,4 @@ def test_refusals(tmp_path):
     with pytest.raises(InvalidInput, match="must be Zarr v3 to be added to"):
         begun(tmp_path / "old.zarr")
     with pytest.raises(InvalidInput, match="other datasets"):
-        Target.create(f"{tmp_path}/a.zarr:volumes", "fragments", SHAPE, GRID, np.uint64, SHARD, key="k")
+        ShardTarget.create(f"{tmp_path}/a.zarr:volumes", Form("fragments", SHAPE, GRID), SHARD, key="k")

@@ -14,14 +14,15 @@ from segkit.agglomerate.python import Python
 from segkit.blockwise.blocks import Lattice
 from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.executor import Inline
-from segkit.blockwise.fragment import fragment_blockwise
-from segkit.blockwise.fragment_tasks import FaceTask, FragmentTask, IdTask, cut_leaving
+from segkit.blockwise.work import Work
 from segkit.data import NEAREST, Affinities, Grid, Labels, Volume, edge_mask
 from segkit.errors import BlocksFailed, InvalidInput, InvalidParameter, MissingDataset
 from segkit.evaluate.contingency import contingency
 from segkit.evaluate.voi import voi_scores
+from segkit.fragment.stage import fragment_files
+from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, cut_leaving
 from segkit.infer.oracle import oracle_affinities
-from segkit.io.regions import RegionSource
+from segkit.io.reader import RegionSource
 from segkit.segment import segment
 from segkit.testing.phantoms import neurites
 
@@ -50,8 +51,23 @@ def store(tmp_path, affinities):
 
 def blockwise(store, spec=SPEC, **settings):
     """Fragments that are written beside the affinities, read again, and the number that was reported."""
-    reports = fragment_blockwise(store, store, spec, **{"block": (24, 32, 40)} | settings)
-    return io.read_labels(store, "fragments"), sum(result["fragments"] for result in reports[-1].results)
+    work, others = work_of(settings)
+    count = fragment_files(store, store, spec, **others, work=work)
+    return io.read_labels(store, "fragments"), count
+
+
+def work_of(settings, block=(24, 32, 40)):
+    """The work that block, halo and executor make, and the other settings."""
+    given = {"block": block} | settings
+    chosen = {name: given.pop(name) for name in ("block", "halo", "executor") if name in given}
+    return Work(**chosen), given
+
+
+def ended(source, out, spec=SPEC, **settings):
+    """The reports of the stages of a run."""
+    work, _ = work_of(settings)
+    fragment_files(source, out, spec, work=work)
+    return work.ended
 
 
 def same_partition(first, second):
@@ -68,10 +84,11 @@ def cut_by_faces(labels, block):
     return count
 
 
+@pytest.mark.parametrize("block", [None, (64, 64, 128)])
 @pytest.mark.parametrize("method", METHODS)
-def test_one_block_gives_what_the_whole_volume_gives(store, affinities, method):
+def test_one_block_gives_what_the_fragmenter_gives(store, affinities, method, block):
     spec = ComponentSpec("fragmenters", method)
-    found, count = blockwise(store, spec, block=(64, 64, 128))
+    found, count = blockwise(store, spec, block=block)
     whole = spec.load().fragment(affinities)
     assert np.array_equal(found.array, whole.array) and count == whole.array.max() > 20
     assert found.grid == whole.grid
@@ -150,7 +167,7 @@ class Shuffled(Inline):
 def undisturbed(store, executor=None):
     """The same fragments beside the others, made without trouble."""
     address = f"{store}:volumes/undisturbed"
-    fragment_blockwise(store, address, SPEC, block=(24, 32, 40), halo=(4, 4, 4), executor=executor)
+    ended(store, address, halo=(4, 4, 4), executor=executor)
     return io.read_labels(address, "fragments").array
 
 
@@ -183,7 +200,7 @@ def test_a_run_that_was_stopped_goes_on(store, blocks):
         blockwise(store, halo=(4, 4, 4), executor=Stopped(blocks))
     with pytest.raises(MissingDataset):
         io.read_labels(store, "fragments")
-    reports = fragment_blockwise(store, store, SPEC, block=(24, 32, 40), halo=(4, 4, 4))
+    reports = ended(store, store, halo=(4, 4, 4))
     assert sum(report.kept for report in reports) == (blocks if blocks < 10 else blocks - 9)
     assert np.array_equal(io.read_labels(store, "fragments").array, expected)
 
@@ -194,7 +211,7 @@ def test_the_same_command_again_mends_what_is_damaged(store):
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 255
     shard.write_bytes(content)
-    (ids, write) = fragment_blockwise(store, store, SPEC, block=(24, 32, 40), halo=(4, 4, 4))
+    (ids, write) = ended(store, store, halo=(4, 4, 4))
     assert (ids.kept, write.kept) == (1, 7)
     assert np.array_equal(io.read_labels(store, "fragments").array, expected.array)
     assert sorted(path.name for path in store.iterdir()) == ["volumes", "zarr.json"]
@@ -217,15 +234,13 @@ def test_other_settings_compute_anew(store, changed):
     blockwise(store, halo=(4, 4, 4))
     found, _ = blockwise(store, **{"halo": (4, 4, 4)} | changed)
     out, spec, halo = f"{store}:volumes/fresh", changed.get("spec", SPEC), changed.get("halo", (4, 4, 4))
-    fresh = fragment_blockwise(store, out, spec, block=(24, 32, 40), halo=halo)
+    fresh = ended(store, out, spec, halo=halo)
     assert len(fresh) == 4 and np.array_equal(found.array, io.read_labels(out, "fragments").array)
 
 
 def test_a_section_and_a_crop(store, affinities):
     """A single section of a crop, blocks larger than it along two axes."""
-    found = fragment_blockwise(
-        f"{store}:volumes/affinities[7:8,10:60,3:70]", f"{store}:volumes/part", SPEC, block=(256, 256, 40)
-    )
+    found = ended(f"{store}:volumes/affinities[7:8,10:60,3:70]", f"{store}:volumes/part", block=(256, 256, 40))
     part = Affinities.convert(affinities.array[:, 7:8, 10:60, 3:70], NEAREST, affinities.grid.crop((7, 10, 3)))
     whole = SPEC.load().fragment(part)
     fragments = io.read_labels(f"{store}:volumes/part", "fragments")
@@ -284,4 +299,4 @@ def test_an_error_of_the_fragmenter_names_the_block(store, affinities):
     executor = Inline()
     executor.patience = type(executor.patience)(tries=1, pause=0.0)
     with pytest.raises(BlocksFailed, match="must have the edge to the next voxel along z"):
-        fragment_blockwise(f"{store}:volumes/lacking", store, SPEC, block=(24, 32, 40), executor=executor)
+        ended(f"{store}:volumes/lacking", store, executor=executor)

@@ -1,4 +1,4 @@
-"""Scores by blocks against those of the whole volumes: equal, not nearly equal."""
+"""Scores of files, whole and by blocks, against those of containers: equal, not nearly equal."""
 
 import warnings
 
@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Grid, Labels, MergeTree, io, load
-from segkit.blockwise.count import tables_blockwise
-from segkit.blockwise.evaluate import evaluate_blockwise, sweep_blockwise
+from segkit.blockwise.blocks import BLOCK
+from segkit.blockwise.work import Work
 from segkit.errors import InvalidInput, SegkitWarning
 from segkit.evaluate import contingency, evaluate, evaluate_many, sweep
+from segkit.evaluate.count import count_files
 from segkit.evaluate.counting import CountingMetric
+from segkit.evaluate.stage import evaluate_files, sweep_files
 from segkit.protocols import Metric
 from segkit.testing import strategies
 
@@ -26,6 +28,11 @@ def shapes():
 
 def blocks():
     return st.tuples(*[st.integers(3, 12)] * 3)
+
+
+def ways():
+    """By blocks, or whole."""
+    return st.none() | blocks()
 
 
 def borders():
@@ -67,7 +74,7 @@ def test_tables_add_up(tmp_path_factory, pair, ignore_background, border, block)
     segmentation, truth = pair
     paths = stored(tmp_path_factory.mktemp("any"), segmentation=segmentation, truth=truth)
     rule = (ignore_background, border)
-    tables, _ = tables_blockwise(*paths, [rule], block=block)
+    tables = count_files(*paths, [rule], work=Work(block))
     found = tables.counted[rule, 0]
     expected = outcome(lambda: contingency(segmentation, truth, ignore_background=ignore_background, border=border))
     if isinstance(expected, str):
@@ -81,20 +88,21 @@ def test_tables_add_up(tmp_path_factory, pair, ignore_background, border, block)
 def test_no_metric_gives_no_score(tmp_path):
     labels = smooth((4, 9, 9))
     paths = stored(tmp_path, segmentation=labels, truth=labels)
-    assert evaluate_blockwise(paths[0], paths[1:], {})[0] == evaluate(labels, labels, {}) == {}
+    assert evaluate_files(paths[0], paths[1:], {}, work=Work(BLOCK)).scores == evaluate(labels, labels, {}) == {}
 
 
 @settings(max_examples=15, deadline=None)
-@given(shapes().flatmap(lambda shape: strategies.segmented(shape, GRID)), st.booleans(), borders(), blocks())
+@given(shapes().flatmap(lambda shape: strategies.segmented(shape, GRID)), st.booleans(), borders(), ways())
 @pytest.mark.filterwarnings("ignore::segkit.errors.SegkitWarning")
-def test_scores_and_refusals_are_those_of_the_whole(tmp_path_factory, pair, per_section, border, block):
+def test_scores_and_refusals_are_those_of_the_containers(tmp_path_factory, pair, per_section, border, block):
     paths = stored(tmp_path_factory.mktemp("any"), segmentation=pair[0], truth=pair[1])
     metrics = {
         "cremi": load("metrics", "cremi", border=border),
         "overlaps": Overlaps(ignore_background=True),
     }
     expected = outcome(lambda: evaluate(*pair, metrics, per_section))
-    found = outcome(lambda: evaluate_blockwise(paths[0], paths[1:], metrics, per_section=per_section, block=block)[0])
+    options = {"per_section": per_section, "work": Work(block)}
+    found = outcome(lambda: evaluate_files(paths[0], paths[1:], metrics, **options).scores)
     assert found == expected
 
 
@@ -106,7 +114,7 @@ def test_borders_reach_over_the_faces_of_blocks(tmp_path, block, border):
     metrics = {"cremi": load("metrics", "cremi", border=border)}
     expected = outcome(lambda: evaluate(segmentation, truth, metrics))
     assert border > 4 or expected["voi_merge"] > 0
-    assert outcome(lambda: evaluate_blockwise(paths[0], paths[1:], metrics, block=block)[0]) == expected
+    assert outcome(lambda: evaluate_files(paths[0], paths[1:], metrics, work=Work(block)).scores) == expected
 
 
 @pytest.mark.parametrize("per_section", [False, True])
@@ -120,8 +128,9 @@ def test_several_annotators(tmp_path, per_section):
     metrics = {"voi": load("metrics", "voi"), "rand": load("metrics", "rand", ignore_background=False)}
     expected = evaluate_many(smooth(shape, 1), truths, metrics, per_section)
     addresses = [f"{tmp_path}/truth.zarr:annotator_{k}" for k in range(3)]
-    found, reports = evaluate_blockwise(path, addresses, metrics, per_section=per_section, block=(3, 8, 8))
-    assert found == expected and len(reports) == 3
+    work = Work((3, 8, 8))
+    found = evaluate_files(path, addresses, metrics, per_section=per_section, work=work)
+    assert found.scores == expected and len(work.ended) == 3
     assert not list(tmp_path.rglob("*segkit-work*"))
 
 
@@ -132,21 +141,21 @@ def test_sections_within_the_border_are_named(tmp_path):
     paths = stored(tmp_path, segmentation=pair[0], truth=pair[1])
     metrics = {"voi": load("metrics", "voi", border=6)}
     with pytest.warns(SegkitWarning, match="sections 1 are left out"):
-        found, _ = evaluate_blockwise(paths[0], paths[1:], metrics, per_section=True, block=(2, 16, 16))
+        found = evaluate_files(paths[0], paths[1:], metrics, per_section=True, work=Work((2, 16, 16))).scores
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert found == evaluate(*pair, metrics, per_section=True)
 
 
 @settings(max_examples=15, deadline=None)
-@given(strategies.merge_trees(), st.integers(0, 2**32 - 1), shapes(), blocks(), borders())
+@given(strategies.merge_trees(), st.integers(0, 2**32 - 1), shapes(), ways(), borders())
 def test_a_sweep(tmp_path_factory, tree, seed, shape, block, border):
     folder, rng = tmp_path_factory.mktemp("any"), np.random.default_rng(seed)
     fragments = Labels(rng.choice(np.array([0, *tree.leaf_ids], np.uint64), shape), GRID)
     truth = Labels(np.repeat(rng.integers(1, 4, (*shape[:2], 1)), shape[2], axis=2).astype(np.uint64), GRID)
     io.write_all(folder / "a.h5", {"fragments": fragments, "merge_tree": tree, "truth": truth})
     expected = outcome(lambda: sweep(tree, fragments, truth, border=border))
-    found = outcome(lambda: sweep_blockwise(folder / "a.h5", None, folder / "a.h5", border=border, block=block)[0])
+    found = outcome(lambda: sweep_files(folder / "a.h5", None, folder / "a.h5", border=border, work=Work(block)))
     if isinstance(expected, str):
         assert found == expected
         return
@@ -164,10 +173,10 @@ def test_crops_are_placed_by_their_offsets(tmp_path):
         for path, name in zip(paths, ("volumes/segmentation", "volumes/labels/neuron_ids"), strict=True)
     ]
     whole = [io.read_labels(crop, role) for crop, role in zip(crops, ("segmentation", "truth"), strict=True)]
-    assert evaluate_blockwise(crops[0], crops[1:], metrics, block=(4, 8, 8))[0] == evaluate(*whole, metrics)
+    assert evaluate_files(crops[0], crops[1:], metrics, work=Work((4, 8, 8))).scores == evaluate(*whole, metrics)
     shifted = crops[1].replace("1:3", "2:4")
     for found in (
-        outcome(lambda: evaluate_blockwise(crops[0], [shifted], metrics)),
+        outcome(lambda: evaluate_files(crops[0], [shifted], metrics, work=Work(BLOCK))),
         outcome(lambda: evaluate(whole[0], io.read_labels(shifted), metrics)),
     ):
         assert "must lie at the same place" in found
@@ -180,20 +189,20 @@ def test_refusals(tmp_path):
 
     paths = stored(tmp_path, segmentation=smooth((2, 9, 9)), truth=smooth((2, 9, 9)))
     with pytest.raises(InvalidInput, match="metric must be one of the contingency table, by blocks, not 'mine'"):
-        evaluate_blockwise(paths[0], paths[1:], {"mine": Voxels()})
+        evaluate_files(paths[0], paths[1:], {"mine": Voxels()}, work=Work(BLOCK))
     with pytest.raises(InvalidInput, match="truths must be at least one"):
-        evaluate_blockwise(paths[0], [], {"voi": load("metrics", "voi")})
+        evaluate_files(paths[0], [], {"voi": load("metrics", "voi")}, work=Work(BLOCK))
     tree = MergeTree.from_merges([99], [], [])
     io.write_all(tmp_path / "a.h5", {"fragments": smooth((2, 9, 9)), "merge_tree": tree})
     with pytest.raises(InvalidInput, match="must be leaves of the merge tree"):
-        sweep_blockwise(tmp_path / "a.h5", None, paths[1])
+        sweep_files(tmp_path / "a.h5", None, paths[1], work=Work(BLOCK))
 
 
 def test_a_damaged_table_is_counted_again(tmp_path):
     from segkit.blockwise.blocks import Lattice
-    from segkit.blockwise.count import CountTask, table_path
     from segkit.blockwise.engine import Stage, run_stage
-    from segkit.io.regions import RegionSource
+    from segkit.evaluate.count import CountTask, table_path
+    from segkit.io.reader import RegionSource
 
     paths = stored(tmp_path, segmentation=smooth((4, 9, 9), 1), truth=smooth((4, 9, 9), 2))
     lattice = Lattice((4, 9, 9), (2, 9, 9))

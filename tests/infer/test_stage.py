@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from segkit import Grid, Volume, io
-from segkit.blockwise.infer import Window, infer_blockwise
+from segkit.blockwise.work import Work
+from segkit.data.source import Held
 from segkit.errors import InvalidInput, InvalidParameter
 from segkit.infer import predict
-from segkit.infer.tiling import Held
+from segkit.infer.stage import Settings, Window, infer_files
 from segkit.models import load_model, save_model
 from segkit.models.unet2d import UNet2D
 from segkit.models.unet2d_padded import UNet2D3Sections
@@ -39,15 +40,25 @@ def saved(folder, name, shape=SHAPE, **extra):
     return folder / "raw.h5", path
 
 
+def by_blocks(raw, model, out, *, block=(256, 256, 256), halo=None, notes=None, **settings):
+    """The report of the stage."""
+    work = Work(block, halo)
+    infer_files(raw, load_model(model), out, Settings(**settings), notes=notes, work=work)
+    return work.ended
+
+
 def whole(raw, model, **options):
     return predict(load_model(model).module, io.read_volume(raw), NEIGHBORHOOD, **options)
 
 
 @pytest.mark.parametrize("name", ["unet3d", "unet2d"])
-@pytest.mark.parametrize(("block", "augment"), [((4, 20, 33), "none"), ((4, 99, 23), "flips"), ((64, 64, 64), "none")])
+@pytest.mark.parametrize(
+    ("block", "augment"),
+    [((4, 20, 33), "none"), ((4, 99, 23), "flips"), ((64, 64, 64), "none"), (None, "none"), (None, "flips")],
+)
 def test_networks_that_pad_nothing_give_what_they_give_the_whole(tmp_path, name, augment, block):
     raw, model = saved(tmp_path, name)
-    infer_blockwise(raw, model, tmp_path / "a.zarr", block=block, augment=augment, notes={"chosen": 1})
+    by_blocks(raw, model, tmp_path / "a.zarr", block=block, augment=augment, notes={"chosen": 1})
     found, expected = io.read_affinities(tmp_path / "a.zarr"), whole(raw, model, augment=augment)
     np.testing.assert_allclose(found.array, expected.array, atol=2e-6)
     assert expected.array.std() > 0.01 and found.grid == GRID
@@ -59,7 +70,7 @@ def test_with_tiles_of_one_shape_to_the_last_bit(tmp_path):
     raw, model = saved(tmp_path, "unet3d")
     module = load_model(model).module
     tile = module.output_shape(module.input_shape((4, 8, 8)))
-    infer_blockwise(raw, model, tmp_path / "a.zarr", block=(tile[0], 2 * tile[1], 3 * tile[2]), tile_shape=tile)
+    by_blocks(raw, model, tmp_path / "a.zarr", block=(tile[0], 2 * tile[1], 3 * tile[2]), tile_shape=tile)
     found = io.read_affinities(tmp_path / "a.zarr")
     np.testing.assert_array_equal(found.array, whole(raw, model, tile_shape=tile).array)
 
@@ -71,15 +82,15 @@ def test_networks_that_pad_agree_where_the_halo_is_wide(tmp_path):
     differences = []
     for halo in (3, 32):
         out = tmp_path / f"{halo}.zarr"
-        infer_blockwise(raw, model, out, block=(2, 48, 96), halo=(0, halo, halo))
+        by_blocks(raw, model, out, block=(2, 48, 96), halo=(0, halo, halo))
         differences.append(np.abs(io.read_affinities(out).array - expected)[within].max())
     assert differences[0] > 1e-4 and differences[1] < 2e-6
 
 
 def test_a_halo_is_never_less_than_the_longest_offset(tmp_path):
     raw, model = saved(tmp_path, "unet2d-3sections")
-    infer_blockwise(raw, model, tmp_path / "a.zarr", block=(6, 35, 24), halo=(0, 0, 0))
-    infer_blockwise(raw, model, tmp_path / "b.zarr", block=(6, 35, 24), halo=(9, 3, 3))
+    by_blocks(raw, model, tmp_path / "a.zarr", block=(6, 35, 24), halo=(0, 0, 0))
+    by_blocks(raw, model, tmp_path / "b.zarr", block=(6, 35, 24), halo=(9, 3, 3))
     first, second = (io.read_affinities(tmp_path / name).array for name in ("a.zarr", "b.zarr"))
     np.testing.assert_array_equal(first, second)
     assert (first[:, 2:, 3:-3, 3:] > 0).all()
@@ -88,7 +99,7 @@ def test_a_halo_is_never_less_than_the_longest_offset(tmp_path):
 def test_a_crop_is_a_volume_of_its_own(tmp_path):
     raw, model = saved(tmp_path, "unet3d")
     crop = f"{raw}:volumes/raw[:7,3:34,:]"
-    infer_blockwise(crop, model, tmp_path / "a.zarr", block=(4, 16, 32))
+    by_blocks(crop, model, tmp_path / "a.zarr", block=(4, 16, 32))
     found, expected = io.read_affinities(tmp_path / "a.zarr"), whole(crop, model)
     np.testing.assert_allclose(found.array, expected.array, atol=2e-6)
     assert found.grid == expected.grid
@@ -97,14 +108,14 @@ def test_a_crop_is_a_volume_of_its_own(tmp_path):
 def test_the_same_again_keeps_blocks_and_another_network_none(tmp_path):
     raw, model = saved(tmp_path, "unet3d")
     place = {"block": (4, 18, 22)}
-    infer_blockwise(raw, model, tmp_path / "a.zarr", **place)
-    (report,) = infer_blockwise(raw, model, tmp_path / "a.zarr", **place, batch_size=2)
+    by_blocks(raw, model, tmp_path / "a.zarr", **place)
+    (report,) = by_blocks(raw, model, tmp_path / "a.zarr", **place, batch_size=2)
     assert report.kept == len(report.results) == 8
-    (report,) = infer_blockwise(raw, model, tmp_path / "a.zarr", **place, augment="flips")
+    (report,) = by_blocks(raw, model, tmp_path / "a.zarr", **place, augment="flips")
     assert report.kept == 0
     other = UNet3D(channels=len(NEIGHBORHOOD), **MODELS["unet3d"][1])
     save_model(model, other, name="unet3d", parameters=MODELS["unet3d"][1], neighborhood=NEIGHBORHOOD)
-    (report,) = infer_blockwise(raw, model, tmp_path / "a.zarr", **place)
+    (report,) = by_blocks(raw, model, tmp_path / "a.zarr", **place)
     assert report.kept == 0
     expected = whole(raw, model).array
     np.testing.assert_allclose(io.read_affinities(tmp_path / "a.zarr").array, expected, atol=2e-6)
@@ -112,7 +123,7 @@ def test_the_same_again_keeps_blocks_and_another_network_none(tmp_path):
 
 def test_threads_of_a_process_use_the_network_in_turn(tmp_path, monkeypatch):
     import segkit.infer
-    from segkit.blockwise import infer
+    from segkit.blockwise import work
 
     at_work, most = [], []
 
@@ -123,36 +134,36 @@ def test_threads_of_a_process_use_the_network_in_turn(tmp_path, monkeypatch):
         yield from predict_parts(*given, **options)
         at_work.pop()
 
-    def by_threads(stage, *given):
+    def by_threads(each, *given):
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(stage.task.run, range(len(stage.voxels))))
-        return run_stage(stage, *given)
+            list(pool.map(each.task.run, range(len(each.voxels))))
+        return run_stage(each, *given)
 
-    predict_parts, run_stage = segkit.infer.predict_parts, infer.run_stage
+    predict_parts, run_stage = segkit.infer.predict_parts, work.run_stage
     monkeypatch.setattr(segkit.infer, "predict_parts", watched)
-    monkeypatch.setattr(infer, "run_stage", by_threads)
-    infer_blockwise(*saved(tmp_path, "unet3d"), tmp_path / "a.zarr", block=(4, 18, 22))
+    monkeypatch.setattr(work, "run_stage", by_threads)
+    by_blocks(*saved(tmp_path, "unet3d"), tmp_path / "a.zarr", block=(4, 18, 22))
     assert len(most) == 16 and set(most) == {1}
 
 
 def test_refusals(tmp_path):
     raw, model = saved(tmp_path, "unet3d")
     with pytest.raises(InvalidParameter, match="halo must be three numbers"):
-        infer_blockwise(raw, model, tmp_path / "a.zarr", halo=(0, -1, 0))
+        by_blocks(raw, model, tmp_path / "a.zarr", halo=(0, -1, 0))
     with pytest.raises(InvalidParameter, match="block must be three numbers"):
-        infer_blockwise(raw, model, tmp_path / "a.zarr", block=(64, 64))
+        by_blocks(raw, model, tmp_path / "a.zarr", block=(64, 64))
     with pytest.raises(InvalidInput, match=r"must end in \.zarr"):
-        infer_blockwise(raw, model, tmp_path / "a.h5")
+        by_blocks(raw, model, tmp_path / "a.h5")
     with pytest.raises(InvalidInput, match="tile_shape must be an output shape"):
-        infer_blockwise(raw, model, tmp_path / "a.zarr", tile_shape=(3, 3, 3))
+        by_blocks(raw, model, tmp_path / "a.zarr", tile_shape=(3, 3, 3))
     with pytest.raises(InvalidInput, match="must not be a volume smaller than the context"):
-        infer_blockwise(f"{raw}:volumes/raw[:2]", model, tmp_path / "a.zarr")
+        by_blocks(f"{raw}:volumes/raw[:2]", model, tmp_path / "a.zarr")
     with pytest.raises(InvalidInput, match="augment must be"):
-        infer_blockwise(raw, model, tmp_path / "a.zarr", augment="nonsense")
+        by_blocks(raw, model, tmp_path / "a.zarr", augment="nonsense")
     assert not (tmp_path / "a.zarr").exists()
     raw, model = saved(tmp_path, "unet3d", resampled=True)
     with pytest.raises(InvalidInput, match="the network must see the voxels of the data"):
-        infer_blockwise(raw, model, tmp_path / "a.zarr")
+        by_blocks(raw, model, tmp_path / "a.zarr")
 
 
 def test_a_window_is_a_volume_of_its_own():

@@ -17,28 +17,26 @@ from uuid import uuid4
 import numpy as np
 import zarr
 
-from segkit.data import Affinities, Grid, Labels, Volume
+from segkit.data import Affinities, Labels, Volume
 from segkit.errors import InvalidInput, InvalidShape, sentence
-from segkit.io.address import Slices, as_address, role_of
+from segkit.io.address import Address, Box, as_address, role_of
 from segkit.io.atomic import remove, replacing, storage_errors, swap, sync_entry
-from segkit.io.files import as_attributes, check_writable
 from segkit.io.lookup import AnyAddress
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes
 from segkit.io.records import KEY, encode
 from segkit.io.shards import chunk_of, encoded, make_folder, open_array
+from segkit.io.writer import Form, Output, Target, as_attributes, check_writable
 from segkit.io.zarr import CODEC, check_addable, check_room, make_parents
 
 
 @dataclass(frozen=True)
-class Target:
+class ShardTarget(Target):
     """A volume that is being made. It travels between processes, and holds nothing open."""
 
     path: Path
     """The Zarr store."""
     name: str
     """The dataset that it will be."""
-    role: str
-    """What it will be: "affinities", "fragments", "segmentation" ..."""
     shape: tuple[int, int, int]
     """Size of the volume in voxels, z, y, x."""
     shard: tuple[int, int, int]
@@ -47,8 +45,6 @@ class Target:
     """How many there are before z, y, x; None where there is no such axis."""
     dtype: np.dtype
     """Of the values."""
-    grid: Grid
-    """Where its voxels lie."""
     key: str
     """Fingerprint of all that decides the content."""
 
@@ -56,34 +52,29 @@ class Target:
     def create(
         cls,
         address: AnyAddress,
-        role: str,
-        shape: Sequence[int],
-        grid: Grid,
-        dtype,
+        form: Form,
         shard: Sequence[int],
         *,
         key: str,
-        neighborhood=None,
         notes: Mapping[str, object] | None = None,
-    ) -> "Target":
+    ) -> "ShardTarget":
         """Begin a volume, or go on with one that was begun, or even finished, with the same `key`.
 
         A finished one goes back under its unfinished name, until :meth:`finish` is called again. What was begun with
-        another key is removed; what was finished with another stays until this one takes its place. `dtype` is
-        uint64 for labels, float32 for affinities, which need their `neighborhood`. `shard` is cut to the volume;
-        `notes` are those of :func:`segkit.io.write`; the last ones given count. Raises InvalidInput where the address
-        cannot be written to.
+        another key is removed; what was finished with another stays until this one takes its place. `shard` is cut to
+        the volume; `notes` are those of :func:`segkit.io.write`; the last ones given count. Raises InvalidInput where
+        the address cannot be written to.
         """
         address = as_address(address)
         check_writable(address)
         if address.path.suffix.lower() != ".zarr":
             rule = "must end in .zarr where blocks are written: HDF5 takes one process at a time"
             raise InvalidInput(sentence("the file name", rule, repr(address.path.name), "rename it"))
-        path, dtype = address.path.absolute(), np.dtype(dtype)
-        sizes, clipped = _sizes(shape, shard)
-        channels = None if neighborhood is None else len(neighborhood)
-        target = cls(path, address.at(role), role, sizes, clipped, channels, dtype, grid, key)
-        attributes = _attributes(role, dtype, grid, neighborhood) | as_attributes(notes) | {KEY: key}
+        path = address.path.absolute()
+        sizes, clipped = _sizes(form.shape, shard)
+        channels = None if form.neighborhood is None else len(form.neighborhood)
+        target = cls(path, address.at(form.role), sizes, clipped, channels, form.values, key)
+        attributes = _attributes(form) | as_attributes(notes) | {KEY: key}
         with storage_errors("written", path):
             if target._take_back():
                 target._restate(attributes)
@@ -103,7 +94,7 @@ class Target:
         """A folder for marks of finished blocks, which goes where the volume goes."""
         return self.folder / FIRST_SCALE / ".marks"
 
-    def write(self, part: Slices, array: np.ndarray) -> None:
+    def write(self, part: Box, array: np.ndarray) -> None:
         """Write one block, or several: `part` must consist of whole ones. On disk when this returns.
 
         A block appears in one step; what was there is replaced. Raises StorageError if it cannot be written.
@@ -118,12 +109,12 @@ class Target:
                 moved = [slice(b.start - p.start, b.stop - p.start) for b, p in zip(box, part, strict=True)]
                 self._put(index, box, array[(..., *moved)])  # type: ignore[arg-type]  # a tuple of slices after "..."
 
-    def read(self, part: Slices) -> np.ndarray:
+    def read(self, part: Box) -> np.ndarray:
         """The values of a box, as far as they are written; 0 elsewhere."""
         with storage_errors("read", self.path):
             return np.asarray(open_array(self.folder / FIRST_SCALE)[(*(slice(size) for size in self._leading), *part)])
 
-    def digest(self, part: Slices) -> str | None:
+    def digest(self, part: Box) -> str | None:
         """A checksum of the blocks in `part` as they lie on disk; None unless all can be read."""
         found = blake2b(digest_size=16)
         for index, _ in self._blocks(part):
@@ -207,7 +198,7 @@ class Target:
             )
             group.attrs.update(image_attributes(self.name, ndim, attributes))
 
-    def _blocks(self, part: Slices) -> Iterator[tuple[tuple[int, ...], Slices]]:
+    def _blocks(self, part: Box) -> Iterator[tuple[tuple[int, ...], Box]]:
         """The blocks in a box: their places along z, y, x, and the voxels of each."""
         along = []
         for asked, step, size in zip(part, self.shard, self.shape, strict=True):
@@ -228,7 +219,7 @@ class Target:
     def _file(self, index: tuple[int, ...]) -> Path:
         return self.folder / FIRST_SCALE / self._key(index)
 
-    def _put(self, index: tuple[int, ...], box: Slices, array: np.ndarray) -> None:
+    def _put(self, index: tuple[int, ...], box: Box, array: np.ndarray) -> None:
         content = encoded(
             self.folder / FIRST_SCALE, self._key(index), (*(slice(n) for n in self._leading), *box), array
         )
@@ -255,12 +246,55 @@ def _sizes(shape: Sequence[int], shard: Sequence[int]) -> tuple[tuple[int, int, 
     return sizes, tuple(map(min, blocks, sizes))  # type: ignore[return-value]
 
 
-def _attributes(role: str, dtype: np.dtype, grid: Grid, neighborhood) -> dict[str, object]:
-    """Those that a volume of this role has, whatever its size."""
-    kind = role_of(role)[1]
+def _attributes(form: Form) -> dict[str, object]:
+    """Those that a volume of this form has, whatever its size."""
+    kind = role_of(form.role)[1]
     if kind == "affinities":
-        if neighborhood is None:
+        if form.neighborhood is None:
             raise InvalidInput(sentence("neighborhood", "must be given for affinities"))
-        return encode(Affinities(np.zeros((len(neighborhood), 1, 1, 1), dtype), neighborhood, grid)).attributes
+        stand_in = np.zeros((len(form.neighborhood), 1, 1, 1), form.values)
+        return encode(Affinities(stand_in, form.neighborhood, form.grid)).attributes
     container = Labels if kind == "labels" else Volume
-    return encode(container(np.zeros((1, 1, 1), dtype), grid)).attributes
+    return encode(container(np.zeros((1, 1, 1), form.values), form.grid)).attributes
+
+
+class ShardOutput:
+    """A Zarr store, volumes of which are made by shards of one size, by any process."""
+
+    def __init__(self, address: AnyAddress, shard: Sequence[int]) -> None:
+        self.address, self.shard = as_address(address), shard
+        self._targets: list[ShardTarget] = []
+        self._dropped: str | None = None
+
+    def put(
+        self,
+        container: object,
+        role: str,
+        *,
+        dataset: str | None = None,
+        notes: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write an object, now, so that a later call finds it; in any format that holds all kinds."""
+        output = Output(self.address)
+        output.put(container, role, dataset=dataset, notes=notes)
+        if self._dropped is not None:
+            output.drop(self._dropped)
+        output.finish()
+
+    def drop(self, beginning: str) -> None:
+        """Have datasets removed whose names begin so when the next object is written."""
+        self._dropped = beginning
+
+    def volume(
+        self, form: Form, *, key: str = "", dataset: str | None = None, notes: Mapping[str, object] | None = None
+    ) -> ShardTarget:
+        """Begin a volume, or go on with it: see :meth:`ShardTarget.create`."""
+        address = Address(self.address.path, dataset) if dataset else self.address
+        target = ShardTarget.create(address, form, self.shard, key=key, notes=notes)
+        self._targets.append(target)
+        return target
+
+    def finish(self) -> None:
+        """Move all volumes into place. Their blocks must all be written."""
+        for target in self._targets:
+            target.finish()

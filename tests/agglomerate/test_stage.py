@@ -6,9 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, io, load
-from segkit.blockwise import agglomerate as module
-from segkit.blockwise.agglomerate import agglomerate_blockwise
+from segkit.agglomerate import stage as module
+from segkit.agglomerate.stage import agglomerate_files
+from segkit.blockwise import work as running
+from segkit.blockwise.blocks import BLOCK
 from segkit.blockwise.component import ComponentSpec
+from segkit.blockwise.work import Work
 from segkit.errors import InvalidInput, InvalidParameter
 
 NEAREST = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
@@ -35,6 +38,12 @@ def stored(folder, affinities, fragments):
     return path
 
 
+def by_blocks(*given, block=BLOCK, **options):
+    """What came of it, and the reports of the stages."""
+    work = Work(block)
+    return agglomerate_files(*given, **options, work=work), work.ended
+
+
 def assert_same_tree(one, other):
     np.testing.assert_array_equal(one.leaf_ids, other.leaf_ids)
     np.testing.assert_array_equal(one.altitudes, other.altitudes)
@@ -45,7 +54,7 @@ def assert_same_tree(one, other):
 @given(
     seed=st.integers(0, 2**32),
     shape=st.tuples(*[st.integers(1, 9)] * 3),
-    block=st.tuples(*[st.integers(4, 9)] * 3),
+    block=st.none() | st.tuples(*[st.integers(4, 9)] * 3),
     neighborhood=st.sampled_from([NEAREST, LONG]),
     backend=st.sampled_from([("python", {}), ("python", {"score": "max"}), ("python", {"max_size": 9}), ("higra", {})]),
     whole=st.booleans(),
@@ -54,23 +63,23 @@ def test_the_tree_is_that_of_the_whole(tmp_path_factory, seed, shape, block, nei
     folder = tmp_path_factory.mktemp("volume")
     data = volume(seed, shape, neighborhood)
     path, spec = stored(folder, *data), ComponentSpec("agglomerators", *backend)
-    _, found = agglomerate_blockwise(path, path, folder / "out.zarr", spec, block=block, whole_graph=whole)
+    found, _ = by_blocks(path, path, folder / "out.zarr", spec, block=block, whole_graph=whole)
     tree = io.read_merge_tree(folder / "out.zarr")
     assert_same_tree(tree, load("agglomerators", backend[0], **backend[1]).agglomerate(*data))
-    assert found["fragments"] == len(tree.leaf_ids) and found["merges"] == len(tree.altitudes)
+    assert_same_tree(found.tree, tree)
 
 
 def interrupted(monkeypatch, stage):
     """Let the run end before a stage."""
-    run_stage = module.run_stage
+    run_stage = running.run_stage
 
     def run(each, *rest):
         if each.name == stage:
             raise KeyboardInterrupt
         return run_stage(each, *rest)
 
-    monkeypatch.setattr(module, "run_stage", run)
-    return lambda: monkeypatch.setattr(module, "run_stage", run_stage)
+    monkeypatch.setattr(running, "run_stage", run)
+    return lambda: monkeypatch.setattr(running, "run_stage", run_stage)
 
 
 def test_goes_on_where_it_was_stopped_and_mends_what_was_damaged(tmp_path, monkeypatch):
@@ -78,14 +87,14 @@ def test_goes_on_where_it_was_stopped_and_mends_what_was_damaged(tmp_path, monke
     path, spec, out = stored(tmp_path, *data), ComponentSpec("agglomerators", "python"), tmp_path / "out.zarr"
     go_on = interrupted(monkeypatch, "reduce 1")
     with pytest.raises(KeyboardInterrupt):
-        agglomerate_blockwise(path, path, out, spec, block=(4, 5, 5))
+        by_blocks(path, path, out, spec, block=(4, 5, 5))
     go_on()
     damaged, gone = sorted((out / ".segkit-work").rglob("graphs-0/*/*.npz"))[:2]
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 255
     damaged.write_bytes(content)
     gone.unlink()
-    reports, _ = agglomerate_blockwise(path, path, out, spec, block=(4, 5, 5))
+    _, reports = by_blocks(path, path, out, spec, block=(4, 5, 5))
     assert [report.kept for report in reports] == [2, 4, 0]
     assert_same_tree(io.read_merge_tree(out), load("agglomerators", "python").agglomerate(*data))
     assert sorted(each.name for each in out.iterdir()) == ["merge_tree", "zarr.json"]
@@ -96,8 +105,8 @@ def test_a_tree_that_is_there_is_made_anew_only_if_something_else_is_wanted(tmp_
     path, out = stored(tmp_path, *data), tmp_path / "out.h5"
     for score, ran in [("mean", True), ("mean", False), ("min", True)]:
         spec = ComponentSpec("agglomerators", "python", {"score": score})
-        reports, found = agglomerate_blockwise(path, path, out, spec, block=(3, 5, 3), notes={"by": "me"})
-        assert bool(reports) == ran and found["merges"] > 0
+        found, reports = by_blocks(path, path, out, spec, block=(3, 5, 3), notes={"by": "me"})
+        assert bool(reports) == ran and len(found.tree.altitudes) > 0
         assert_same_tree(io.read_merge_tree(out), load("agglomerators", "python", score=score).agglomerate(*data))
     notes = io.read_notes(out, "merge_tree")
     assert notes["by"] == "me" and notes["fragments"] == str(path)
@@ -110,7 +119,7 @@ def test_a_tree_that_is_there_says_what_is_stated_now(tmp_path, monkeypatch):
     for out in ("out.zarr", "out.h5:trees/mine"):
         found = []
         for chosen in (0.2, 0.2, 0.4):
-            reports, _ = agglomerate_blockwise("data.h5", "data.h5", out, spec, notes={"chosen": chosen})
+            _, reports = by_blocks("data.h5", "data.h5", out, spec, notes={"chosen": chosen})
             found.append((len(reports), io.read_notes(out, "merge_tree")["chosen"], io.read_merge_tree(out).parents))
             if out == "out.zarr" and not reports:
                 assert io.exists(out, "segmentation")
@@ -140,9 +149,9 @@ def test_bad_calls(tmp_path):
     other = tmp_path / "other.h5"
     io.write(other, Labels(fragments.array[:2], Grid()), "fragments")
     with pytest.raises(InvalidInput, match="same shape"):
-        agglomerate_blockwise(path, other, tmp_path / "out.zarr", spec)
+        by_blocks(path, other, tmp_path / "out.zarr", spec)
     for name, parameters in (("reference", {}), ("python", {"queue": "waterz"})):
         with pytest.raises(InvalidParameter, match="by blocks"):
             spec = ComponentSpec("agglomerators", name, parameters)
-            agglomerate_blockwise(path, path, tmp_path / "out.zarr", spec)
+            by_blocks(path, path, tmp_path / "out.zarr", spec)
     assert not (tmp_path / "out.zarr").exists()

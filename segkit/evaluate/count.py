@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.blockwise.blocks import BLOCK, Block, Lattice
-from segkit.blockwise.engine import BlockTask, Executor, Report, Stage, StageReport, run_stage
-from segkit.blockwise.store import clear, file_digest, fingerprint, load_array, save_array, work_folder
+from segkit.blockwise.blocks import Block, Lattice
+from segkit.blockwise.engine import Stage
+from segkit.blockwise.job import BlockTask
+from segkit.blockwise.store import clear, file_digest, fingerprint, load_array, save_array
+from segkit.blockwise.work import Work
 from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
-from segkit.evaluate import Contingency
 from segkit.evaluate.border import near_boundary
-from segkit.evaluate.contingency import count, unite
+from segkit.evaluate.contingency import Contingency, check_counted, count, unite
+from segkit.evaluate.report import Rule
+from segkit.io import RegionSource
 from segkit.io.lookup import AnyAddress
-from segkit.io.regions import RegionSource
+from segkit.protocols import Metric
 
-Rule = tuple[bool, float]
-"""What counts: `ignore_background`, and the `border` in nm, as of a CountingMetric."""
 AT_ONCE = 64
 """So many tables are united at once."""
 COLUMNS = 5
@@ -71,44 +72,59 @@ class CountTask(BlockTask):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables of a segmentation and a truth."""
+    """The tables of a segmentation and a truth: what :class:`segkit.evaluate.report.Pair` is, without the voxels."""
 
     counted: Mapping[tuple[Rule, int], Contingency]
     """By rule and section; the section is 0 where the volume was counted as one."""
-    sections: Sequence[int]
-    """Those in which the truth holds an object."""
+    holding: Sequence[int]
+    """The sections in which the truth holds an object."""
+
+    def check(self) -> None:
+        """They were found aligned before they were counted."""
+
+    def sections(self) -> Iterator[int]:
+        """See `holding`."""
+        return iter(self.holding)
+
+    def counts(self, rule: Rule, z: int) -> bool:
+        """Whether any voxel of a section counts."""
+        return len(self.counted[rule, z].counts) > 0
+
+    def table(self, rule: Rule, z: int | None) -> Contingency:
+        """The table of a section, or of all. Raises InvalidInput if no voxel counts."""
+        return check_counted(self.counted[rule, z or 0], rule[1])
+
+    def score(self, metric: Metric, z: int | None) -> Mapping[str, float]:
+        """Not to be had: :func:`segkit.evaluate.stage.evaluate_files` refuses metrics that need the voxels."""
+        raise NotImplementedError(f"{type(metric).__name__} needs the voxels")
 
 
-def tables_blockwise(
+def count_files(
     segmentation: AnyAddress,
     truth: AnyAddress,
     rules: Sequence[Rule],
     *,
     role: str = "segmentation",
     per_section: bool = False,
-    block: Sequence[int] = BLOCK,
-    executor: Executor | None = None,
-    report: Report | None = None,
-    work: Path | None = None,
-) -> tuple[Tables, StageReport]:
-    """The contingency tables by `rules` of a segmentation (or, by their `role`, fragments) and a truth.
+    work: Work,
+) -> Tables:
+    """Count by blocks: the contingency tables by `rules` of a segmentation (by their `role`, fragments) and a truth.
 
     Each equals that of :func:`segkit.evaluate.contingency`, and may be empty. For the others see
-    :func:`segkit.blockwise.evaluate.evaluate_blockwise`.
+    :func:`segkit.evaluate.stage.evaluate_files`.
     """
-    source, objects = RegionSource(segmentation, role), RegionSource(truth, "truth")
+    source, objects = work.source(segmentation, role), work.source(truth, "truth")
     check_aligned(**{role: source, "truth": objects})
-    lattice = Lattice(source.shape, block, _halo(objects, rules))  # type: ignore[arg-type]
+    lattice = work.lattice(source.shape, _halo(objects, rules))
     inputs = {"segmentation": source.identity, "truth": objects.identity, "at": [str(source), str(objects)]}
     key = fingerprint(stage="evaluate", **inputs, rules=rules, per_section=per_section, block=lattice.block)
-    folder = (work or work_folder(source.address, "evaluate")) / key
+    folder = work.folder_for(source.address, "evaluate", key)
     task = CountTask(source, objects, lattice, tuple(rules), per_section, folder)
-    stage = Stage("evaluate", task, [each.voxels for each in lattice], folder / "marks", key)
-    found = run_stage(stage, executor, report)
-    sections = sorted({z for result in found.results for z in result["sections"]})
+    results = work.run(Stage("evaluate", task, [each.voxels for each in lattice], folder / "marks", key))
+    sections = sorted({z for result in results for z in result["sections"]})
     tables = Tables(_united(folder, len(lattice), rules, sections if per_section else [0]), sections)
     clear(folder)
-    return tables, found
+    return tables
 
 
 def table_path(folder: Path, number: int) -> Path:

@@ -1,0 +1,335 @@
+"""One way to read: an object in a file that is open gives boxes of its voxels, or all of them as a container.
+
+:class:`Reader` is such an object; the functions ``read_...`` take all of it, and :class:`RegionSource` is a handle
+that travels to other processes. What can only be seen of a whole volume is not refused of a box: 8-bit affinities whose
+largest value is 1, a mask of two values besides 0 that never meet in one box, values that are not finite.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
+from segkit.data.affinities import as_fractions, as_neighborhood, check_fractions
+from segkit.data.labels import as_ids
+from segkit.errors import InvalidInput, MissingDataset, sentence
+from segkit.io.address import Address, Box, as_address, role_of
+from segkit.io.atomic import storage_errors
+from segkit.io.lookup import AnyAddress, find_object
+from segkit.io.records import KEY, TREE, Stored, as_mask, check_axes, check_kind, grid_of, located, neighborhood_of
+
+KEPT = 16
+"""Files that a process keeps open."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A volume in a file that is open."""
+
+    shape: tuple[int, int, int]
+    """Size in voxels, (Z, Y, X), of the crop where there is one."""
+    grid: Grid
+    """Where these voxels lie."""
+    read: Callable[[Box], np.ndarray]
+    """The values of a box, (Z, Y, X) or, of affinities, (C, Z, Y, X), which the caller may change; from any thread."""
+    whole: Callable[[], Any]
+    """All of it, checked: the container of the role."""
+    neighborhood: np.ndarray | None = None
+    """Offsets of affinities, int64 (C, 3)."""
+    identity: Callable[[], str] = str
+    """What differs once the content may be another; see :attr:`RegionSource.identity`."""
+
+
+@contextmanager
+def open_volume(address: AnyAddress, role: str = "raw", neighborhood: ArrayLike | None = None) -> Iterator[Reader]:
+    """Open a volume that plays a `role`: boxes of it, of the values that the reader of the whole gives.
+
+    Of raw data, values that are not finite are not looked for. Of affinities, edges that leave the volume, or the crop
+    of the address, are 0; those that leave the box are as they are.
+    """
+    with _opened(as_address(address), role, neighborhood) as reader:
+        yield reader
+
+
+def read_volume(address: AnyAddress) -> Volume:
+    """Read raw data, of any real dtype, (Z, Y, X)."""
+    return _read(address, "raw")
+
+
+def read_mask(address: AnyAddress) -> Volume:
+    """Read a mask, bool (Z, Y, X): True inside the annotation.
+
+    On disk it is of booleans, or of integers of 0 and one other value.
+    """
+    return _read(address, "mask")
+
+
+def read_labels(address: AnyAddress, role: str = "truth") -> Labels:
+    """Read labels, uint64 (Z, Y, X), from any integer dtype; 2^64 - 1 and 2^64 - 2 stay "outside the annotation"."""
+    return _read(address, role)
+
+
+def read_affinities(address: AnyAddress, neighborhood: ArrayLike | None = None) -> Affinities:
+    """Read affinities, float32 (C, Z, Y, X); 8 and 16 bits are scaled to 0..1.
+
+    `neighborhood`, offsets (C, 3), is needed where the file does not state one, and must agree with it where it does.
+    Edges that leave the crop become 0, as those that leave the volume.
+    """
+    return _read(address, "affinities", neighborhood)
+
+
+def _read(address: AnyAddress, role: str, neighborhood: ArrayLike | None = None) -> Any:
+    with _opened(as_address(address), role, neighborhood) as reader:
+        return reader.whole()
+
+
+def read_merge_tree(address: AnyAddress) -> MergeTree:
+    """Read a merge tree: a group with the arrays leaf_ids, parents and altitudes."""
+    address = as_address(address)
+    if address.crop:
+        raise InvalidInput(sentence(f"{address}", "must have no crop, for a merge tree has no voxels"))
+    with find_object(address, "merge_tree") as (store, name), located(address.path):
+        arrays, attributes = store.group(name)
+    with located(f"{address.path}:{name}"):
+        check_kind(attributes, ("merge_tree",), name, "merge_tree")
+        for member in TREE:
+            if member not in arrays:
+                rule = f"must hold {', '.join(TREE)}"
+                raise MissingDataset(sentence("the merge tree", rule, ", ".join(sorted(arrays)) or "an empty group"))
+        tree = MergeTree(**{member: arrays[member] for member in TREE})
+        tree.check()
+        return tree
+
+
+class RegionSource:
+    """A volume that is read box by box, in any process: a handle that travels, and opens the file where it is used.
+
+    A process opens the object once for all handles of the same address, and anew when it was replaced. For what it
+    gives see :func:`open_volume`.
+    """
+
+    def __init__(
+        self, address: AnyAddress, role: str, neighborhood: ArrayLike | None = None, *, travels: bool = True
+    ) -> None:
+        """One that `travels` has an absolute path, which messages name as well."""
+        address, _ = as_address(address), role_of(role)
+        path = address.path.absolute() if travels else address.path
+        self.address = Address(path, address.dataset, address.crop)
+        self.role = role
+        self._given = None if neighborhood is None else as_neighborhood(neighborhood).tolist()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size in voxels, (Z, Y, X), of the crop where there is one."""
+        return self._reader().shape
+
+    @property
+    def grid(self) -> Grid:
+        """Where these voxels lie."""
+        return self._reader().grid
+
+    @property
+    def neighborhood(self) -> np.ndarray | None:
+        """Offsets of affinities, int64 (C, 3); None of all else."""
+        return self._reader().neighborhood
+
+    def read(self, part: Box) -> np.ndarray:
+        """The values of a box, which the caller may change. `part` has both ends given, inside the volume."""
+        return self._reader().read(part)
+
+    def whole(self) -> Any:
+        """All of it as the container of its role, checked: what :func:`read_volume` gives, :func:`read_labels` ...
+
+        The file is closed then, for what HDF5 keeps of it in memory.
+        """
+        found = self._reader().whole()
+        _OPEN.forget(self.address, self.role, self._given)
+        return found
+
+    @property
+    def identity(self) -> str:
+        """What differs once the content may be another: part of the key of all that is made from it.
+
+        Of an object that :class:`segkit.io.shard_target.ShardTarget` made it is its key, wherever it lies; of any other
+        its place, grid, size and the time of its last change. All folders of a Zarr array are looked at for that: a chunk
+        that is put in place of another, as Zarr does it, changes its folder.
+        """
+        return self._reader().identity()
+
+    def __repr__(self) -> str:
+        return f"RegionSource({str(self.address)!r}, {self.role!r})"
+
+    def _reader(self) -> Reader:
+        return _OPEN.get(self.address, self.role, self._given)
+
+
+class _Cache:
+    """The objects that this process has open, those used last."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple, Reader] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, address: Address, role: str, neighborhood: list | None) -> Reader:
+        """That object, opened if need be. One that falls out is closed once nobody reads it."""
+        key = self._key(address, role, neighborhood)
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = _held(address, role, neighborhood)
+                while len(self._found) > KEPT:
+                    self._found.popitem(last=False)
+            self._found.move_to_end(key)
+            return self._found[key]
+
+    def forget(self, address: Address, role: str, neighborhood: list | None) -> None:
+        """Close that object once nobody reads it."""
+        with self._lock:
+            self._found.pop(self._key(address, role, neighborhood), None)
+
+    @staticmethod
+    def _key(address: Address, role: str, neighborhood: list | None) -> tuple:
+        return str(address), address.dataset, role, repr(neighborhood), _version(address, role)
+
+
+_OPEN = _Cache()
+
+
+def _version(address: Address, role: str) -> tuple[int, ...]:
+    """What differs once a file, or the folder of an object in a Zarr store, was replaced."""
+    for path in (address.path / address.at(role), address.path):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
+    return ()
+
+
+def _held(address: Address, role: str, neighborhood: list | None) -> Reader:
+    """The reader of an object that is open for as long as somebody holds it."""
+    files = ExitStack()
+    reader = files.enter_context(_opened(address, role, neighborhood))
+    object.__setattr__(reader, "_files", files)  # closed when it is collected
+    return reader
+
+
+@contextmanager
+def _opened(address: Address, role: str, neighborhood: ArrayLike | None = None) -> Iterator[Reader]:
+    kind = role_of(role)[1]
+    kinds = ("volume", "labels") if role == "mask" else (kind,)
+    files = ExitStack()
+    store, name = files.enter_context(find_object(address, role))
+    place = str(Address(address.path, name, address.crop))
+    try:
+        with located(place):
+            stored = check_axes(store.array(name))
+            check_kind(stored.attributes, kinds, name, role)
+            reader = _reader(address, stored, place, role, neighborhood)
+        yield reader
+    finally:
+        files.close()  # not told of an error: what fails meanwhile is not the fault of this file
+
+
+def _reader(address: Address, stored: Stored, place: str, role: str, neighborhood: ArrayLike | None) -> Reader:
+    grid, offsets = grid_of(stored.attributes, place), None
+    if role_of(role)[1] == "affinities":
+        offsets = as_neighborhood(neighborhood_of(stored.attributes, neighborhood))
+    leading = _check_form(role, stored.shape, offsets)
+    bounds = address.bounds(stored.shape[-3:])
+    z, y, x = (along.stop - along.start for along in bounds)
+    grid = grid.crop([along.start for along in bounds]) if address.crop else grid
+    convert = _conversion(role, (z, y, x), offsets)
+
+    def values(part: Box) -> np.ndarray:
+        moved = [slice(whole.start + a.start, whole.start + a.stop) for a, whole in zip(part, bounds, strict=True)]
+        with storage_errors("read", address.path):
+            array = stored.read((*leading, *moved))
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    def read(part: Box) -> np.ndarray:
+        array = values(part)
+        with located(place):
+            return np.require(convert(array, part), requirements="W")
+
+    def whole() -> Any:
+        array = values((slice(0, z), slice(0, y), slice(0, x)))
+        with located(place):
+            return _container(role, array, grid, offsets)
+
+    def identity() -> str:
+        made_by = stored.attributes.get(KEY)
+        if made_by:
+            return f"{made_by} {bounds}" if address.crop else str(made_by)
+        with storage_errors("read", address.path):
+            return f"{place} {grid} {_last_change(address.path / stored.folder)}"
+
+    return Reader((z, y, x), grid, read, whole, offsets, identity)
+
+
+def _check_form(role: str, shape: tuple[int, ...], neighborhood: np.ndarray | None) -> tuple[slice, ...]:
+    """Refuse what the container would refuse of an array of that shape; what comes before z, y, x, to be read whole."""
+    kind = role_of(role)[1]
+    if kind == "labels":
+        Labels(np.broadcast_to(np.uint64(0), shape), Grid())
+    elif neighborhood is None:
+        Volume(np.broadcast_to(False, shape), Grid())
+    else:
+        Affinities(np.broadcast_to(np.float32(0), shape), neighborhood, Grid())
+    return () if neighborhood is None else (slice(None),)
+
+
+def _container(role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None) -> Any:
+    """All that an object holds, from the values in the file."""
+    if neighborhood is not None:
+        return Affinities.convert(array, neighborhood, grid)
+    if role_of(role)[1] == "labels":
+        return Labels.convert(array, grid)
+    if role == "mask":
+        return Volume(as_mask(array), grid)
+    volume = Volume(array, grid)
+    volume.check()
+    return volume
+
+
+def _last_change(path: Path) -> str:
+    """Size of a file and when it was changed; of a folder, when that one was, or the last one of those below it."""
+    status = os.stat(path)
+    times = [status.st_mtime_ns]
+    for folder, names, _ in os.walk(path):
+        names[:] = [name for name in names if not name.startswith(".")]
+        times += [os.stat(os.path.join(folder, name)).st_mtime_ns for name in names]
+    return f"{status.st_size} {max(times)}"
+
+
+def _conversion(
+    role: str, shape: tuple[int, int, int], neighborhood: np.ndarray | None
+) -> Callable[[np.ndarray, Box], np.ndarray]:
+    """From what a box holds in the file to what a reader of the whole would give."""
+    if neighborhood is not None:
+        return lambda array, part: _fractions(array, part, shape, neighborhood)
+    if role == "mask":
+        return lambda array, part: as_mask(array)
+    if role == "raw":
+        return lambda array, part: array
+    return lambda array, part: as_ids(array)
+
+
+def _fractions(array: np.ndarray, part: Box, shape: Sequence[int], neighborhood: np.ndarray) -> np.ndarray:
+    array = np.require(as_fractions(array), requirements="W")
+    if array.size:
+        check_fractions(array)
+    for channel, offset in zip(array, neighborhood, strict=True):
+        for axis, step in enumerate(map(int, offset)):
+            leaving = slice(0, -step) if step < 0 else slice(shape[axis] - step, shape[axis])
+            low = max(leaving.start - part[axis].start, 0) if step else 0
+            high = max(leaving.stop - part[axis].start, 0) if step else 0
+            channel[(slice(None),) * axis + (slice(low, high),)] = 0
+    return array
