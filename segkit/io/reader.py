@@ -159,8 +159,8 @@ class RegionSource:
         """What differs once the content may be another: part of the key of all that is made from it.
 
         Of an object that :class:`segkit.io.shard_target.ShardTarget` made it is its key, wherever it lies; of any other
-        its place, grid, size and the time of its last change. All folders of a Zarr array are looked at for that: a chunk
-        that is put in place of another, as Zarr does it, changes its folder.
+        its place, grid, size and the time of its last change. All folders of a Zarr array are looked at for that: a
+        chunk that is put in place of another, as Zarr does it, changes its folder.
         """
         return self._reader().identity()
 
