@@ -7,9 +7,10 @@ until it comes up; if it is lower, the contact is entered again.
 import numpy as np
 from numba import njit
 
-NONE, NOTHING = -1, -2
-DEAD = np.inf
-"""What a contact that is gone has as `queued` (see RECORD)."""
+from segkit.agglomerate._kernels_contacts import DEAD, NONE
+
+NOTHING = -2
+
 HUB = np.dtype([("start", "i8"), ("room", "i8"), ("size", "i8")])
 """Of a hub: its heap of contacts; the size is NONE when the heap has to be built anew."""
 BOUND = np.dtype([("score", "f8"), ("edge", "i8")])

@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-NONE = -1
+from segkit.agglomerate._kernels_contacts import NONE
+
 MOST_BUCKETS = 2**16
 
 

@@ -1,183 +1,277 @@
-"""Clusters and the lists of their contacts: finding the best, uniting two lists, giving one to a hub."""
+"""Clusters and the lists of their contacts: finding the best, uniting two lists, giving one to a hub.
+
+A piece of the graph is a range of nodes. Whoever merges in a piece changes its nodes, their lists, and the contacts
+inside alone. Contacts that lead outside stay as they are, several with one cluster perhaps: uniting them later makes
+none better, so each is a lower bound.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from segkit._kernels_prefetch import prefetch
 from segkit.agglomerate._kernels import EMPTY, MULTIPLIER, find, find_slot
-from segkit.agglomerate._kernels_bounds import DEAD, NONE, build, lowest, push
-from segkit.agglomerate._kernels_contacts import unite
+from segkit.agglomerate._kernels_borrowed import borrowed
+from segkit.agglomerate._kernels_bounds import build, lowest, push
+from segkit.agglomerate._kernels_contacts import DEAD, NONE, unite
 
-UNKNOWN, NOTHING = 1, 2  # scores are not above 0
+UNKNOWN, NOTHING = -np.inf, np.inf
 FREE, HELD, STUCK = 0, 1, 2
 SHORT = 96
 """A cluster with more entries in its list is a hub."""
-NODE = np.dtype([(name, "i4") for name in ("parent", "start", "room", "length", "best", "state", "mark", "hub")])
-"""Of a cluster, in half a line of the cache: its place in the union-find forest, its list of contacts (start, room and
-length), its best score, whether it is HELD by a plateau or STUCK, scratch, and its number among the hubs."""
-FRAMES, MEMBERS, PENDING, TIES, ENTRIES, RUNS, HEAP, SLOTS, HUBS, MERGES, BEGIN, START, LAST = range(13)
-"""What is counted: entries used of each array; where to begin and to go on; the highest edge of a plateau so far."""
+NODE = np.dtype([("best", "f8"), *((name, "i4") for name in ("parent", "start", "length", "mark", "hub", "edge"))])
+"""Of a cluster, in half a line of the cache: its best score; its place in the union-find forest; its list of contacts
+(start and length); scratch; its number among the hubs; and its best contact, NONE if there are several."""
+FIRST, LAST, FRAMES, MEMBERS, PENDING, TIES, ENTRIES, END, HEAP, SLOTS, HUBS, MERGES, BEGIN, START, EDGE, BROKEN = (
+    range(16)
+)
+COUNTS = 16
+"""What is counted: the nodes of the piece, first to last - 1; how much is used of each array, of the entries up to an
+end; where to begin and to go on; the highest edge of a plateau so far; whether a united contact came before both its
+parts."""
+
+
+class Work(NamedTuple):
+    """All that merging in a piece reads and writes."""
+
+    edges: np.ndarray
+    """The two nodes of each contact, (E, 2)."""
+    records: np.ndarray
+    runs: np.ndarray
+    nodes: np.ndarray
+    rooms: np.ndarray
+    """How many entries the list of a cluster may have, int32 (N,)."""
+    others: np.ndarray
+    """A node of the cluster behind the best contact of each, int32 (N,)."""
+    state: np.ndarray
+    """Of a cluster: whether it is HELD by a plateau or STUCK; int8 (N,)."""
+    entries: np.ndarray
+    """The lists: a node of the cluster across, and the contact; int32 (.., 2)."""
+    hubs: np.ndarray
+    heap: np.ndarray
+    slots: np.ndarray
+    pairs: np.ndarray
+    """The hash table of pairs of hubs, and the contact of each."""
+    frames: np.ndarray
+    members: np.ndarray
+    pending: np.ndarray
+    ties: np.ndarray
+    """The stacks of plateaus under way."""
+    merges: np.ndarray
+    counts: np.ndarray
+
+
+@njit(cache=True, nogil=True, inline="always")
+def borrow(work):
+    """The same, for the time of the call."""
+    return Work(
+        borrowed(work.edges),
+        borrowed(work.records),
+        borrowed(work.runs),
+        borrowed(work.nodes),
+        borrowed(work.rooms),
+        borrowed(work.others),
+        borrowed(work.state),
+        borrowed(work.entries),
+        borrowed(work.hubs),
+        borrowed(work.heap),
+        borrowed(work.slots),
+        borrowed(work.pairs),
+        borrowed(work.frames),
+        borrowed(work.members),
+        borrowed(work.pending),
+        borrowed(work.ties),
+        borrowed(work.merges),
+        borrowed(work.counts),
+    )
 
 
 @njit(cache=True, nogil=True)
-def fill_lists(edges, nodes, entries):
-    """Fill in all nodes, and the lists (node across, edge); the places used."""
+def degrees(edges, rooms):
+    """Add the number of edges of each node."""
+    for e in range(len(edges)):
+        rooms[edges[e, 0]] += 1
+        rooms[edges[e, 1]] += 1
+
+
+@njit(cache=True, nogil=True)
+def fill_lists(edges, starts, nodes, entries):
+    """Fill in all nodes, and their lists, from place starts[node]."""
     for i in range(len(nodes)):
         node = nodes[i]
-        node.parent, node.room, node.length, node.best = i, 0, 0, UNKNOWN
-        node.state, node.mark, node.hub = FREE, NONE, NONE
-    for e in range(len(edges)):
-        nodes[edges[e, 0]].room += 1
-        nodes[edges[e, 1]].room += 1
-    top = 0
-    for i in range(len(nodes)):
-        nodes[i].start = top
-        top += nodes[i].room
+        node.parent, node.start, node.length, node.edge = i, starts[i], 0, NONE
+        node.best, node.mark, node.hub = UNKNOWN, NONE, NONE
     for e in range(len(edges)):
         for k in range(2):
             node = nodes[edges[e, k]]
             place = node.start + node.length
             entries[place, 0], entries[place, 1] = edges[e, 1 - k], e
             node.length += 1
-    return top
+
+
+@njit(cache=True, nogil=True, inline="always")
+def is_inside(node, counts):
+    """Whether a node is one of the piece."""
+    return counts[FIRST] <= node < counts[LAST]
 
 
 @njit(cache=True, nogil=True)
-def look(cluster, counts, nodes, entries, contacts, hubs, heap):
+def look(cluster, work):
     """Fill in the best score of a cluster. False if there is no room for the heap of a hub."""
-    node = nodes[cluster]
+    node, counts = work.nodes[cluster], work.counts
     if node.hub == NONE:
-        _scan(node, entries, contacts)
+        work.others[cluster] = _scan(node, work.entries, work.records)
         return True
-    hub = hubs[node.hub]
+    hub = work.hubs[node.hub]
     if hub.size == NONE:
         if 2 * node.length > hub.room:
             room = 2 * np.int64(node.length) + 16
-            if counts[HEAP] + room > len(heap):
+            if counts[HEAP] + room > len(work.heap):
                 return False
             hub.start, hub.room = counts[HEAP], room
             counts[HEAP] += room
-        _scan(node, entries, contacts)
-        build(hub, heap, entries[node.start : node.start + node.length], contacts)
-    m = lowest(hub, heap, contacts)
-    node.best = contacts[m].score if m >= 0 else NOTHING
+        _scan(node, work.entries, work.records)
+        build(hub, work.heap, work.entries[node.start : node.start + node.length], work.records)
+    m = lowest(hub, work.heap, work.records)
+    node.best, node.edge = work.records[m].score if m >= 0 else NOTHING, NONE
     return True
 
 
 @njit(cache=True, nogil=True)
-def _scan(node, entries, contacts):
-    """Fill in the best score; contacts that are gone leave the list."""
-    written, best = np.int64(node.start), np.int32(NOTHING)
+def _scan(node, entries, records):
+    """Fill in the best score and contact; a node behind it. Contacts that are gone leave the list."""
+    written, best, edge, other = np.int64(node.start), NOTHING, np.int32(NONE), np.int32(NONE)
     for i in range(node.start, node.start + node.length):
-        prefetch(contacts, np.int64(entries[i, 1]))
+        prefetch(records, np.int64(entries[i, 1]))
     for i in range(node.start, node.start + node.length):
-        e = entries[i, 1]
-        if contacts[e].queued == DEAD:
+        e, across = entries[i, 1], entries[i, 0]
+        if records[e].queued == DEAD:
             continue
-        entries[written, 0], entries[written, 1] = entries[i, 0], e
+        entries[written, 0], entries[written, 1] = across, e
         written += 1
-        best = min(best, contacts[e].score)
-    node.length, node.best = written - node.start, best
+        score = records[e].score
+        if score < best:
+            best, edge, other = score, e, across
+        elif score == best:
+            edge = np.int32(NONE)
+    node.length, node.best, node.edge = written - node.start, best, edge
+    return other
 
 
-@njit(cache=True, nogil=True)
-def fetch(cluster, nodes, entries, contacts):
+@njit(cache=True, nogil=True, inline="always")
+def _fetch(cluster, nodes, entries, records):
     """Ask for what `refresh` reads."""
     node = nodes[cluster]
     for i in range(node.start, node.start + node.length):
-        prefetch(contacts, np.int64(entries[i, 1]))
+        prefetch(records, np.int64(entries[i, 1]))
         prefetch(nodes, np.int64(entries[i, 0]))
 
 
 @njit(cache=True, nogil=True)
-def refresh(cluster, nodes, entries, contacts):
+def refresh(cluster, nodes, entries, records, counts):
     """The contacts of a cluster, those that are gone left out, and with the clusters across as they are now.
 
     Why a loop of its own? Its turns do not depend on each other, so the processor waits for memory once, not at each.
     """
-    node = nodes[cluster]
+    node, first, last = nodes[cluster], counts[FIRST], counts[LAST]
     written = np.int64(node.start)
-    fetch(cluster, nodes, entries, contacts)
+    _fetch(cluster, nodes, entries, records)
     for i in range(node.start, node.start + node.length):
-        e = entries[i, 1]
-        if contacts[e].queued != DEAD:
-            entries[written, 0], entries[written, 1] = find(nodes, entries[i, 0]), e
+        e, across = entries[i, 1], entries[i, 0]
+        if records[e].queued != DEAD:
+            if first <= across < last:
+                across = np.int32(find(nodes, across))
+            entries[written, 0], entries[written, 1] = across, e
             written += 1
     node.length = written - node.start
     return entries[node.start : written]
 
 
 @njit(cache=True, nogil=True)
-def unite_lists(stays, goes, score, counts, nodes, entries, contacts, runs, per_million, hubs, heap, ties, first):
-    """Put the contacts of both, each once, behind all entries; how many. For the last arguments see `_unite`."""
-    top = counts[ENTRIES]
-    fetch(goes, nodes, entries, contacts)
-    own = refresh(stays, nodes, entries, contacts)
-    for k in range(len(own)):
-        nodes[own[k, 0]].mark = k
-        entries[top + k, 0], entries[top + k, 1] = own[k, 0], own[k, 1]
-    found = len(own)
-    theirs = refresh(goes, nodes, entries, contacts)
-    for k in range(len(theirs)):
-        place = nodes[theirs[k, 0]].mark
-        if place != NONE:
-            e, f = theirs[k, 1], entries[top + place, 1]
-            prefetch(runs, np.int64(contacts[e].head))
-            prefetch(runs, np.int64(contacts[f].head))
-    for k in range(len(theirs)):
-        across, e = np.int64(theirs[k, 0]), np.int64(theirs[k, 1])
-        place = nodes[across].mark
+def unite_lists(stays, goes, frame, rule, work):
+    """Put the contacts of both, each once, behind all entries; how many. For `frame` see `_unite`."""
+    nodes, entries, records, counts = work.nodes, work.entries, work.records, work.counts
+    runs, hubs, heap, ties, top = work.runs, work.hubs, work.heap, work.ties, work.counts[ENTRIES]
+    _fetch(goes, nodes, entries, records)
+    first, last, own, found = counts[FIRST], counts[LAST], nodes[stays], 0
+    _fetch(stays, nodes, entries, records)
+    for i in range(own.start, own.start + own.length):
+        across, e = np.int64(entries[i, 0]), entries[i, 1]
+        if records[e].queued == DEAD:
+            continue
+        if first <= across < last:
+            across = find(nodes, across)
+            nodes[across].mark = found
+        entries[top + found, 0], entries[top + found, 1] = across, e
+        found += 1
+    marked, theirs = found, nodes[goes]
+    for i in range(theirs.start, theirs.start + theirs.length):
+        across, e, place = np.int64(entries[i, 0]), np.int64(entries[i, 1]), np.int64(NONE)
+        if records[e].queued == DEAD:
+            continue
+        if first <= across < last:
+            across = find(nodes, across)
+            place = np.int64(nodes[across].mark)
         if place == NONE:
             entries[top + found, 0], entries[top + found, 1] = across, e
             found += 1
             continue
         f = np.int64(entries[top + place, 1])
         entries[top + place, 1] = min(e, f)
-        _unite(e, f, across, score, counts, nodes, contacts, runs, per_million, hubs, heap, ties, first)
-    for k in range(len(own)):
-        nodes[own[k, 0]].mark = NONE
+        _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts)
+    for k in range(marked):
+        across = entries[top + k, 0]
+        if first <= across < last:
+            nodes[across].mark = NONE
     return found
 
 
 @njit(cache=True, nogil=True)
-def absorb(
-    stays, goes, score, counts, nodes, entries, contacts, runs, per_million, hubs, heap, ties, first, slots, pairs
-):
-    """Give the contacts of a cluster to a hub, whose list is not walked. For the arguments see `unite_lists`."""
-    node, hub = nodes[stays], hubs[nodes[stays].hub]
-    theirs = refresh(goes, nodes, entries, contacts)
-    top = counts[ENTRIES]
-    for k in range(len(theirs)):
-        _fetch_contact_with(theirs[k, 0], stays, nodes, entries, slots, pairs)
-    for k in range(len(theirs)):
-        f = _contact_with(theirs[k, 0], stays, nodes, entries, contacts, slots, pairs)
-        entries[top + k, 0] = f
-        prefetch(contacts, np.int64(f))
-        prefetch(runs, np.int64(contacts[theirs[k, 1]].head))
-    for k in range(len(theirs)):
-        f = np.int64(entries[top + k, 0])
-        if f != NONE:
-            prefetch(runs, np.int64(contacts[f].head))
-    for k in range(len(theirs)):
-        across, e, f = np.int64(theirs[k, 0]), np.int64(theirs[k, 1]), np.int64(entries[top + k, 0])
-        kept = e
+def absorb(stays, goes, frame, rule, work):
+    """Give the contacts of a cluster to a hub, whose list is not walked. For `frame` see `_unite`."""
+    nodes, entries, records, counts = work.nodes, work.entries, work.records, work.counts
+    runs, hubs, heap, ties = work.runs, work.hubs, work.heap, work.ties
+    slots, pairs, node, hub = work.slots, work.pairs, nodes[stays], work.hubs[nodes[stays].hub]
+    first, last, theirs = counts[FIRST], counts[LAST], nodes[goes]
+    _fetch(goes, nodes, entries, records)
+    for i in range(theirs.start, theirs.start + theirs.length):
+        across = np.int64(entries[i, 0])
+        if first <= across < last:
+            across = find(nodes, across)
+            entries[i, 0] = across
+            _fetch_contact_with(across, stays, nodes, entries, slots, pairs)
+    for i in range(theirs.start, theirs.start + theirs.length):
+        across, e, f = np.int64(entries[i, 0]), np.int64(entries[i, 1]), np.int64(NONE)
+        if records[e].queued == DEAD:
+            continue
+        kept, inside, slot = e, first <= across < last, np.int64(NONE)
+        if inside and nodes[across].hub == NONE:
+            f = _rename(across, stays, e, nodes, entries)
+        elif inside:
+            slot = find_slot(slots, pair_key(across, stays))
+            if slots[slot] == EMPTY:
+                slots[slot] = pair_key(across, stays)
+                counts[SLOTS] += 1
+            else:
+                f = np.int64(pairs[slot])
         if f != NONE:
             kept = min(e, f)
-            lower = _unite(e, f, across, score, counts, nodes, contacts, runs, per_million, hubs, heap, ties, first)
+            lower = _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts)
             if lower and kept == f:
-                push(hub, heap, contacts[f].score, f)
-        if nodes[across].hub != NONE:
-            _enter_pair(stays, across, kept, counts, slots, pairs)
+                push(hub, heap, records[f].score, f)
+        if slot != NONE:
+            pairs[slot] = kept
         if kept == e:
-            push(hub, heap, contacts[e].score, e)
+            push(hub, heap, records[e].score, e)
             place = node.start + node.length
             entries[place, 0], entries[place, 1] = across, e
             node.length += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _fetch_contact_with(cluster, hub, nodes, entries, slots, pairs):
-    """Ask for what `_contact_with` reads first."""
+    """Ask for what is read first to find the contact of a cluster and a hub."""
     node = nodes[cluster]
     if node.hub != NONE:
         slot = np.int64((np.uint64(pair_key(cluster, hub)) * MULTIPLIER) >> np.uint64(32)) & (len(slots) - 1)
@@ -189,77 +283,107 @@ def _fetch_contact_with(cluster, hub, nodes, entries, slots, pairs):
 
 
 @njit(cache=True, nogil=True)
-def _contact_with(cluster, hub, nodes, entries, contacts, slots, pairs):
-    """The live contact of a cluster and a hub, or NONE."""
+def _rename(cluster, hub, e, nodes, entries):
+    """Let the list of a cluster say that contact e leads to `hub`. If another one does, give it, and keep the lower.
+
+    So a cluster that is no hub names each hub beside it once, and its list needs no search for the clusters behind.
+    """
     node = nodes[cluster]
-    if node.hub != NONE:
-        slot = find_slot(slots, pair_key(cluster, hub))
-        return np.int64(NONE) if slots[slot] == EMPTY else np.int64(pairs[slot])
-    for i in range(node.start, node.start + node.length):
-        if entries[i, 0] == hub and contacts[entries[i, 1]].queued != DEAD:  # as it was written the last time
-            return np.int64(entries[i, 1])
-    theirs = refresh(cluster, nodes, entries, contacts)
-    for k in range(len(theirs)):
-        if theirs[k, 0] == hub:
-            return np.int64(theirs[k, 1])
-    return np.int64(NONE)
+    place, own, last = np.int64(NONE), np.int64(NONE), np.int64(node.start) + node.length - 1
+    for i in range(node.start, last + 1):
+        if entries[i, 0] == hub:
+            place = i
+        if entries[i, 1] == e:
+            own = i
+    if place == NONE:
+        entries[own, 0] = hub
+        return np.int64(NONE)
+    f = np.int64(entries[place, 1])
+    entries[place, 1] = min(e, f)
+    entries[own, 0], entries[own, 1] = entries[last, 0], entries[last, 1]
+    node.length -= 1
+    return f
 
 
 @njit(cache=True, nogil=True)
-def _unite(e, f, across, score, counts, nodes, contacts, runs, per_million, hubs, heap, ties, first):
+def _name_once(hub, node, e, entries):
+    """Let contact e alone lead to `hub`; other entries that do are gone."""
+    i = np.int64(node.start)
+    while i < node.start + node.length:
+        if entries[i, 1] == e:
+            entries[i, 0] = hub
+        elif entries[i, 0] == hub:
+            node.length -= 1
+            last = node.start + node.length
+            entries[i, 0], entries[i, 1] = entries[last, 0], entries[last, 1]
+            continue
+        i += 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts):
     """Unite two contacts with `across`; whether the score of the one kept is lower now.
 
-    If it has the `score` of the plateau now, it is one more of its ties, a heap from `first` on.
+    If it has the score of the plateau `frame` now, it is one more of its ties.
     """
+    node = nodes[across]
     kept, lost = min(e, f), max(e, f)
-    before, better = contacts[kept].score, min(contacts[kept].score, contacts[lost].score)
-    counts[RUNS] = unite(kept, lost, contacts, runs, counts[RUNS], per_million)
-    now = contacts[kept].score
-    if now > better and nodes[across].best == better:
-        nodes[across].best = UNKNOWN
+    before, better = records[kept].score, min(records[kept].score, records[lost].score)
+    unite(rule, kept, lost, records, runs)
+    now = records[kept].score
+    if now < better:
+        counts[BROKEN] = 1
+    if now > better and node.best == better:
+        node.best = UNKNOWN
     if now < before:
-        if now == score:
-            put_tie(ties, first, counts, kept)
-        if nodes[across].hub != NONE:
-            push(hubs[nodes[across].hub], heap, now, kept)
+        if now == frame.score:
+            put_tie(ties, frame.ties, counts, kept)
+        if node.hub != NONE:
+            push(hubs[node.hub], heap, now, kept)
     return now < before
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def pair_key(a, b):
     """What the hash table has for a pair of clusters."""
     return (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
 
 
 @njit(cache=True, nogil=True)
-def _enter_pair(a, b, edge, counts, slots, pairs):
+def _enter_pair(key, edge, slots, pairs, counts):
     """Write the contact of two hubs to the hash table."""
-    slot = find_slot(slots, pair_key(a, b))
+    slot = find_slot(slots, key)
     counts[SLOTS] += slots[slot] == EMPTY
-    slots[slot], pairs[slot] = pair_key(a, b), edge
+    slots[slot], pairs[slot] = key, edge
 
 
 @njit(cache=True, nogil=True)
-def become_hub(cluster, counts, nodes, entries, contacts, hubs, slots, pairs):
+def become_hub(cluster, work):
     """Enter a cluster among the hubs, and its contacts with others into the hash table."""
+    counts = work.counts
     number = counts[HUBS]
     counts[HUBS] += 1
-    nodes[cluster].hub, nodes[cluster].best = number, UNKNOWN
-    hubs[number].size, hubs[number].room = NONE, 0
-    theirs = refresh(cluster, nodes, entries, contacts)
+    work.nodes[cluster].hub, work.nodes[cluster].best = number, UNKNOWN
+    work.hubs[number].size, work.hubs[number].room = NONE, 0
+    theirs = refresh(cluster, work.nodes, work.entries, work.records, counts)
     for k in range(len(theirs)):
-        if nodes[theirs[k, 0]].hub != NONE:
-            _enter_pair(cluster, theirs[k, 0], theirs[k, 1], counts, slots, pairs)
+        across = theirs[k, 0]
+        if not is_inside(across, counts):
+            continue
+        if work.nodes[across].hub != NONE:
+            _enter_pair(pair_key(cluster, across), theirs[k, 1], work.slots, work.pairs, counts)
+        else:
+            _name_once(cluster, work.nodes[across], theirs[k, 1], work.entries)
 
 
 @njit(cache=True, nogil=True)
-def copy_pairs(counts, nodes, slots, pairs, new_slots, new_pairs):
+def copy_pairs(nodes, slots, pairs, new_slots, new_pairs, counts):
     """Copy the pairs that still are clusters to an empty hash table."""
     counts[SLOTS] = 0
     for i in range(len(slots)):
         a, b = slots[i] >> 32, slots[i] & 0xFFFFFFFF
         if slots[i] != EMPTY and nodes[a].parent == a and nodes[b].parent == b:
-            _enter_pair(a, b, pairs[i], counts, new_slots, new_pairs)
+            _enter_pair(slots[i], pairs[i], new_slots, new_pairs, counts)
 
 
 @njit(cache=True, nogil=True)
@@ -293,3 +417,48 @@ def take_tie(ties, first, counts):
     if len(part):
         part[place] = edge
     return found
+
+
+@njit(cache=True, nogil=True)
+def settle(cuts, rule, work):
+    """Unite contacts between pieces that join the same clusters; no cluster is a hub afterwards.
+
+    Piece p are the nodes cuts[p] to cuts[p + 1] - 1; `work` is one on all nodes.
+    """
+    nodes = work.nodes
+    for i in range(len(nodes)):
+        nodes[i].hub, nodes[i].best = NONE, UNKNOWN
+    for p in range(len(cuts) - 1):
+        for cluster in range(cuts[p], cuts[p + 1]):
+            if nodes[cluster].parent == cluster:
+                _settle_list(nodes[cluster], cuts[p], cuts[p + 1], rule, work)
+
+
+@njit(cache=True, nogil=True)
+def _settle_list(node, first, last, rule, work):
+    """Unite what leads from a cluster out of its piece."""
+    nodes, entries, records = work.nodes, work.entries, work.records
+    written, begin = np.int64(node.start), np.int64(node.start)
+    for i in range(begin, begin + node.length):
+        across, e = np.int64(entries[i, 0]), np.int64(entries[i, 1])
+        if records[e].queued == DEAD:
+            continue
+        if not first <= across < last:
+            across = find(nodes, across)
+            place = np.int64(nodes[across].mark)
+            if place != NONE:
+                f = np.int64(entries[place, 1])
+                entries[place, 1] = min(e, f)
+                better = min(records[e].score, records[f].score)
+                unite(rule, min(e, f), max(e, f), records, work.runs)
+                if records[min(e, f)].score < better:
+                    work.counts[BROKEN] = 1
+                continue
+            nodes[across].mark = written
+        entries[written, 0], entries[written, 1] = across, e
+        written += 1
+    node.length = written - begin
+    for i in range(begin, written):
+        across = np.int64(entries[i, 0])
+        if not first <= across < last:
+            nodes[across].mark = NONE

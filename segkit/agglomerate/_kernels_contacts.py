@@ -1,25 +1,42 @@
-"""Contacts of clusters and their histograms: what is known of each, and how two become one.
+"""What is known of each contact of two clusters, and how two contacts become one.
 
-Affinities are int32 here: the number of their bin, or their bits, which are in the same order. Most contacts of
-fragments hold equal affinities only, and need no list of them.
+A quantile needs the affinities themselves. They are int32 here, the number of their bin or their bits, which are in the
+same order, and lie in runs: a value and how often it occurs, and the run of the next higher value. Most contacts of
+fragments hold equal affinities only, and need no run until they are united with others.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels_bounds import DEAD, NONE
-from segkit.agglomerate.scores import MILLION
+MEAN, MIN, MAX, QUANTILE = 0, 1, 2, 3
+NONE = -1
+UNIT = 2**30
+MILLION = 1_000_000
+DEAD = np.inf
+"""What a contact that is gone has as `queued`."""
+RECORD = np.dtype([("count", "i8"), ("sum", "i8"), ("score", "f8"), ("queued", "f8")])
+"""Of a contact, in half a line of the cache: how many affinities it has, and their sum (of QUANTILE the value that all
+have, or ~ its first run); its score; and the score at which a queue holds it, if that is lower. The sum of one that is
+gone is the contact that it is part of now."""
+RUN = np.dtype([("value", "i4"), ("next", "i4"), ("count", "i8")])
+"""Of a contact: a value, the run of the next higher value or NONE, and how many affinities have the value."""
 
-CONTACT = np.dtype([("score", "i4"), ("queued", "f4"), ("count", "i4"), ("head", "i4")])
-"""Of a contact: minus its quantile; DEAD if it is gone; how many affinities; its first run, NONE if all are equal.
-`head` of one that is gone is the contact that it is part of now."""
-RUN = np.dtype([("value", "i4"), ("count", "i4"), ("next", "i4")])
-"""Of a histogram: a value, how many affinities have it, and the run of the next higher value."""
+
+class Rule(NamedTuple):
+    """What the score of a contact is made of."""
+
+    mode: int
+    per_million: int
+    """The quantile of QUANTILE, in millionths."""
+    bins: int
+    """The values of QUANTILE are so many bins of 0..1; 0: they are the bits of the affinities."""
 
 
 @njit(cache=True, nogil=True)
 def count_runs(starts, numbers):
-    """How many runs contacts of several values need; see `fill_contacts`."""
+    """How many runs contacts of several values need; see `fill_runs`."""
     total = 0
     for e in range(len(starts) - 1):
         distinct = 1
@@ -30,77 +47,93 @@ def count_runs(starts, numbers):
 
 
 @njit(cache=True, nogil=True)
-def fill_contacts(starts, numbers, weights, per_million, contacts, runs):
-    """Fill in the contacts of a graph, and the runs.
+def fill_runs(starts, numbers, weights, records, runs):
+    """Fill in the counts and runs of contacts. `runs` has room for those of `count_runs`, and one for each contact.
 
     Contact e has the values numbers[starts[e] : starts[e + 1]], in increasing order; each counts as often as `weights`
     say, or once if that is empty.
     """
     used = 0
-    for e in range(len(contacts)):
-        contact = contacts[e]
-        contact.queued, contact.count, contact.head = 0, 0, NONE
+    for e in range(len(records)):
+        record = records[e]
+        record.count = 0
         first, last = starts[e], starts[e + 1] - 1
         several = numbers[first] != numbers[last]
+        record.sum = ~used if several else numbers[first]
         for i in range(first, last + 1):
             weight = weights[i] if len(weights) else 1
-            contact.count += weight
+            record.count += weight
             if not several:
                 continue
             if i > first and numbers[i] == numbers[i - 1]:
                 runs[used - 1].count += weight
                 continue
-            if i == first:
-                contact.head = used
-            else:
+            if i > first:
                 runs[used - 1].next = used
             runs[used].value, runs[used].count, runs[used].next = numbers[i], weight, NONE
             used += 1
-        contact.score = _score(contact, runs, per_million) if several else -numbers[first]
 
 
 @njit(cache=True, nogil=True)
-def unite(kept, lost, contacts, runs, used, per_million):
-    """Unite two contacts in the first, and score it. Gives the number of runs used, `used` before."""
-    one, two = contacts[kept], contacts[lost]
-    if per_million == 0:
-        one.score = max(one.score, two.score)
-    elif per_million == MILLION:
+def score_contacts(rule, records, runs):
+    """Fill in the score of each contact; MIN and MAX have it already."""
+    for e in range(len(records)):
+        if rule.mode == MEAN:
+            records[e].score = 1.0 - records[e].sum / UNIT / records[e].count
+        elif rule.mode == QUANTILE:
+            records[e].score = _score_of_quantile(rule, records[e], runs)
+        records[e].queued = records[e].score
+
+
+@njit(cache=True, nogil=True)
+def unite(rule, kept, lost, records, runs):
+    """Add the affinities of one contact to another, score it, and have the other gone.
+
+    `rule` (see :class:`Rule`) says what the score is made of.
+    """
+    one, two = records[kept], records[lost]
+    if rule.mode == MEAN:
+        one.count += two.count
+        one.sum += two.sum
+        one.score = 1.0 - one.sum / UNIT / one.count
+    elif rule.mode == MAX:
         one.score = min(one.score, two.score)
+    elif rule.mode == MIN:
+        one.score = max(one.score, two.score)
     else:
-        if one.head != NONE or two.head != NONE or one.score != two.score:
-            used = _as_run(one, runs, used)
-            used = _as_run(two, runs, used)
-            one.head = _merged(one.head, two.head, runs)
+        if one.sum < 0 or two.sum < 0 or one.score != two.score:
+            one.sum = ~_merged(_first_run(kept, records, runs), _first_run(lost, records, runs), runs)
         one.count += two.count
         if one.score != two.score:
-            one.score = _score(one, runs, per_million)
-    two.queued = DEAD
-    two.head = kept
-    return used
+            one.score = _score_of_quantile(rule, one, runs)
+    two.queued, two.sum = DEAD, kept
 
 
 @njit(cache=True, nogil=True)
-def _as_run(contact, runs, used):
-    """Give a contact of equal affinities a run; the number of runs used."""
-    if contact.head != NONE:
-        return used
-    runs[used].value, runs[used].count, runs[used].next = -contact.score, contact.count, NONE
-    contact.head = used
-    return used + 1
+def _score_of_quantile(rule, record, runs):
+    """1 - the value at the place of the quantile."""
+    value = record.sum
+    if value < 0:
+        pivot = min(record.count * rule.per_million // MILLION + 1, record.count)
+        run = ~record.sum
+        below = runs[run].count
+        while below < pivot:
+            run = np.int64(runs[run].next)
+            below += runs[run].count
+        value = np.int64(runs[run].value)
+    if rule.bins:
+        return 1.0 - (value + 0.5) / rule.bins
+    return 1.0 - np.float64(np.int32(value).view(np.float32))
 
 
 @njit(cache=True, nogil=True)
-def _score(contact, runs, per_million):
-    """Minus the value at the place of the quantile."""
-    count = np.int64(contact.count)
-    pivot = min(count * per_million // MILLION + 1, count)
-    run = contact.head
-    below = np.int64(runs[run].count)
-    while below < pivot:
-        run = runs[run].next
-        below += runs[run].count
-    return -runs[run].value
+def _first_run(e, records, runs):
+    """The first run of a contact; its own, at the end of all, if it has none yet."""
+    if records[e].sum < 0:
+        return ~records[e].sum
+    run = len(runs) - len(records) + e
+    runs[run].value, runs[run].count, runs[run].next = records[e].sum, records[e].count, NONE
+    return np.int64(run)
 
 
 @njit(cache=True, nogil=True)
@@ -110,7 +143,7 @@ def _merged(a, b, runs):
         a, b = b, a
     first = a
     while b != NONE:  # the run b comes after a, or has the same value
-        following, rest = runs[a].next, runs[b].next
+        following, rest = np.int64(runs[a].next), np.int64(runs[b].next)
         if runs[b].value == runs[a].value:
             runs[a].count += runs[b].count
             b = rest

@@ -1,42 +1,68 @@
-"""Greedy merging of the nodes of a graph.
+"""Greedy merging of the nodes of a graph by a queue of its contacts, whatever decides.
 
 A cluster goes by the number of one of its nodes, found by union and find, so an edge keeps its ends and its place in
 the lists of its nodes when its clusters merge: only contacts that are united are touched. When two are, the edge of the
 lower number survives. So an edge's number is the lowest in its contact, which is the tie rule.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels import EMPTY, UNIT, find_slot
-from segkit.agglomerate._kernels_buckets import NONE, make_buckets, put, take_lowest
-from segkit.agglomerate.scores import MILLION
+from segkit.agglomerate._kernels import EMPTY, find_slot
+from segkit.agglomerate._kernels_buckets import make_buckets, put, take_lowest
+from segkit.agglomerate._kernels_contacts import NONE, unite
 
-MEAN, MIN, MAX, QUANTILE = 0, 1, 2, 3
 MAX_EDGES = 2**30  # places in the lists of edges are int32
-RECORD = np.dtype([("count", "i8"), ("sum", "i8"), ("score", "f8"), ("queued", "f8")])
-"""Of an edge, in half a line of the cache: statistics, score, and the score at which the queue holds it, if lower."""
 HUB = 64
 """A cluster with more entries in its list is a hub."""
 
 
-@njit(cache=True, nogil=True)
-def score_edges(mode, records, lists, levels, per_million, bins):
-    """Fill in the score of each edge; see `merge_all` for the arguments. MIN and MAX have it already."""
-    for e in range(len(records)):
-        if mode in (MEAN, QUANTILE):
-            records[e].score = _score(e, mode, records, lists, levels, per_million, bins)
-        records[e].queued = records[e].score
+class Lists(NamedTuple):
+    """The contacts of each cluster: a chain of the lists of its nodes."""
+
+    starts: np.ndarray
+    """Where the list of a node begins, int64 (N + 1,)."""
+    entries: np.ndarray
+    """(node across, edge), int32 (2 E, 2)."""
+    length: np.ndarray
+    following: np.ndarray
+    """The next node of the chain."""
+    last: np.ndarray
+    """The last node of the chain of a cluster."""
+    parent: np.ndarray
+    """The union-find forest."""
+    alive: np.ndarray
+    """Whether an edge still joins two clusters by itself, bool (E,)."""
+
+
+class Hubs(NamedTuple):
+    """What is known of the length of lists, and scratch."""
+
+    hub: np.ndarray
+    stored: np.ndarray
+    """How many entries a cluster has."""
+    mark: np.ndarray
+    near: np.ndarray
+    other: np.ndarray
+
+
+class Contacts(NamedTuple):
+    """What is known of contacts: see :mod:`segkit.agglomerate._kernels_contacts`."""
+
+    records: np.ndarray
+    runs: np.ndarray
+    blocked: np.ndarray
+    """Whether a contact keeps its clusters apart, bool (E,), or empty."""
 
 
 @njit(cache=True, nogil=True)
-def merge_all(nodes, edges, mode, records, lists, levels, per_million, bins, sizes, max_size, blocked):
+def merge_all(nodes, edges, rule, contacts, sizes, max_size):
     """All merges in order: int64 (M, 2) nodes of the tree, float64 (M,) scores. Changes all but `edges`.
 
-    `records` (see RECORD): MEAN needs count and sum, QUANTILE the count, and all their scores. `lists` = (head of edge,
-    next, bin, count): QUANTILE's histograms, each a list of the bins that are not empty, in increasing order; `levels`
-    the value of each entry, or empty where it is the middle of its bin. Clusters whose `sizes` sum up above `max_size`
-    are not merged, nor are those with a `blocked` edge between them; both may be empty.
+    Clusters whose `sizes` sum up above `max_size` are not merged, nor are those with a blocked contact between them;
+    `sizes` may be empty.
 
     Why no list of neighbours that is always up to date, nor a hash of all pairs? Either is changed at all contacts of a
     cluster whenever it merges. Here the shorter list is walked, at most E log N steps in all; the neighbours of the
@@ -46,168 +72,118 @@ def merge_all(nodes, edges, mode, records, lists, levels, per_million, bins, siz
     Why buckets before the heap? The scores of most contacts are too high to be of interest soon, and many will have
     changed by then: they lie unsorted until their bucket's turn comes. An edge is not moved either when its score
     rises: its entry stays as a lower bound, and goes back with the true score when it comes up.
+
+    Take four nodes and contacts a-b of score 0.1, b-c of 0.3, a-c of 0.5 and c-d of 0.6 (edges 0, 1, 2, 3). First a-b
+    merge. Both touch c: edges 1 and 2 are united into 1, whose score, a mean of 0.4 say, is above the 0.3 by which the
+    queue holds it. It comes up, goes back, comes up again at 0.4, and ab-c merge; then abc-d.
     """
-    alive = np.ones(len(edges), np.bool_)
-    starts, entries = _incidence(nodes, edges)
-    length = (starts[1:] - starts[:-1]).astype(np.int32)
-    graph = (starts, entries, length, np.full(nodes, NONE, np.int32), np.arange(nodes, dtype=np.int32))
-    stored = length.copy()
-    parent, tree_node = np.arange(nodes, dtype=np.int32), np.arange(nodes)
-    hub, mark = stored > HUB, np.full(nodes, NONE, np.int32)
-    near, other = np.empty((nodes, 2), np.int32), np.empty((HUB + 1, 2), np.int32)
-    slots, slot_edges, used = _hash_hubs(edges, hub)
-    queue = make_buckets(records)
+    lists, hubs = _make_lists(nodes, edges)
+    tree_node = np.arange(nodes)
+    table = _hash_hubs(edges, hubs.hub)
+    records, queue = contacts.records, make_buckets(contacts.records)
     merges, scores, merged = np.empty((max(nodes, 1), 2), np.int64), np.empty(max(nodes, 1)), 0
     while True:
-        m = take_lowest(queue, records, alive)
+        m = take_lowest(queue, records, lists.alive)
         if m == NONE:
             break
-        stays, goes = _find(parent, edges[m, 0]), _find(parent, edges[m, 1])
-        if len(blocked) and blocked[m]:
+        stays, goes = _sides(_find(lists.parent, edges[m, 0]), _find(lists.parent, edges[m, 1]), hubs)
+        if len(contacts.blocked) and contacts.blocked[m]:
             continue
         if len(sizes):
             if sizes[stays] + sizes[goes] > max_size:
                 continue
             sizes[stays] = sizes[goes] = sizes[stays] + sizes[goes]
-        alive[m] = False
-        if (hub[goes] and not hub[stays]) or (hub[goes] == hub[stays] and stored[goes] > stored[stays]):
-            stays, goes = goes, stays
+        lists.alive[m] = False
         merges[merged, 0], merges[merged, 1], scores[merged] = tree_node[stays], tree_node[goes], records[m].score
         tree_node[stays] = nodes + merged
         merged += 1
-
-        found = _gather(goes, graph, alive, parent, near)
-        stored[goes] = found
-        if used + found > 0.5 * len(slots):
-            slots, slot_edges, used = _hash_again(slots, slot_edges, parent, found)
-        if not hub[stays]:
-            stored[stays] = _gather(stays, graph, alive, parent, other)
-            for k in range(stored[stays]):
-                mark[other[k, 0]] = other[k, 1]
-        for k in range(found):
-            across, e = np.int64(near[k, 0]), np.int64(near[k, 1])
-            slot = np.int64(NONE)
-            if not hub[stays]:
-                f = np.int64(mark[across])
-            elif hub[across]:
-                slot = find_slot(slots, _key(stays, across))
-                f = np.int64(NONE) if slots[slot] == EMPTY else np.int64(slot_edges[slot])
-            else:
-                f = _edge_to(stays, across, graph, alive, parent)
-            kept = e
-            if f != NONE:
-                kept, lost = min(e, f), max(e, f)
-                alive[lost] = False
-                if len(blocked):
-                    blocked[kept] |= blocked[lost]
-                _unite(kept, lost, mode, records, lists, levels, per_million, bins)
-                if records[kept].score < records[kept].queued:
-                    records[kept].queued = records[kept].score
-                    put(queue, records[kept].score, kept)
-            if slot != NONE:
-                used += slots[slot] == EMPTY
-                slots[slot], slot_edges[slot] = _key(stays, across), kept
-        if not hub[stays]:
-            for k in range(stored[stays]):
-                mark[other[k, 0]] = NONE
-        parent[goes] = stays
-        _join(stays, goes, graph)
-        stored[stays] += found
-        if stored[stays] > HUB and not hub[stays]:
-            stored[stays] = _gather(stays, graph, alive, parent, near)
-            if stored[stays] > HUB:
-                hub[stays] = True
-                if used + stored[stays] > 0.5 * len(slots):
-                    slots, slot_edges, used = _hash_again(slots, slot_edges, parent, stored[stays])
-                for k in range(stored[stays]):
-                    if hub[near[k, 0]]:
-                        key = _key(stays, near[k, 0])
-                        slot = find_slot(slots, key)
-                        used += slots[slot] == EMPTY
-                        slots[slot], slot_edges[slot] = key, near[k, 1]
+        found = _gather(goes, lists, hubs.near)
+        hubs.stored[goes] = found
+        if table[2][0] + found > 0.5 * len(table[0]):
+            table = _hash_again(table, lists.parent, found)
+        _unite_neighbours(stays, found, lists, hubs, table, rule, contacts, queue)
+        lists.parent[goes] = stays
+        lists.following[lists.last[stays]] = goes
+        lists.last[stays] = lists.last[goes]
+        hubs.stored[stays] += found
+        if hubs.stored[stays] > HUB and not hubs.hub[stays]:
+            table = _become_hub(stays, lists, hubs, table)
     return merges[:merged], scores[:merged]
 
 
 @njit(cache=True, nogil=True)
-def lists_of_bins(starts, numbers, weights):
-    """Lists for `merge_all` from sorted bins, those of edge e at starts[e] to starts[e + 1], and how often each counts.
-
-    Equal bins become one entry. No weights: each counts once.
-    """
-    head = np.full(len(starts) - 1, NONE, np.int64)
-    following = np.full(len(numbers), NONE, np.int64)
-    bins, counts = np.empty(len(numbers), np.int32), np.empty(len(numbers), np.int64)
-    found = 0
-    for e in range(len(head)):
-        for i in range(starts[e], starts[e + 1]):
-            weight = weights[i] if len(weights) else 1
-            if i > starts[e] and bins[found - 1] == numbers[i]:
-                counts[found - 1] += weight
-                continue
-            bins[found], counts[found] = numbers[i], weight
-            if i == starts[e]:
-                head[e] = found
-            else:
-                following[found - 1] = found
-            found += 1
-    return head, following[:found], bins[:found], counts[:found]
+def _sides(a, b, hubs):
+    """The cluster that stays, a hub or the one of the longer list, and the one that goes."""
+    if (hubs.hub[b] and not hubs.hub[a]) or (hubs.hub[b] == hubs.hub[a] and hubs.stored[b] > hubs.stored[a]):
+        return b, a
+    return a, b
 
 
 @njit(cache=True, nogil=True)
-def _score(e, mode, records, lists, levels, per_million, bins):
-    count = records[e].count
-    if mode == MEAN:
-        return 1.0 - records[e].sum / UNIT / count
-    head, following, bin_numbers, counts = lists
-    pivot = min(count * per_million // MILLION + 1, count)
-    entry = head[e]
-    below = counts[entry]
-    while below < pivot:
-        entry = following[entry]
-        below += counts[entry]
-    if len(levels):
-        return 1.0 - np.float64(levels[entry])
-    return 1.0 - (bin_numbers[entry] + 0.5) / bins
-
-
-@njit(cache=True, nogil=True)
-def _unite(kept, lost, mode, records, lists, levels, per_million, bins):
-    """Unite the statistics of two contacts in the first, and score it."""
-    one, two = records[kept], records[lost]
-    if mode == MAX:
-        one.score = min(one.score, two.score)
-    elif mode == MIN:
-        one.score = max(one.score, two.score)
-    else:
-        one.count += two.count
-        one.sum += two.sum
-        if mode == QUANTILE:
-            _merge_lists(kept, lost, lists)
-        one.score = _score(kept, mode, records, lists, levels, per_million, bins)
-
-
-@njit(cache=True, nogil=True)
-def _merge_lists(kept, lost, lists):
-    """Merge two sorted lists of bins in place: no memory is taken, and equal bins become one."""
-    head, following, bins, counts = lists
-    a, b = head[kept], head[lost]
-    last = np.int64(NONE)
-    while b != NONE:
-        if a != NONE and bins[a] == bins[b]:
-            counts[a] += counts[b]
-            b = following[b]
-            continue
-        if a != NONE and bins[a] < bins[b]:
-            last, a = a, following[a]
-            continue
-        upcoming = following[b]
-        following[b] = a
-        if last == NONE:
-            head[kept] = b
+def _unite_neighbours(stays, found, lists, hubs, table, rule, contacts, queue):
+    """Unite the contacts of a cluster with those in `near`, of the one that goes into it."""
+    slots, slot_edges, used = table
+    hub, mark, near, alive, parent = hubs.hub, hubs.mark, hubs.near, lists.alive, lists.parent
+    records, runs, blocked, own = contacts.records, contacts.runs, contacts.blocked, 0
+    if not hub[stays]:
+        own = _gather(stays, lists, hubs.other)
+        hubs.stored[stays] = own
+        for k in range(own):
+            mark[hubs.other[k, 0]] = hubs.other[k, 1]
+    for k in range(found):
+        across, e = np.int64(near[k, 0]), np.int64(near[k, 1])
+        slot = np.int64(NONE)
+        if not hub[stays]:
+            f = np.int64(mark[across])
+        elif hub[across]:
+            slot = find_slot(slots, _key(stays, across))
+            f = np.int64(NONE) if slots[slot] == EMPTY else np.int64(slot_edges[slot])
         else:
-            following[last] = b
-        last, b = b, upcoming
-    head[lost] = NONE
+            f = _edge_to(stays, across, lists, alive, parent)
+        kept = e
+        if f != NONE:
+            kept, lost = min(e, f), max(e, f)
+            alive[lost] = False
+            if len(blocked):
+                blocked[kept] |= blocked[lost]
+            unite(rule, kept, lost, records, runs)
+            if records[kept].score < records[kept].queued:
+                records[kept].queued = records[kept].score
+                put(queue, records[kept].score, kept)
+        if slot != NONE:
+            used[0] += slots[slot] == EMPTY
+            slots[slot], slot_edges[slot] = _key(stays, across), kept
+    for k in range(own):
+        mark[hubs.other[k, 0]] = NONE
+
+
+@njit(cache=True, nogil=True)
+def _become_hub(cluster, lists, hubs, table):
+    """Enter the pairs of a cluster whose list has become long, unless it is short once cleaned; the hash table."""
+    found = _gather(cluster, lists, hubs.near)
+    hubs.stored[cluster] = found
+    if found <= HUB:
+        return table
+    hubs.hub[cluster] = True
+    if table[2][0] + found > 0.5 * len(table[0]):
+        table = _hash_again(table, lists.parent, found)
+    for k in range(found):
+        if hubs.hub[hubs.near[k, 0]]:
+            _enter(table, _key(cluster, hubs.near[k, 0]), hubs.near[k, 1])
+    return table
+
+
+@njit(cache=True, nogil=True)
+def _make_lists(nodes, edges):
+    """The lists of all nodes, each a cluster."""
+    starts, entries = _incidence(nodes, edges)
+    length = (starts[1:] - starts[:-1]).astype(np.int32)
+    chains = np.full(nodes, NONE, np.int32), np.arange(nodes).astype(np.int32)
+    lists = Lists(
+        starts, entries, length, chains[0], chains[1], np.arange(nodes).astype(np.int32), np.ones(len(edges), np.bool_)
+    )
+    near, other = np.empty((nodes, 2), np.int32), np.empty((HUB + 1, 2), np.int32)
+    return lists, Hubs(length > HUB, length.copy(), np.full(nodes, NONE, np.int32), near, other)
 
 
 @njit(cache=True, nogil=True)
@@ -237,12 +213,13 @@ def _find(parent, node):
 
 
 @njit(cache=True, nogil=True)
-def _gather(cluster, graph, alive, parent, found):
+def _gather(cluster, lists, found):
     """Copy the live entries (cluster across, edge) of a cluster to `found`, and close the gaps in its list.
 
     The list of a cluster is a chain of the lists of its nodes. What is read is written back in front of it.
     """
-    starts, entries, length, following, last = graph
+    starts, entries, length = lists.starts, lists.entries, lists.length
+    following, alive, parent = lists.following, lists.alive, lists.parent
     count, written, target = 0, 0, cluster
     node = cluster
     while node != NONE:
@@ -263,22 +240,14 @@ def _gather(cluster, graph, alive, parent, found):
         node = np.int64(upcoming)
     length[target] = written
     following[target] = NONE
-    last[cluster] = target
+    lists.last[cluster] = target
     return count
 
 
 @njit(cache=True, nogil=True)
-def _join(stays, goes, graph):
-    """Append one chain to another."""
-    _, _, _, following, last = graph
-    following[last[stays]] = goes
-    last[stays] = last[goes]
-
-
-@njit(cache=True, nogil=True)
-def _edge_to(cluster, across, graph, alive, parent):
+def _edge_to(cluster, across, lists, alive, parent):
     """The live edge to `cluster` in the list of `across`, or NONE."""
-    starts, entries, length, following, _ = graph
+    starts, entries, length, following = lists.starts, lists.entries, lists.length, lists.following
     node = across
     while node != NONE:
         for i in range(starts[node], starts[node] + length[node]):
@@ -290,38 +259,46 @@ def _edge_to(cluster, across, graph, alive, parent):
 
 @njit(cache=True, nogil=True)
 def _hash_hubs(edges, hub):
-    """Keys, edges, and number of the pairs of hubs among the nodes."""
-    used = 0
+    """The hash table of the pairs of hubs among the nodes: keys, edges, and how many slots are used, int64 (1,)."""
+    pairs = 0
     for e in range(len(edges)):
-        used += hub[edges[e, 0]] and hub[edges[e, 1]]
-    size = 1024
-    while size < 4 * used:
-        size *= 2
-    slots, slot_edges = np.zeros(size, np.int64), np.empty(size, np.int32)
+        pairs += hub[edges[e, 0]] and hub[edges[e, 1]]
+    table = _empty_table(pairs)
     for e in range(len(edges)):
         if hub[edges[e, 0]] and hub[edges[e, 1]]:
-            key = _key(edges[e, 0], edges[e, 1])
-            slot = find_slot(slots, key)
-            slots[slot], slot_edges[slot] = key, e
-    return slots, slot_edges, used
+            _enter(table, _key(edges[e, 0], edges[e, 1]), e)
+    return table
 
 
 @njit(cache=True, nogil=True)
-def _hash_again(slots, slot_edges, parent, room):
+def _hash_again(table, parent, room):
     """A table of the pairs of hubs that still are clusters, with room for more."""
-    used = 0
+    slots, slot_edges, _ = table
+    pairs = 0
     for key in slots:
-        used += key != EMPTY and parent[key >> 32] == key >> 32 and parent[key & 0xFFFFFFFF] == key & 0xFFFFFFFF
-    size = 1024
-    while size < 4 * (used + room):
-        size *= 2
-    new_slots, new_edges = np.zeros(size, np.int64), np.empty(size, np.int32)
+        pairs += key != EMPTY and parent[key >> 32] == key >> 32 and parent[key & 0xFFFFFFFF] == key & 0xFFFFFFFF
+    larger = _empty_table(pairs + room)
     for i in range(len(slots)):
         key = slots[i]
         if key != EMPTY and parent[key >> 32] == key >> 32 and parent[key & 0xFFFFFFFF] == key & 0xFFFFFFFF:
-            slot = find_slot(new_slots, key)
-            new_slots[slot], new_edges[slot] = key, slot_edges[i]
-    return new_slots, new_edges, used
+            _enter(larger, key, slot_edges[i])
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def _empty_table(pairs):
+    size = 1024
+    while size < 4 * pairs:
+        size *= 2
+    return np.zeros(size, np.int64), np.empty(size, np.int32), np.zeros(1, np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _enter(table, key, edge):
+    slots, slot_edges, used = table
+    slot = find_slot(slots, key)
+    used[0] += slots[slot] == EMPTY
+    slots[slot], slot_edges[slot] = key, edge
 
 
 @njit(cache=True, nogil=True)

@@ -1,95 +1,147 @@
-"""Quantiles without a queue: room for the kernels that merge plateaus, sweep by sweep."""
+"""All merges of a graph without a queue: first inside pieces of it, in threads, then of what is left."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from segkit.agglomerate import _kernels_clusters as clusters
 from segkit.agglomerate import _kernels_plateaus as kernels
-from segkit.agglomerate._kernels_bounds import BOUND, HUB, NONE
-from segkit.agglomerate._kernels_contacts import CONTACT, RUN, count_runs, fill_contacts
+from segkit.agglomerate._kernels_bounds import BOUND, HUB
+from segkit.agglomerate._kernels_clusters import Work
+from segkit.agglomerate._kernels_contacts import NONE, Rule
+from segkit.threads import thread_count
 
-MOST = 2**31 - 1
-"""Affinities are counted in int32."""
-MAX_EDGES = 2**26  # places in the lists of contacts are int32, and lists are moved when they grow
-SWEEPS = (clusters.SHORT, 2048, 2**62)
-"""Plateaus with more entries in their lists wait for the next sweep: first what is near, then what is large."""
-INITIAL = 4096
+MAX_EDGES = 2**26
+"""Lists of contacts are moved when they grow, so they take more places than there are ends of edges."""
 MAX_PLACES = 2**31
 """Places in the lists are int32."""
+NODES_OF_PIECE = 2**14
+"""Least of a piece: in a small one, most clusters have their best neighbour outside."""
+SWEEPS = (clusters.SHORT, 2048, 2**62)
+"""Plateaus with more entries in their lists wait for the next sweep: first what is near, then what is large."""
+ROOM = 8
+"""Places for lists, as a multiple of those that the lists take at first; more are made if they do not suffice."""
+INITIAL = 4096
 
 
 def merge_plateaus(
-    nodes: int, edges: np.ndarray, starts: np.ndarray, numbers: np.ndarray, weights: np.ndarray, per_million: int
+    count: int, edges: np.ndarray, records: np.ndarray, runs: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """All merges in order: int64 (M, 2) nodes of the tree, and the quantile of each, one of `numbers`, int32 (M,).
+    """All merges of `count` nodes in order: int64 (M, 2), two nodes of the tree, and float64 (M,) scores.
 
-    None if the lists of contacts take too many places: then a queue has to do it.
+    `records` and `runs` say what is known of each edge, int64 (E, 2); both are changed. None if a united contact came
+    before both its parts, as a rounded mean may, or if the lists take too many places: then a queue has to do it.
 
-    The contact of edge e, int64 (E, 2), has the affinities numbers[starts[e] : starts[e + 1]], in increasing order,
-    none below 0; each counts as often as `weights` say, or once if that is empty.
+    Nodes of near numbers lie near each other as a rule, so a piece is a range of nodes, one a thread. Plateaus may
+    merge in any order, so the result does not depend on the pieces.
     """
-    contacts = np.empty(len(edges), CONTACT)
-    used = count_runs(starts, numbers)
-    runs = np.empty(used + len(edges), RUN)
-    fill_contacts(starts, numbers, weights, per_million, contacts, runs)
-    merges = _merge(nodes, edges, contacts, runs, used, per_million)
-    if merges is None:
+    rooms = np.zeros(count, np.int32)
+    clusters.degrees(edges, rooms)
+    pieces = max(1, min(thread_count(), count // NODES_OF_PIECE))
+    cuts = np.array([count * piece // pieces for piece in range(pieces + 1)])
+    ends = np.concatenate([[0], np.cumsum(rooms, dtype=np.int64)])
+    spans = ends[cuts]  # where the lists of a piece begin; behind them is as much room again, if there are several
+    starts = ends[:-1] + (np.repeat(spans[:-1], np.diff(cuts)) if pieces > 1 else 0)
+    graph = {
+        "edges": edges,
+        "records": records,
+        "runs": runs,
+        "nodes": np.empty(count, clusters.NODE),
+        "rooms": rooms,
+        "others": np.empty(count, np.int32),
+        "state": np.zeros(count, np.int8),
+        "entries": np.empty((max(ROOM, min(pieces, 2)) * ends[-1] + INITIAL, 2), np.int32),
+    }
+    clusters.fill_lists(edges, starts, graph["nodes"], graph["entries"])
+    found: list[np.ndarray | None] = []
+    if pieces > 1:
+        parts = zip(cuts[:-1], cuts[1:], spans[:-1] + spans[1:], 2 * spans[1:], strict=True)
+        works = [_work(graph, *part) for part in parts]
+        with ThreadPoolExecutor(pieces) as pool:
+            found = list(pool.map(lambda work: _merge(work, rule, grow=False), works))
+    whole = _work(graph, 0, count, int(ends[-1]) * min(pieces, 2), len(graph["entries"]))
+    if pieces > 1:
+        clusters.settle(cuts, rule, whole)
+    found.append(_merge(whole, rule, grow=True))
+    made = [part for part in found if part is not None]
+    if len(made) < len(found):
         return None
-    merges = merges[np.argsort((merges["score"].astype(np.int64) << 32) | merges["edge"], kind="stable")]
-    return kernels.number_merges(nodes, merges), -merges["score"]
+    merges = np.concatenate(made)
+    order = kernels.order_by_edge(merges, len(edges))
+    order = order[np.argsort(merges["score"][order], kind="stable")]
+    return kernels.number_merges(count, merges, order), merges["score"][order]
 
 
-def _merge(count: int, edges: np.ndarray, contacts: np.ndarray, runs: np.ndarray, used: int, per_million: int):
-    """Merges as they came. Memory that is not touched costs nothing, so there is room for the worst case."""
-    nodes, entries = np.empty(count, clusters.NODE), np.empty((3 * len(edges) + INITIAL, 2), np.int32)
-    counts = np.zeros(13, np.int64)
-    counts[clusters.ENTRIES], counts[clusters.RUNS] = clusters.fill_lists(edges, nodes, entries), used
-    stacks = (
-        np.empty(count + 1, kernels.FRAME),
-        np.empty(count + 1, np.int32),
-        np.empty((8 * len(edges) + INITIAL, 2), np.int32),
-        np.empty(4 * len(edges) + INITIAL, np.int32),
+def _work(graph: dict[str, np.ndarray], first: int, last: int, top: int, end: int) -> Work:
+    """What merging among the nodes first to last - 1 takes; its lists may grow into the places top to end - 1.
+
+    Memory that is not touched costs nothing, so there is room for the worst case.
+    """
+    counts = np.zeros(clusters.COUNTS, np.int64)
+    counts[clusters.FIRST], counts[clusters.LAST] = first, last
+    counts[clusters.ENTRIES], counts[clusters.END] = top, end
+    nodes, edges = last - first, len(graph["edges"])
+    return Work(
+        **graph,
+        hubs=np.empty(nodes + 1, HUB),
+        heap=np.empty(4 * edges + INITIAL, BOUND),
+        slots=np.zeros(INITIAL, np.int64),
+        pairs=np.empty(INITIAL, np.int32),
+        frames=np.empty(nodes + 1, kernels.FRAME),
+        members=np.empty(nodes + 1, np.int32),
+        pending=np.empty((8 * edges + INITIAL, 2), np.int32),
+        ties=np.empty(4 * edges + INITIAL, np.int32),
+        merges=np.empty(nodes, kernels.MERGE),
+        counts=counts,
     )
-    hubs, heap = np.empty(count + 1, HUB), np.empty(INITIAL, BOUND)
-    slots, pairs = np.zeros(INITIAL, np.int64), np.empty(INITIAL, np.int32)
-    merges = np.empty(count, kernels.MERGE)
+
+
+def _merge(work: Work, rule: Rule, *, grow: bool) -> np.ndarray | None:
+    """The merges, as they came. None as of `merge_plateaus`; where lists may not `grow`, what had room."""
+    counts, own = work.counts, slice(work.counts[clusters.FIRST], work.counts[clusters.LAST])
     for sweep, limit in enumerate(SWEEPS):
-        counts[clusters.BEGIN], counts[clusters.START] = 0, NONE
-        nodes["state"] = clusters.FREE
+        counts[clusters.BEGIN], counts[clusters.START] = counts[clusters.FIRST], NONE
+        work.state[own] = clusters.FREE
         if sweep == 1:
-            large = np.flatnonzero((nodes["length"] > clusters.SHORT) & (nodes["parent"] == np.arange(count)))
-            slots, pairs = _larger_table(slots, pairs, counts, nodes, int(nodes["length"][large].sum()))
-            for cluster in large:
-                clusters.become_hub(cluster, counts, nodes, entries, contacts, hubs, slots, pairs)
-        while True:
-            tables = hubs, heap, slots, pairs
-            wanted = kernels.advance(
-                limit, counts, nodes, entries, edges, contacts, runs, per_million, stacks, merges, tables
-            )
-            if wanted == kernels.DONE:
-                break
+            work = _with_hubs(work, own)
+        while (wanted := kernels.advance(limit, rule, work)) != kernels.DONE:
             if wanted == kernels.MORE_ENTRIES:
-                if 2 * len(entries) > MAX_PLACES:
+                if not grow:
+                    return work.merges[: counts[clusters.MERGES]]
+                if 2 * len(work.entries) > MAX_PLACES:
                     return None
-                entries = _doubled(entries)
+                work = work._replace(entries=_doubled(work.entries))
+                counts[clusters.END] = len(work.entries)
             elif wanted == kernels.MORE_HEAP:
-                heap = _doubled(heap)
+                work = work._replace(heap=_doubled(work.heap))
             else:
-                slots, pairs = _larger_table(slots, pairs, counts, nodes, len(slots))
-    return merges[: counts[clusters.MERGES]]
+                work = _with_more_slots(work, len(work.slots))
+    return None if counts[clusters.BROKEN] else work.merges[: counts[clusters.MERGES]]
+
+
+def _with_hubs(work: Work, own: slice) -> Work:
+    """The same, those clusters that have long lists being hubs."""
+    nodes = work.nodes[own]
+    numbers = np.arange(own.start, own.stop)
+    large = numbers[(nodes["length"] > clusters.SHORT) & (nodes["parent"] == numbers) & (nodes["hub"] == NONE)]
+    work = _with_more_slots(work, int(work.nodes["length"][large].sum()))
+    for cluster in large:
+        clusters.become_hub(cluster, work)
+    return work
+
+
+def _with_more_slots(work: Work, more: int) -> Work:
+    """The same, with a hash table that has room for more pairs."""
+    size = INITIAL
+    while size < 2 * (work.counts[clusters.SLOTS] + more):
+        size *= 2
+    slots, pairs = np.zeros(size, np.int64), np.empty(size, np.int32)
+    clusters.copy_pairs(work.nodes, work.slots, work.pairs, slots, pairs, work.counts)
+    return work._replace(slots=slots, pairs=pairs)
 
 
 def _doubled(array: np.ndarray) -> np.ndarray:
     """A copy with room for twice as many rows."""
     larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
-    return larger
-
-
-def _larger_table(slots: np.ndarray, pairs: np.ndarray, counts: np.ndarray, nodes: np.ndarray, more: int) -> tuple:
-    """A hash table of the same pairs with room for more."""
-    size = INITIAL
-    while size < 2 * (counts[clusters.SLOTS] + more):
-        size *= 2
-    larger = np.zeros(size, np.int64), np.empty(size, np.int32)
-    clusters.copy_pairs(counts, nodes, slots, pairs, *larger)
     return larger

@@ -4,12 +4,14 @@ from typing import Literal
 
 import numpy as np
 
-from segkit.agglomerate import _kernels_merge as kernels
-from segkit.agglomerate import local, plateaus
+from segkit.agglomerate import _kernels_contacts as contacts
+from segkit.agglomerate import _kernels_merge as by_queue
+from segkit.agglomerate import plateaus
 from segkit.agglomerate._kernels import bins_of
+from segkit.agglomerate._kernels_contacts import Rule
 from segkit.agglomerate.pieces import AffinityLists
 from segkit.agglomerate.rag import contact_bins, region_adjacency_graph
-from segkit.agglomerate.scores import Score, check_constraints, check_parameters, millionths
+from segkit.agglomerate.scores import MILLION, Score, check_constraints, check_parameters, millionths
 from segkit.agglomerate.waterz_queue import check_queue, merge_like_waterz
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, sentence
@@ -17,11 +19,11 @@ from segkit.protocols import RagAgglomerator
 from segkit.timing import phase
 
 MODES = {
-    "mean": kernels.MEAN,
-    "min": kernels.MIN,
-    "max": kernels.MAX,
-    "median": kernels.QUANTILE,
-    "quantile": kernels.QUANTILE,
+    "mean": contacts.MEAN,
+    "min": contacts.MIN,
+    "max": contacts.MAX,
+    "median": contacts.QUANTILE,
+    "quantile": contacts.QUANTILE,
 }
 
 
@@ -106,7 +108,7 @@ class Python(RagAgglomerator):
         with phase("region graph"):  # without the dense histograms of the graph: they take a kilobyte an edge
             rag, starts, numbers = contact_bins(affinities, fragments, self.bins, sizes="size" in self.features)
         with phase("merging"):
-            return self._merge_histograms(rag, AffinityLists(starts, numbers, np.empty(0, np.int64)))
+            return self._merge(rag, AffinityLists(starts, numbers, np.empty(0, np.int64)))
 
     @property
     def reducible(self) -> bool:
@@ -121,27 +123,12 @@ class Python(RagAgglomerator):
         """
         self._check(rag, lists)
         with phase("merging"):
-            if MODES[self.score] == kernels.QUANTILE:
-                return self._merge_histograms(rag, lists or self.lists(rag))
-            return self._merge(rag, self._statistics(rag), _lists(NO_HISTOGRAMS))
+            return self._merge(rag, lists)
 
     def scores(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None = None) -> np.ndarray:
         """The score of each contact as it is, float64 (E,). For the arguments see :meth:`cluster`."""
         self._check(rag, lists)
-        if MODES[self.score] != kernels.QUANTILE:
-            records = self._statistics(rag)
-            self._score(records, _lists(NO_HISTOGRAMS))
-        else:
-            lists = lists or self.lists(rag)
-            records = self._records(_counts(lists))
-            self._score(records, _lists(lists))
-        return records["score"].copy()
-
-    def _statistics(self, rag: RegionAdjacencyGraph) -> np.ndarray:
-        """Records of the edges, for scores that need no histograms."""
-        if self.score == "mean":
-            return self._records(rag.features["count"], total=rag.features["sum"])
-        return self._records(0, score=1.0 - rag.features[self.score].astype(np.float64))
+        return self._contacts(rag, lists)[0]["score"].copy()
 
     def lists(self, rag: RegionAdjacencyGraph) -> AffinityLists:
         """The affinities of each edge as they count for quantiles, from the statistics in `features`."""
@@ -154,57 +141,45 @@ class Python(RagAgglomerator):
         starts = np.searchsorted(edge, np.arange(len(rag.edges) + 1))
         return AffinityLists(starts, number.astype(np.int32), histograms[edge, number].astype(np.int64))
 
-    def _merge_histograms(self, rag: RegionAdjacencyGraph, histograms: AffinityLists) -> MergeTree:
-        """The tree, plateau by plateau if nothing but quantiles decides, else by the queue."""
-        affinities = histograms.weights.sum() if len(histograms.weights) else len(histograms.numbers)
-        most = affinities + len(rag.edges)  # runs that united contacts may take
-        found = None
-        if not self._constrained and len(rag.edges) < plateaus.MAX_EDGES and most <= plateaus.MOST:
-            per_million = millionths(self.score, self.quantile)
-            found = plateaus.merge_plateaus(len(rag.node_ids), rag.edges, *histograms, per_million)
-        if found is None:
-            return self._merge(rag, self._records(_counts(histograms)), _lists(histograms))
-        merges, numbers = found
-        heights = 1.0 - ((numbers + 0.5) / self.bins if self.bins else numbers.view(np.float32).astype(np.float64))
-        return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
-
-    def _records(self, count, total=0, score=None) -> np.ndarray:
-        records = np.zeros(len(count if score is None else score), kernels.RECORD)
-        records["count"], records["sum"] = count, total
-        if score is not None:
-            records["score"] = score
-        return records
-
-    def _merge(self, rag: RegionAdjacencyGraph, records: np.ndarray, lists: tuple) -> MergeTree:
-        """The tree, from arrays that are changed on the way."""
-        if len(rag.edges) >= kernels.MAX_EDGES:
-            rule = f"must have fewer than {kernels.MAX_EDGES} edges"
+    def _merge(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None) -> MergeTree:
+        """The tree: without a queue if nothing but the scores decides."""
+        if len(rag.edges) >= by_queue.MAX_EDGES:
+            rule = f"must have fewer than {by_queue.MAX_EDGES} edges"
             raise InvalidInput(sentence("rag", rule, len(rag.edges), "agglomerate blocks of the volume"))
-        parameters = self._score(records, lists)
-        nodes = len(rag.node_ids)
-        if self._by_best_pairs and len(rag.edges) < local.MAX_EDGES:
-            found = local.merge_locally(nodes, rag.edges, records, self.score == "mean")
-            if found:
-                return MergeTree.from_merges(rag.node_ids.copy(), *found)
-            records[:] = self._statistics(rag)
-            kernels.score_edges(*parameters)
-        sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
-        blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
-        most = min(self.max_size or 0, 2**62)  # as far as the kernel counts; no volume has more voxels
-        merges, heights = kernels.merge_all(nodes, rag.edges, *parameters, sizes, most, blocked)
-        return MergeTree.from_merges(rag.node_ids.copy(), merges, heights)
+        nodes, found = len(rag.node_ids), None
+        if not self._constrained and len(rag.edges) < plateaus.MAX_EDGES:
+            found = plateaus.merge_plateaus(nodes, rag.edges, *self._contacts(rag, lists), self._rule)
+        if found is None:
+            records, runs = self._contacts(rag, lists)
+            sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
+            blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
+            most = min(self.max_size or 0, 2**62)  # as far as the kernel counts; no volume has more voxels
+            known = by_queue.Contacts(records, runs, blocked)
+            found = by_queue.merge_all(nodes, rag.edges, self._rule, known, sizes, most)
+        return MergeTree.from_merges(rag.node_ids.copy(), *found)
 
-    def _score(self, records: np.ndarray, lists: tuple) -> tuple:
-        """Fill in the scores; what the kernels take."""
-        levels = np.empty(0, np.float32) if self.bins else lists[2].view(np.float32)
-        parameters = (MODES[self.score], records, lists, levels, millionths(self.score, self.quantile), self.bins)
-        kernels.score_edges(*parameters)
-        return parameters
+    def _contacts(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None) -> tuple[np.ndarray, np.ndarray]:
+        """What is known of each contact, its score included, as kernels take and change it."""
+        edges, runs, mode = len(rag.edges), np.empty(0, contacts.RUN), MODES[self.score]
+        records = np.zeros(edges, contacts.RECORD)
+        if mode == contacts.QUANTILE:
+            starts, numbers, weights = lists or self.lists(rag)
+            runs = np.empty(contacts.count_runs(starts, numbers) + edges, contacts.RUN)
+            contacts.fill_runs(starts, numbers, weights, records, runs)
+        elif mode == contacts.MEAN:
+            records["count"], records["sum"] = rag.features["count"], rag.features["sum"]
+        else:
+            records["score"] = 1.0 - rag.features[self.score].astype(np.float64)
+        contacts.score_contacts(Rule(mode, millionths(self.score, self.quantile), self.bins), records, runs)
+        return records, runs
 
     @property
-    def _by_best_pairs(self) -> bool:
-        """Whether a united contact never comes before both its parts, ties included, and nothing else decides."""
-        return self.score in ("mean", "min") and not self._constrained
+    def _rule(self) -> Rule:
+        """How contacts are united; the quantile 0 is the least affinity, and 1 the largest."""
+        per_million, mode = millionths(self.score, self.quantile), MODES[self.score]
+        if mode == contacts.QUANTILE and per_million in (0, MILLION):
+            mode = contacts.MIN if per_million == 0 else contacts.MAX
+        return Rule(mode, per_million, self.bins)
 
     @property
     def _constrained(self) -> bool:
@@ -237,24 +212,10 @@ class Python(RagAgglomerator):
             raise InvalidInput(sentence("histogram of rag", "must hold an affinity for every edge", "0 everywhere"))
 
     def _check_lists(self, rag: RegionAdjacencyGraph, lists: AffinityLists) -> None:
-        if MODES[self.score] != kernels.QUANTILE:
+        if MODES[self.score] != contacts.QUANTILE:
             raise InvalidInput(sentence("lists", "must be None, for affinities count for quantiles alone", self.score))
         if len(lists.starts) != len(rag.edges) + 1 or (np.diff(lists.starts) <= 0).any():
             raise InvalidInput(sentence("lists", "must hold an affinity for every edge", f"{len(rag.edges)} edges"))
         if self.bins and len(lists.numbers) and not 0 <= lists.numbers.min() <= lists.numbers.max() < self.bins:
             found = f"{lists.numbers.min()}..{lists.numbers.max()}"
             raise InvalidInput(sentence("lists", f"must hold bins of 0..{self.bins - 1}", found))
-
-
-NO_HISTOGRAMS = AffinityLists(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
-
-
-def _lists(histograms: AffinityLists) -> tuple:
-    return kernels.lists_of_bins(*histograms)
-
-
-def _counts(histograms: AffinityLists) -> np.ndarray:
-    """How many affinities each edge has."""
-    if len(histograms.weights):
-        return np.add.reduceat(histograms.weights, histograms.starts[:-1])
-    return np.diff(histograms.starts)

@@ -84,6 +84,7 @@ def test_equals_the_queue_on_thousands_of_edges(parameters):
 @pytest.mark.parametrize("data", [volume(6, (24, 28, 32), 3000, 255), columns(100, 30)], ids=["volume", "hubs"])
 def test_room_is_made_while_plateaus_are_under_way(data, monkeypatch):
     expected = by_the_queue(**PARAMETERS[1]).agglomerate(*data)
+    monkeypatch.setattr(plateaus, "ROOM", 1)
     for most in (plateaus.MAX_PLACES, 100):  # and if there is no more
         monkeypatch.setattr(plateaus, "MAX_PLACES", most)
         assert_same_tree(Python(score="quantile", **PARAMETERS[1]).agglomerate(*data), expected)

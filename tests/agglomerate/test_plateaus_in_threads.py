@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, threads
-from segkit.agglomerate import local
+from segkit.agglomerate import plateaus
 from segkit.agglomerate.python import Python
 from segkit.agglomerate.rag import region_adjacency_graph
 from segkit.agglomerate.reference import Reference
@@ -27,7 +27,10 @@ def graph(seed, nodes, edges, levels, near=None):
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     counts = rng.integers(1, 10, len(pairs))
     values = rng.integers(0, levels + 1, len(pairs)) * (UNIT // levels) if levels else rng.integers(0, UNIT, len(pairs))
-    features = {"count": counts, "sum": counts * values, "min": (values / UNIT).astype(np.float32)}
+    extreme = (values / UNIT).astype(np.float32)
+    histogram = np.zeros((len(pairs), 256), np.int32)
+    histogram[np.arange(len(pairs)), np.minimum(values * 256 // UNIT, 255)] = counts
+    features = {"count": counts, "sum": counts * values, "min": extreme, "max": extreme, "histogram": histogram}
     return RegionAdjacencyGraph(np.arange(1, nodes + 1, dtype=np.uint64), pairs, features)
 
 
@@ -61,7 +64,7 @@ def assert_same_tree(one, other):
     fragments=st.sampled_from([3, 20, 200]),
     levels=st.sampled_from([0, 1, 4, 255]),
     blocks=st.booleans(),
-    score=st.sampled_from(["mean", "min"]),
+    score=st.sampled_from(["mean", "min", "max", "median"]),
     pieces=st.integers(1, 5),
 )
 def test_pieces_equal_the_reference(seed, shape, fragments, levels, blocks, score, pieces):
@@ -72,11 +75,11 @@ def test_pieces_equal_the_reference(seed, shape, fragments, levels, blocks, scor
     if blocks:  # near in space, near in number
         ids = np.sort(ids, axis=None).reshape(shape)
     data = Affinities.convert(values, [(-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 2, 3)]), Labels.convert(ids, Grid())
-    rag = region_adjacency_graph(*data, ("count", "sum", "min"))
+    rag = region_adjacency_graph(*data, ("count", "sum", "min", "max", "histogram"))
     assert_same_tree(tree_in_pieces(rag, pieces, score), Reference(score=score).agglomerate(*data))
 
 
-@pytest.mark.parametrize("score", ["mean", "min"])
+@pytest.mark.parametrize("score", ["mean", "min", "max", "median"])
 @pytest.mark.parametrize("levels", [0, 3])
 @pytest.mark.parametrize("near", [None, 40])
 def test_pieces_of_a_large_graph_equal_the_queue(score, levels, near):
@@ -87,7 +90,7 @@ def test_pieces_of_a_large_graph_equal_the_queue(score, levels, near):
         assert_same_tree(tree_in_pieces(rag, pieces, score), expected)
 
 
-@pytest.mark.parametrize("score", ["mean", "min"])
+@pytest.mark.parametrize("score", ["mean", "min", "max"])
 def test_hubs_of_several_pieces(score):
     # each of some nodes, all over the range, touches nearly all others, and many of the others touch each other
     rng = np.random.default_rng(2)
@@ -98,7 +101,8 @@ def test_hubs_of_several_pieces(score):
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     counts = rng.integers(1, 10, len(pairs))
     sums = rng.integers(0, UNIT, len(pairs)) * counts
-    features = {"count": counts, "sum": sums, "min": (sums / counts / UNIT).astype(np.float32)}
+    extreme = (sums / counts / UNIT).astype(np.float32)
+    features = {"count": counts, "sum": sums, "min": extreme, "max": extreme}
     rag = RegionAdjacencyGraph(np.arange(1, nodes + 1, dtype=np.uint64), pairs, features)
     expected = tree_by_the_queue(rag, score)
     for pieces in (1, 2, 3):
@@ -110,7 +114,9 @@ def test_lists_of_contacts_that_grow_beyond_the_memory_set_aside(pieces, monkeyp
     rag = graph(5, 2000, 12000, 0)
     expected = tree_by_the_queue(rag, "mean")
     assert_same_tree(tree_in_pieces(rag, pieces), expected)
-    monkeypatch.setattr(local, "MAX_PLACES", 3 * len(rag.edges))  # and beyond what can be numbered
+    monkeypatch.setattr(plateaus, "ROOM", 2)
+    assert_same_tree(tree_in_pieces(rag, pieces), expected)
+    monkeypatch.setattr(plateaus, "MAX_PLACES", 3 * len(rag.edges))  # and beyond what can be numbered
     assert_same_tree(tree_in_pieces(rag, pieces), expected)
 
 
