@@ -155,6 +155,17 @@ def test_nothing_to_merge(score):
 
 
 def test_a_stale_entry_goes_to_the_end_of_its_bin():
+    # Fragments 1 2 . / 3 3 4, scores 1-2: 0.1, and in the bin 0.25 to 0.5 of four 1-3: 0.3, 2-3: 0.4, 3-4: 0.45. The
+    # contact of 1 2 with 3 keeps the first entry, is scored 0.35 when that comes up, and waits behind 3-4.
+    values = np.zeros((3, 1, 2, 3), np.float32)
+    values[1, 0, 1, :2], values[2, 0, 0, 1], values[2, 0, 1, 2] = [0.7, 0.6], 0.9, 0.55
+    data = Affinities(values, NEAREST, Grid()), Labels.convert([[[1, 2, 0], [3, 3, 4]]], Grid())
+    tree = merged(*data, queue_bins=4)
+    assert tree.merges.tolist() == [[0, 1], [2, 3], [4, 5]]
+    np.testing.assert_allclose(tree.altitudes, [0.1, 0.45, 0.45], atol=1e-6)
+
+
+def test_an_altitude_counts_entries_of_contacts_that_are_gone():
     # Fragments 1 2 / 3 4 in a square, scores 1-2: 0.1, 1-3: 0.3, 2-4: 0.34, 3-4: 0.32, all but the first in the bin
     # 0.25 to 0.5 of four. 1-3 is the first of that bin, though 3-4 would be dearer.
     values = np.zeros((3, 1, 2, 2), np.float32)
