@@ -12,7 +12,6 @@ from segkit.agglomerate._kernels_contacts import Rule
 from segkit.agglomerate.pieces import AffinityLists
 from segkit.agglomerate.rag import contact_bins, region_adjacency_graph
 from segkit.agglomerate.scores import MILLION, Score, check_constraints, check_parameters, millionths
-from segkit.agglomerate.waterz_queue import check_queue, merge_like_waterz
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, sentence
 from segkit.protocols import RagAgglomerator
@@ -55,11 +54,6 @@ class Python(RagAgglomerator):
         Two fragments whose contact scores above this, 0..1, are never put into one cluster, nor are clusters that
         hold such a pair: a contact keeps them apart as long as any part of it does ("cannot link" of A. Bailoni et
         al. 2019, doi:10.48550/arXiv.1906.11713). Fragments without a contact are not kept apart. None: no such rule.
-    queue
-        "exact": the pair of lowest score. "waterz": that of waterz 0.10.1, for identical partitions; see
-        :func:`segkit.agglomerate.waterz_queue.merge_like_waterz`.
-    queue_bins
-        For the queue "waterz": within each of so many equal bins of 0..1, first come first served. 0: a heap.
     """
 
     def __init__(
@@ -71,20 +65,15 @@ class Python(RagAgglomerator):
         histogram_init: Literal["all", "max"] = "all",
         max_size: int | None = None,
         mutex_above: float | None = None,
-        queue: Literal["exact", "waterz"] = "exact",
-        queue_bins: int = 256,
     ) -> None:
         check_parameters(score, quantile, bins, histogram_init)
         check_constraints(max_size, mutex_above)
-        check_queue(queue, queue_bins, bins, max_size, mutex_above)
         self.score = score
         self.quantile = quantile
         self.bins = bins
         self.histogram_init = histogram_init
         self.max_size = max_size
         self.mutex_above = mutex_above
-        self.queue = queue
-        self.queue_bins = queue_bins
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -98,9 +87,6 @@ class Python(RagAgglomerator):
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """Build the region adjacency graph and cluster it."""
-        if self.queue == "waterz":
-            names = ("score", "quantile", "bins", "histogram_init", "queue_bins")
-            return merge_like_waterz(affinities, fragments, **{name: getattr(self, name) for name in names})
         if "histogram" not in self.features:
             with phase("region graph"):
                 rag = region_adjacency_graph(affinities, fragments, self.features)
@@ -113,7 +99,7 @@ class Python(RagAgglomerator):
     @property
     def reducible(self) -> bool:
         """Whether parts of a graph may be merged first; see :class:`segkit.protocols.RagAgglomerator`."""
-        return not self._constrained and self.queue == "exact"
+        return not self._constrained
 
     def cluster(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None = None) -> MergeTree:
         """All merges of the nodes of `rag`, which must have the statistics in `features`; ties go by the row.
@@ -186,9 +172,6 @@ class Python(RagAgglomerator):
         return self.max_size is not None or self.mutex_above is not None
 
     def _check(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None) -> None:
-        if self.queue == "waterz":
-            next_step = "call agglomerate, for a running mean depends on the order of the affinities"
-            raise InvalidInput(sentence("queue", "must be 'exact' for a graph", "'waterz'", next_step))
         known = {*rag.features, *rag.node_features}
         if lists is not None:
             self._check_lists(rag, lists)

@@ -40,13 +40,9 @@ class Linkage:
 
     def __post_init__(self) -> None:
         backend = self.agglomerator
-        next_step = "use the backend 'python', with the queue 'exact'"
         if not isinstance(backend, RagAgglomerator):
-            rule = "must work on the region adjacency graph to be used by blocks"
+            rule, next_step = "must work on the region adjacency graph to be used by blocks", "use the backend 'python'"
             raise InvalidParameter(sentence("the agglomerator", rule, type(backend).__name__.lower(), next_step))
-        queue = getattr(backend, "queue", "exact")
-        if queue != "exact":
-            raise InvalidParameter(sentence("queue", "must be 'exact' to be used by blocks", queue, next_step))
 
     @property
     def reducible(self) -> bool:

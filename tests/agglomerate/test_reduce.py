@@ -123,6 +123,4 @@ def test_merges_that_make_no_tree_are_refused():
 def test_agglomerators_that_see_no_graph_are_refused():
     with pytest.raises(InvalidParameter, match=r"region adjacency graph .*'python'"):
         Linkage(Reference())
-    with pytest.raises(InvalidParameter, match="queue must be 'exact'"):
-        Linkage(Python(queue="waterz"))
     assert Linkage(Python()).reducible and not Linkage(Python(max_size=5)).reducible

@@ -137,8 +137,8 @@ def test_what_does_not_go(segkit, folder, monkeypatch, words, said):
 def test_backends_without_a_graph(segkit, folder):
     done(segkit("fragment", folder / "data.h5", "--out", folder / "f.h5"))
     words = ("agglomerate", folder / "data.h5", "--fragments", folder / "f.h5", "--out", folder / "t.zarr", *BLOCKS)
-    result = segkit(*words, "--set", "queue=waterz")
-    assert result.exit_code == 2 and "queue must be 'exact' to be used by blocks" in result.stderr
+    result = segkit(*words, "--backend", "reference")
+    assert result.exit_code == 2 and "region adjacency graph to be used by blocks" in result.stderr
 
 
 RECIPE = """

@@ -34,12 +34,6 @@ class TestPythonWithALargestSize(AgglomeratorConformance):
     merges_all = False
 
 
-class TestPythonInTheOrderOfWaterz(AgglomeratorConformance):
-    name = "python"
-    parameters = ({"queue": "waterz"},)
-    ties_by_id = True
-
-
 class TestHigra(AgglomeratorConformance):
     name = "higra"
     parameters = ({}, {"linkage": "single"}, {"linkage": "complete"}, {"linkage": "exponential"})

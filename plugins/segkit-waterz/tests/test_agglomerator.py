@@ -8,7 +8,7 @@ from segkit.data import NEAREST
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError
 from segkit.timing import listening
 
-from segkit_waterz.agglomerator import _compacted
+from segkit_waterz.adapter import compacted
 
 THRESHOLDS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 MEAN = "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
@@ -234,7 +234,7 @@ def test_a_quantile_that_is_none_is_refused_even_where_it_is_not_used(score):
 def test_fragments_are_numbered_in_the_order_of_their_ids(spread):
     ids = np.array([[[5, 0, 2, 9], [9, 2, 7, 0]]], np.uint64) * np.uint64(spread)
     ids[0, 1, 3] = 2**64 - 1
-    leaf_ids, numbers = _compacted(Labels(ids, Grid()))
+    leaf_ids, numbers = compacted(Labels(ids, Grid()))
     assert leaf_ids.tolist() == [2 * spread, 5 * spread, 7 * spread, 9 * spread]
     assert numbers.tolist() == [[[2, 0, 1, 4], [4, 1, 3, 0]]] and numbers.dtype == np.uint64
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from segkit.data import Affinities, edge_slices
+from segkit.data import Affinities, Labels, edge_slices
 from segkit.errors import InvalidInput, SegkitError, sentence
+
+MOST_QUEUE_BINS = 2**16
 
 _one_at_a_time = threading.Lock()
 
@@ -49,6 +51,24 @@ def _channel_of_axis(affinities: Affinities) -> list[int | None]:
         next_step = "keep these channels only, or use the agglomerator 'python', which takes any neighborhood"
         raise InvalidInput(sentence("neighborhood", rule, value, next_step))
     return found
+
+
+def compacted(fragments: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Number the fragments 1, 2, ... in the order of their ids: the ids, increasing, and a copy of the fragments.
+
+    waterz takes ids for positions in its tables, so a large id would cost memory, and overwrites what it is given.
+    Background and outside become 0, which is in no contact. The numbers follow the ids because ties depend on them.
+    """
+    import fastremap
+
+    objects = np.where(fragments.inside, fragments.array, np.uint64(0))
+    ids = fastremap.unique(objects)
+    ids = ids[ids > 0]
+    if len(ids) and ids[-1] >= objects.size:  # no table of that length
+        return ids, np.searchsorted(ids, objects, side="right").astype(np.uint64)
+    numbers = np.zeros(objects.size, np.uint64)
+    numbers[ids] = np.arange(1, len(ids) + 1)
+    return ids, numbers[objects]
 
 
 def call(affinities: np.ndarray, threshold: float, **options) -> Any:

@@ -9,11 +9,10 @@ from segkit.errors import InvalidParameter, sentence
 from segkit.protocols import Agglomerator
 from segkit.timing import phase
 
-from segkit_waterz.adapter import call, to_waterz
+from segkit_waterz.adapter import MOST_QUEUE_BINS, call, compacted, to_waterz
 
 ABOVE_ALL_SCORES = 2.0
 HISTOGRAM_BINS = 256
-MOST_QUEUE_BINS = 2**16
 
 
 class Waterz(Agglomerator):
@@ -64,7 +63,7 @@ class Waterz(Agglomerator):
         check_aligned(affinities=affinities, fragments=fragments)
         with phase("converting"):
             converted = to_waterz(affinities)
-            leaf_ids, compact = _compacted(fragments)
+            leaf_ids, compact = compacted(fragments)
         if len(leaf_ids) < 2:
             return MergeTree.from_merges(leaf_ids, [], [])
         options = {"scoring_function": self.scoring_function, "discretize_queue": self.queue_bins}
@@ -87,24 +86,6 @@ def _scoring_function(score: str, quantile: float, histogram_init: str) -> str:
     return (
         f"OneMinus<HistogramQuantileAffinity<RegionGraphType, {percent}, ScoreValue, {HISTOGRAM_BINS}, {from_maxima}>>"
     )
-
-
-def _compacted(fragments: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of the fragments, increasing, and a copy of them numbered 1, 2, ... in this order.
-
-    waterz takes ids for positions in its tables, so a large id would cost memory, and overwrites what it is given.
-    Background and outside become 0, which is in no contact. The numbers follow the ids because ties depend on them.
-    """
-    import fastremap
-
-    objects = np.where(fragments.inside, fragments.array, np.uint64(0))
-    ids = fastremap.unique(objects)
-    ids = ids[ids > 0]
-    if len(ids) and ids[-1] >= objects.size:  # no table of that length
-        return ids, np.searchsorted(ids, objects, side="right").astype(np.uint64)
-    numbers = np.zeros(objects.size, np.uint64)
-    numbers[ids] = np.arange(1, len(ids) + 1)
-    return ids, numbers[objects]
 
 
 def _tree(leaf_ids: np.ndarray, history: list[dict]) -> MergeTree:

@@ -1,21 +1,19 @@
-"""The queue of waterz, against the installed waterz."""
+"""The order of waterz, against the installed waterz."""
 
 import os
+import subprocess
 import sys
 from contextlib import contextmanager
 from itertools import product
 
 import numpy as np
 import pytest
-
-from segkit import Affinities, Grid, Labels
-from segkit.agglomerate.python import Python
-from segkit.agglomerate.waterz_queue import merge_like_waterz
+import waterz
+from segkit import Affinities, Grid, Labels, MergeTree, load
+from segkit.data import NEAREST
 from segkit.errors import InvalidParameter
+from segkit.timing import listening
 
-waterz = pytest.importorskip("waterz", reason="the oracle is not installed")
-
-NEAREST = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
 THRESHOLDS = [float(np.float32(t)) for t in np.arange(0.05, 1, 0.05)]
 MEAN = "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
 MAX = "OneMinus<MaxAffinity<RegionGraphType, ScoreValue>>"
@@ -40,6 +38,10 @@ def volume(seed, shape=None, fragments=None):
     return Affinities.convert(values, NEAREST), Labels.convert(ids, Grid())
 
 
+def merged(affinities: Affinities, fragments: Labels, **parameters) -> MergeTree:
+    return load("agglomerators", "waterz-order", **parameters).agglomerate(affinities, fragments)
+
+
 @contextmanager
 def silence():
     """waterz prints from C++, without end where there is much to compare."""
@@ -57,7 +59,7 @@ def silence():
 
 def assert_identical(affinities, fragments, parameters, scoring, queue_bins):
     """At every threshold, each asked for alone and one after the other in one run, down to the ids."""
-    tree = merge_like_waterz(affinities, fragments, queue_bins=queue_bins, **parameters)
+    tree = merged(affinities, fragments, queue_bins=queue_bins, **parameters)
     tree.check()
     options = {"scoring_function": scoring, "discretize_queue": queue_bins}
     one_after_the_other = waterz.agglomerate(affinities.array, THRESHOLDS, fragments=fragments.array.copy(), **options)
@@ -112,7 +114,8 @@ def test_smooth_affinities_and_compact_fragments(parameters, scoring):
 def test_without_ties_a_heap_gives_the_exact_order(score):
     for seed in range(0, 50, 5):
         data = volume(seed)
-        tree, exact = merge_like_waterz(*data, score=score, queue_bins=0), Python(score=score).agglomerate(*data)
+        tree = merged(*data, score=score, queue_bins=0)
+        exact = load("agglomerators", "python", score=score).agglomerate(*data)
         np.testing.assert_allclose(tree.altitudes, exact.altitudes, atol=1e-7)
         for threshold in THRESHOLDS:
             np.testing.assert_array_equal(tree.cut(threshold), exact.cut(threshold))
@@ -123,7 +126,7 @@ def test_channels_in_another_order_and_stored_at_the_other_end(score):
     affinities, fragments = volume(7, (5, 6, 7), 60)
     other = np.stack([np.roll(channel, -1, axis) for axis, channel in enumerate(affinities.array)])[[2, 0, 1]]
     successors = Affinities.convert(other, [(0, 0, 1), (1, 0, 0), (0, 1, 0)], affinities.grid)
-    one, two = (merge_like_waterz(data, fragments, score=score) for data in (affinities, successors))
+    one, two = (merged(data, fragments, score=score) for data in (affinities, successors))
     np.testing.assert_array_equal(one.parents, two.parents)
     np.testing.assert_array_equal(one.altitudes, two.altitudes)
 
@@ -133,9 +136,9 @@ def test_ids_of_any_size_and_outside_the_annotation():
     high = np.arange(61, dtype=np.uint64) * np.uint64(2**58 - 1)
     high[[0, 60]] = [0, 2**64 - 1]
     renamed = Labels(high[fragments.array], fragments.grid)
-    tree = merge_like_waterz(affinities, renamed)
+    tree = merged(affinities, renamed)
     removed = Labels(np.where(fragments.array == 60, np.uint64(0), fragments.array), fragments.grid)
-    other = merge_like_waterz(affinities, removed)
+    other = merged(affinities, removed)
     np.testing.assert_array_equal(tree.leaf_ids, high[other.leaf_ids])
     np.testing.assert_array_equal(tree.parents, other.parents)
     np.testing.assert_array_equal(tree.altitudes, other.altitudes)
@@ -146,33 +149,58 @@ def test_nothing_to_merge(score):
     for ids, queue_bins in product([[0], [7], [4, 0, 9]], [0, 1, 256]):
         fragments = Labels.convert([[ids]], Grid())
         affinities = Affinities(np.ones((3, *fragments.shape), np.float32), NEAREST, Grid())
-        tree = merge_like_waterz(affinities, fragments, score=score, queue_bins=queue_bins)
+        tree = merged(affinities, fragments, score=score, queue_bins=queue_bins)
         assert tree.leaf_ids.tolist() == [i for i in ids if i], f"{queue_bins} bins"
         assert len(tree.altitudes) == 0, f"{ids}, {queue_bins} bins"
 
 
 def test_a_stale_entry_goes_to_the_end_of_its_bin():
+    # Fragments 1 2 . / 3 3 4, scores 1-2: 0.1, and in the bin 0.25 to 0.5 of four 1-3: 0.3, 2-3: 0.4, 3-4: 0.45. The
+    # contact of 1 2 with 3 keeps the first entry, is scored 0.35 when that comes up, and waits behind 3-4.
+    values = np.zeros((3, 1, 2, 3), np.float32)
+    values[1, 0, 1, :2], values[2, 0, 0, 1], values[2, 0, 1, 2] = [0.7, 0.6], 0.9, 0.55
+    data = Affinities(values, NEAREST, Grid()), Labels.convert([[[1, 2, 0], [3, 3, 4]]], Grid())
+    tree = merged(*data, queue_bins=4)
+    assert tree.merges.tolist() == [[0, 1], [2, 3], [4, 5]]
+    np.testing.assert_allclose(tree.altitudes, [0.1, 0.45, 0.45], atol=1e-6)
+
+
+def test_an_altitude_counts_entries_of_contacts_that_are_gone():
     # Fragments 1 2 / 3 4 in a square, scores 1-2: 0.1, 1-3: 0.3, 2-4: 0.34, 3-4: 0.32, all but the first in the bin
     # 0.25 to 0.5 of four. 1-3 is the first of that bin, though 3-4 would be dearer.
     values = np.zeros((3, 1, 2, 2), np.float32)
     values[1, 0, 1], values[2, 0, :, 1] = [0.7, 0.66], [0.9, 0.68]
     data = Affinities(values, NEAREST, Grid()), Labels.convert([[[1, 2], [3, 4]]], Grid())
-    tree = merge_like_waterz(*data, queue_bins=4)
+    tree = merged(*data, queue_bins=4)
     assert tree.merges.tolist() == [[0, 1], [2, 4], [3, 5]]
     # The contact of 1 2 3 with 4 is scored 0.33 when it comes up, but 0.34 came up before it.
     np.testing.assert_allclose(tree.altitudes, [0.1, 0.3, 0.34], atol=1e-6)
 
 
-def test_python_offers_it():
-    data = volume(9, (5, 6, 7), 60)
-    for parameters, _ in SCORINGS:
-        tree = Python(queue="waterz", **parameters).agglomerate(*data)
-        other = merge_like_waterz(*data, **parameters)
-        np.testing.assert_array_equal(tree.parents, other.parents)
-        np.testing.assert_array_equal(tree.altitudes, other.altitudes)
-
-
 @pytest.mark.parametrize("queue_bins", [-1, 65537])
 def test_numbers_of_bins_out_of_range_are_refused(queue_bins):
     with pytest.raises(InvalidParameter, match="queue_bins"):
-        merge_like_waterz(*volume(9), queue_bins=queue_bins)
+        load("agglomerators", "waterz-order", queue_bins=queue_bins)
+
+
+def test_exact_quantiles_are_refused():
+    with pytest.raises(InvalidParameter, match=r"bins must be positive .*'python'"):
+        load("agglomerators", "waterz-order", score="median", bins=0)
+
+
+def test_waterz_is_not_needed():
+    program = (
+        "import sys; sys.modules['waterz'] = None\n"
+        "import numpy as np; from segkit import Affinities, Grid, Labels, load\n"
+        "affinities = Affinities.convert(np.full((3, 1, 1, 2), 0.5, np.float32))\n"
+        "tree = load('agglomerators', 'waterz-order').agglomerate(affinities, Labels.convert([[[1, 2]]], Grid()))\n"
+        "print(tree.altitudes.tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[0.5]\n", done.stderr
+
+
+def test_it_says_where_the_time_goes():
+    with listening() as phases:
+        merged(*volume(9))
+    assert list(phases) == ["region graph", "merging"]
