@@ -16,7 +16,6 @@ import numpy as np
 from numba import njit
 
 from segkit.agglomerate._kernels import find
-from segkit.agglomerate._kernels_bounds import tied
 from segkit.agglomerate._kernels_clusters import (
     BEGIN,
     BROKEN,
@@ -44,6 +43,7 @@ from segkit.agglomerate._kernels_clusters import (
     look,
     put_tie,
     take_tie,
+    tied,
     unite_lists,
 )
 from segkit.agglomerate._kernels_contacts import DEAD, NONE

@@ -6,8 +6,7 @@ import numpy as np
 
 from segkit.agglomerate import _kernels_clusters as clusters
 from segkit.agglomerate import _kernels_plateaus as kernels
-from segkit.agglomerate._kernels_bounds import BOUND, HUB
-from segkit.agglomerate._kernels_clusters import Work
+from segkit.agglomerate._kernels_clusters import BOUND, HUB, Work
 from segkit.agglomerate._kernels_contacts import NONE, Rule
 from segkit.threads import thread_count
 

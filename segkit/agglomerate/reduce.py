@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from segkit.agglomerate import _kernels_pieces as kernels
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.pieces import AffinityLists, Piece, contract, part_of, unite
-from segkit.agglomerate.python import Python
 from segkit.agglomerate.rag import Box, contact_bins, region_adjacency_graph
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, InvalidParameter, sentence
@@ -55,10 +55,10 @@ class Linkage:
         return self._with_lists is not None and self._with_lists.histogram_init == "max"
 
     @property
-    def _with_lists(self) -> Python | None:
+    def _with_lists(self) -> GreedyMerging | None:
         """The agglomerator if it clusters by quantiles: dense histograms would take a kilobyte an edge."""
         backend = self.agglomerator
-        return backend if isinstance(backend, Python) and backend.score in ("median", "quantile") else None
+        return backend if isinstance(backend, GreedyMerging) and backend.score in ("median", "quantile") else None
 
     def piece(self, affinities: Affinities, fragments: Labels, inner: Box | None = None) -> Piece:
         """The graph of a volume, or of its box `inner`: see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels
 from segkit.agglomerate.gpu import Gpu
-from segkit.agglomerate.python import Python
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.rag import region_adjacency_graph
 from segkit.agglomerate.reference import Reference
 from segkit.data import RegionAdjacencyGraph
@@ -50,7 +50,9 @@ def assert_agree(tree, other, score):
 )
 def test_volumes_give_the_tree_of_python(seed, shape, fragments, levels, neighborhood, score):
     data = volume(seed, shape, fragments, levels, neighborhood)
-    assert_agree(Gpu(score=score, device="cpu").agglomerate(*data), Python(score=score).agglomerate(*data), score)
+    assert_agree(
+        Gpu(score=score, device="cpu").agglomerate(*data), GreedyMerging(score=score).agglomerate(*data), score
+    )
 
 
 @settings(max_examples=120, deadline=None)
@@ -71,7 +73,7 @@ def test_graphs_give_the_tree_of_python(seed, nodes, density, levels, score):
     rag = RegionAdjacencyGraph(
         np.arange(1, nodes + 1), edges, {"count": count, "sum": sums, "min": value, "max": value}
     )
-    assert_agree(Gpu(score=score, device="cpu").cluster(rag), Python(score=score).cluster(rag), score)
+    assert_agree(Gpu(score=score, device="cpu").cluster(rag), GreedyMerging(score=score).cluster(rag), score)
 
 
 @pytest.mark.parametrize("score", ["mean", "max", "min"])
@@ -87,7 +89,7 @@ def test_a_chain_of_ever_better_contacts_takes_a_round_each(score):
     values[0, 0, 0, 1:] = np.linspace(0.1, 0.9, 299)
     data = Affinities.convert(values, [(0, 0, -1)]), Labels.convert(np.arange(1, 301).reshape(1, 1, 300), Grid())
     tree = Gpu(score=score, device="cpu").agglomerate(*data)
-    assert_agree(tree, Python(score=score).agglomerate(*data), score)
+    assert_agree(tree, GreedyMerging(score=score).agglomerate(*data), score)
     np.testing.assert_allclose(tree.altitudes, np.linspace(0.1, 0.9, 299), atol=1e-6)
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
 from segkit.agglomerate import plateaus
-from segkit.agglomerate.python import Python
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.reference import Reference
 
 PARAMETERS = [
@@ -38,7 +38,7 @@ def columns(number, levels):
 
 
 def assert_equals_the_reference(parameters, data):
-    tree = Python(score="quantile", **parameters).agglomerate(*data)
+    tree = GreedyMerging(score="quantile", **parameters).agglomerate(*data)
     expected = Reference(score="quantile", **parameters).agglomerate(*data)
     tree.check()
     assert_same_tree(tree, expected)
@@ -65,7 +65,7 @@ def test_hubs_that_merge(parameters, levels, number):
 
 def by_the_queue(**parameters):
     """The agglomerator under a constraint that forbids nothing, for which pairs are merged one after the other."""
-    return Python(score="quantile", mutex_above=1.0, **parameters)
+    return GreedyMerging(score="quantile", mutex_above=1.0, **parameters)
 
 
 LARGE = [volume(6, (12, 14, 16), 1500, levels) for levels in (1, 4, 255)] + [columns(5, levels) for levels in (3, 200)]
@@ -75,7 +75,7 @@ LARGE = [volume(6, (12, 14, 16), 1500, levels) for levels in (1, 4, 255)] + [col
 def test_equals_the_queue_on_thousands_of_edges(parameters):
     for number, data in enumerate(LARGE):
         tree, expected = (
-            Python(score="quantile", **parameters).agglomerate(*data),
+            GreedyMerging(score="quantile", **parameters).agglomerate(*data),
             by_the_queue(**parameters).agglomerate(*data),
         )
         assert_same_tree(tree, expected, f"volume {number}")
@@ -87,7 +87,7 @@ def test_room_is_made_while_plateaus_are_under_way(data, monkeypatch):
     monkeypatch.setattr(plateaus, "ROOM", 1)
     for most in (plateaus.MAX_PLACES, 100):  # and if there is no more
         monkeypatch.setattr(plateaus, "MAX_PLACES", most)
-        assert_same_tree(Python(score="quantile", **PARAMETERS[1]).agglomerate(*data), expected)
+        assert_same_tree(GreedyMerging(score="quantile", **PARAMETERS[1]).agglomerate(*data), expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -100,7 +100,7 @@ def test_every_merge_is_the_best_of_all_contacts(data, nodes, per_million):
     values = [value for value in values if value]
     histograms = np.array([np.bincount(value, minlength=5) for value in values], np.int32).reshape(-1, 5)
     rag = RegionAdjacencyGraph(np.arange(1, nodes + 1), edges, {"histogram": histograms})
-    tree = Python(score="quantile", quantile=per_million / 10**6, bins=5).cluster(rag)
+    tree = GreedyMerging(score="quantile", quantile=per_million / 10**6, bins=5).cluster(rag)
     merges, found = tree.merges, np.rint((1 - tree.altitudes) * 5 - 0.5).astype(int)
     clusters = {node: {node} for node in range(nodes)}
     for k in range(len(merges) + 1):
@@ -131,7 +131,7 @@ def _best_contact(clusters, edges, values, per_million):
 def test_equal_affinities_count_as_often_as_there_are():
     edges, histograms = np.array([[0, 1], [0, 2]]), np.array([[0, 7, 0, 0, 0, 2], [0, 0, 0, 1, 0, 0]], np.int32)
     rag = RegionAdjacencyGraph(np.arange(1, 4), edges, {"histogram": histograms})
-    tree = Python(score="median", bins=6).cluster(rag)
+    tree = GreedyMerging(score="median", bins=6).cluster(rag)
     assert tree.merges.tolist() == [[0, 2], [1, 3]]
     np.testing.assert_allclose(tree.altitudes, [1 - 3.5 / 6, 1 - 1.5 / 6])
 
@@ -147,5 +147,5 @@ def test_equal_affinities_count_as_often_as_there_are():
 def test_more_affinities_than_an_int32_can_count(histograms, altitudes):
     edges, counts = np.array([[0, 1], [0, 2], [1, 2]]), np.array(histograms, np.int32)
     rag = RegionAdjacencyGraph(np.arange(1, 4, dtype=np.uint64), edges, {"histogram": counts})
-    for agglomerator in (Python(score="median", bins=2), by_the_queue(quantile=0.5, bins=2)):
+    for agglomerator in (GreedyMerging(score="median", bins=2), by_the_queue(quantile=0.5, bins=2)):
         assert agglomerator.cluster(rag).altitudes.tolist() == altitudes

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, threads
 from segkit.agglomerate import plateaus
-from segkit.agglomerate.python import Python
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.rag import region_adjacency_graph
 from segkit.agglomerate.reference import Reference
 
@@ -40,7 +40,7 @@ def tree_in_pieces(rag, pieces, score="mean"):
     places = np.linspace(0, NODES - 1, count).astype(np.int64)
     spread = RegionAdjacencyGraph(np.arange(1, NODES + 1, dtype=np.uint64), places[rag.edges], rag.features)
     with mock.patch.object(threads, "_limit", [pieces]):
-        tree = Python(score=score).cluster(spread)
+        tree = GreedyMerging(score=score).cluster(spread)
     number = np.full(NODES + len(tree.merges), -1)
     number[places] = np.arange(count)
     number[NODES:] = count + np.arange(len(tree.merges))
@@ -49,7 +49,7 @@ def tree_in_pieces(rag, pieces, score="mean"):
 
 def tree_by_the_queue(rag, score):
     """The tree under a constraint that forbids nothing, for which pairs are merged one after the other."""
-    return Python(score=score, mutex_above=1.0).cluster(rag)
+    return GreedyMerging(score=score, mutex_above=1.0).cluster(rag)
 
 
 def assert_same_tree(one, other):

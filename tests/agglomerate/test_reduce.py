@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pieces_of_volumes import NEAREST, tree_by_reduction, volumes
 
 from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph
-from segkit.agglomerate.python import Python
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.reduce import MERGE, Linkage, reduce_piece, tree_of
 from segkit.agglomerate.reference import Reference
 from segkit.errors import InvalidInput, InvalidParameter
@@ -34,7 +34,7 @@ def assert_same_tree(one, other):
 @settings(max_examples=12, deadline=None)
 @given(data=volumes(), block=st.tuples(*[st.integers(2, 5)] * 3))
 def test_the_tree_is_that_of_the_whole(parameters, data, block):
-    found = tree_by_reduction(*data, block, Linkage(Python(**parameters)))
+    found = tree_by_reduction(*data, block, Linkage(GreedyMerging(**parameters)))
     found.check()
     assert_same_tree(found, Reference(**parameters).agglomerate(*data))
 
@@ -42,7 +42,7 @@ def test_the_tree_is_that_of_the_whole(parameters, data, block):
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 def test_most_of_what_lies_inside_merges_before_the_rest_is_known(parameters):
     affinities, fragments = small_fragments(0, 12)
-    linkage = Linkage(Python(**parameters))
+    linkage = Linkage(GreedyMerging(**parameters))
     piece = linkage.piece(affinities, fragments)
     complete = ~np.isin(piece.graph.node_ids, np.unique(fragments.array[[0, -1]]))
     reduction = reduce_piece(piece, complete, linkage)
@@ -63,7 +63,7 @@ def small_fragments(seed, size):
 def test_nothing_merges_at_the_score_of_the_way_out():
     # 1 - 2 - 3: 3 is not complete. At equal scores the lower edge might be outside.
     affinities = Affinities.convert([[[[0, 0.5, 0.5]]]], [(0, 0, -1)])
-    linkage = Linkage(Python())
+    linkage = Linkage(GreedyMerging())
     piece = linkage.piece(affinities, Labels.convert([[[1, 2, 3]]], Grid()))
     assert len(reduce_piece(piece, np.array([True, True, False]), linkage).merges) == 0
     better = Affinities.convert([[[[0, 0.75, 0.5]]]], [(0, 0, -1)])
@@ -78,7 +78,7 @@ def test_rows_of_a_graph_may_be_in_any_order():
     affinities, fragments = small_fragments(1, 6)
     coarse = Affinities.convert(np.round(affinities.array * 3) / 3, NEAREST)
     for parameters in PARAMETERS[:3]:
-        agglomerator = Python(**parameters)
+        agglomerator = GreedyMerging(**parameters)
         rag = Linkage(agglomerator).piece(coarse, fragments).graph
         order = np.random.default_rng(2).permutation(len(rag.edges))
         turned = RegionAdjacencyGraph(rag.node_ids, rag.edges[order], {k: v[order] for k, v in rag.features.items()})
@@ -123,4 +123,4 @@ def test_merges_that_make_no_tree_are_refused():
 def test_agglomerators_that_see_no_graph_are_refused():
     with pytest.raises(InvalidParameter, match=r"region adjacency graph .*'python'"):
         Linkage(Reference())
-    assert Linkage(Python()).reducible and not Linkage(Python(max_size=5)).reducible
+    assert Linkage(GreedyMerging()).reducible and not Linkage(GreedyMerging(max_size=5)).reducible

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit import io
-from segkit.agglomerate.python import Python
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.blockwise.blocks import Lattice
 from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.executor import Inline
@@ -118,7 +118,7 @@ def test_agglomeration_makes_of_them_what_it_makes_of_the_whole(store, affinitie
     found, _ = blockwise(store, block=(20, 32, 36))
     scores = []
     for fragments in (found, SPEC.load().fragment(affinities)):
-        segments = segment(Python(score="mean").agglomerate(affinities, fragments), fragments, 0.5)
+        segments = segment(GreedyMerging(score="mean").agglomerate(affinities, fragments), fragments, 0.5)
         scores.append(sum(voi_scores(contingency(segments, truth)).values()))
     assert scores[0] == pytest.approx(scores[1], abs=0.02) and scores[1] < 2
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit import MergeTree, threads
-from segkit.agglomerate.python import Python
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.data import NEAREST, Affinities, Labels
 from segkit.protocols import Agglomerator
 from segkit.testing import AgglomeratorConformance
@@ -31,7 +31,7 @@ class Sabotaged(Agglomerator):
     """Works, but for what `before` does to the inputs and `after` to the tree."""
 
     def __init__(self, *, score: str = "mean") -> None:
-        self.inner = Python(score=score)
+        self.inner = GreedyMerging(score=score)
 
     def agglomerate(self, affinities, fragments):
         return self.after(self.inner.agglomerate(*self.before(affinities, fragments)), affinities, fragments)
@@ -267,19 +267,19 @@ class TestIgnoresTheNeighborhood(Broken):
 
 
 class TestAnotherTreeFromTheGraph(Broken):
-    class made(Python):
+    class made(GreedyMerging):
         def cluster(self, rag):
             tree = super().cluster(rag)
             return with_altitudes(tree, tree.altitudes * 0.5)
 
         def agglomerate(self, affinities, fragments):
-            return Python().agglomerate(affinities, fragments)
+            return GreedyMerging().agglomerate(affinities, fragments)
 
     fails = ("test_graph", "test_parts_of_a_graph")
 
 
 class TestScoresContactsWrongly(Broken):
-    class made(Python):
+    class made(GreedyMerging):
         def scores(self, rag, lists=None):
             return np.arange(len(rag.edges), 0.0, -1.0)  # not those by which it merges
 

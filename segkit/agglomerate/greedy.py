@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from segkit.agglomerate import _kernels_contacts as contacts
-from segkit.agglomerate import _kernels_merge as by_queue
+from segkit.agglomerate import _kernels_queue as by_queue
 from segkit.agglomerate import plateaus
 from segkit.agglomerate._kernels import bins_of
 from segkit.agglomerate._kernels_contacts import Rule
@@ -26,7 +26,7 @@ MODES = {
 }
 
 
-class Python(RagAgglomerator):
+class GreedyMerging(RagAgglomerator):
     """Greedy merging of the pair of lowest score: fast, near-linear in the number of contacts (Numba).
 
     Gives the trees of `reference`; only where means of millions of affinities differ by less than float64 can say may

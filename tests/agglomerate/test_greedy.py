@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
-from segkit.agglomerate.python import Python
+from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.rag import region_adjacency_graph
 from segkit.agglomerate.reference import Reference
 from segkit.errors import InvalidInput, InvalidParameter
@@ -59,7 +59,7 @@ def assert_same_tree(one, other):
 @example(0, (1, 1, 1), 3, 0, NEAREST, PARAMETERS[0])
 def test_equals_the_reference(seed, shape, fragments, levels, neighborhood, parameters):
     data = volume(seed, shape, fragments, levels, neighborhood)
-    tree = Python(**parameters).agglomerate(*data)
+    tree = GreedyMerging(**parameters).agglomerate(*data)
     tree.check()
     assert_same_tree(tree, Reference(**parameters).agglomerate(*data))
 
@@ -79,7 +79,7 @@ FEW = [PARAMETERS[0], PARAMETERS[1], PARAMETERS[3], MORE[1], MORE[-1]]
 )
 def test_equals_the_reference_on_thousands_of_edges(parameters, levels):
     data = volume(5, (12, 14, 16), 1500, levels)
-    assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
+    assert_same_tree(GreedyMerging(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
 
 
 @pytest.mark.parametrize("score", ["mean", "min"])
@@ -87,7 +87,7 @@ def test_equals_the_reference_on_thousands_of_edges(parameters, levels):
 @pytest.mark.parametrize("fragments", [60, 1500])
 def test_equals_the_reference_with_a_long_range(score, levels, fragments):
     data = volume(6, (12, 14, 16), fragments, levels, LONG)
-    assert_same_tree(Python(score=score).agglomerate(*data), Reference(score=score).agglomerate(*data))
+    assert_same_tree(GreedyMerging(score=score).agglomerate(*data), Reference(score=score).agglomerate(*data))
 
 
 @pytest.mark.parametrize("score", ["mean", "min"])
@@ -99,7 +99,7 @@ def test_hubs_that_merge(score, columns):
     rng.shuffle(ids.reshape(-1))
     ids[0, :, ::2] = np.arange(1, columns + 1)
     data = Affinities.convert(rng.random((2, *ids.shape)), [(0, -1, 0), (0, 0, -1)]), Labels.convert(ids, Grid())
-    assert_same_tree(Python(score=score).agglomerate(*data), Reference(score=score).agglomerate(*data))
+    assert_same_tree(GreedyMerging(score=score).agglomerate(*data), Reference(score=score).agglomerate(*data))
 
 
 def test_a_mean_rounded_to_the_better_of_its_parts():
@@ -108,14 +108,14 @@ def test_a_mean_rounded_to_the_better_of_its_parts():
     rag = RegionAdjacencyGraph(
         np.arange(1, 4, dtype=np.uint64), edges, {"count": counts, "sum": np.array([2**30, 2**28 - 1, 2**52])}
     )
-    assert Python().cluster(rag).altitudes.tolist() == [0.0, 0.75]
+    assert GreedyMerging().cluster(rag).altitudes.tolist() == [0.0, 0.75]
 
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_affinities_all_equal(value):
     affinities = Affinities.convert(np.full((3, 3, 3, 3), float(value)))
     fragments = Labels.convert(np.arange(1, 28).reshape(3, 3, 3), Grid())
-    tree = Python().agglomerate(affinities, fragments)
+    tree = GreedyMerging().agglomerate(affinities, fragments)
     assert tree.altitudes.tolist() == [1.0 - value] * 26
     assert_same_tree(tree, Reference().agglomerate(affinities, fragments))
 
@@ -129,7 +129,7 @@ def test_a_hub_that_touches_everything():
     values = np.random.default_rng(3).random((2, 1, size, 2))
     data = Affinities.convert(values, [(0, -1, 0), (0, 0, -1)]), Labels.convert(ids, Grid())
     for parameters in [*PARAMETERS[:4], *MORE]:
-        assert_same_tree(Python(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
+        assert_same_tree(GreedyMerging(**parameters).agglomerate(*data), Reference(**parameters).agglomerate(*data))
 
 
 def test_order_preserving_ids_give_the_same_tree():
@@ -137,7 +137,7 @@ def test_order_preserving_ids_give_the_same_tree():
     high = np.sort(np.random.default_rng(0).choice(2**62, 51).astype(np.uint64) * 4 + 1)
     high[0] = 0
     renamed = Labels(high[fragments.array.astype(np.int64)], fragments.grid)
-    tree, other = Python().agglomerate(affinities, fragments), Python().agglomerate(affinities, renamed)
+    tree, other = GreedyMerging().agglomerate(affinities, fragments), GreedyMerging().agglomerate(affinities, renamed)
     np.testing.assert_array_equal(other.leaf_ids, high[tree.leaf_ids.astype(np.int64)])
     np.testing.assert_array_equal(other.parents, tree.parents)
     np.testing.assert_array_equal(other.altitudes, tree.altitudes)
@@ -148,8 +148,8 @@ def test_permuted_ids_give_the_same_partitions(score):
     affinities, fragments = volume(8, (6, 6, 6), 80, 0)
     permuted = np.concatenate([[0], np.random.default_rng(1).permutation(80) + 1]).astype(np.uint64)
     renamed = Labels(permuted[fragments.array.astype(np.int64)], fragments.grid)
-    tree = Python(score=score).agglomerate(affinities, fragments)
-    other = Python(score=score).agglomerate(affinities, renamed)
+    tree = GreedyMerging(score=score).agglomerate(affinities, fragments)
+    other = GreedyMerging(score=score).agglomerate(affinities, renamed)
     np.testing.assert_array_equal(tree.altitudes, other.altitudes)
     place = np.searchsorted(other.leaf_ids, permuted[tree.leaf_ids.astype(np.int64)])
     for threshold in np.quantile(tree.altitudes, [0.1, 0.5, 0.9]):
@@ -160,7 +160,7 @@ def test_permuted_ids_give_the_same_partitions(score):
 
 def test_cut_equals_replaying_the_merges():
     affinities, fragments = volume(9, (5, 6, 7), 60, 8)
-    tree = Python().agglomerate(affinities, fragments)
+    tree = GreedyMerging().agglomerate(affinities, fragments)
     for threshold in [-1, 0, 0.3, 0.5, float(tree.altitudes[10]), 1, 2]:
         segment = {node: {node} for node in range(len(tree.leaf_ids))}
         for k, (a, b) in enumerate(tree.merges):
@@ -175,7 +175,7 @@ def test_cut_equals_replaying_the_merges():
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 def test_graph_is_not_changed_and_can_be_used_again(parameters):
-    agglomerator = Python(**parameters)
+    agglomerator = GreedyMerging(**parameters)
     data = volume(10, (4, 5, 6), 30, 4)
     rag = region_adjacency_graph(*data, agglomerator.features, bins=agglomerator.bins)
     before = {name: values.copy() for name, values in rag.features.items()}
@@ -191,7 +191,7 @@ def test_graph_is_not_changed_and_can_be_used_again(parameters):
 def test_no_fragments_and_a_single_one():
     affinities = Affinities.convert(np.ones((3, 2, 2, 2)))
     for value in (0, 6):
-        tree = Python().agglomerate(affinities, Labels.convert(np.full((2, 2, 2), value), Grid()))
+        tree = GreedyMerging().agglomerate(affinities, Labels.convert(np.full((2, 2, 2), value), Grid()))
         tree.check()
         assert tree.leaf_ids.tolist() == [value] * (value > 0)
         assert len(tree.altitudes) == 0
@@ -200,9 +200,9 @@ def test_no_fragments_and_a_single_one():
 def test_a_graph_without_the_statistics_is_refused():
     data = volume(11, (3, 3, 3), 9, 4)
     with pytest.raises(InvalidInput, match="'max'"):
-        Python(score="max").cluster(region_adjacency_graph(*data))
+        GreedyMerging(score="max").cluster(region_adjacency_graph(*data))
     with pytest.raises(InvalidInput, match="256 bins"):
-        Python(score="median").cluster(region_adjacency_graph(*data, ("histogram",), bins=16))
+        GreedyMerging(score="median").cluster(region_adjacency_graph(*data, ("histogram",), bins=16))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_graph_without_the_statistics_is_refused():
 def test_a_contact_without_affinities_is_refused(parameters, features):
     rag = RegionAdjacencyGraph([1, 2, 3], [[0, 1], [1, 2]], features)
     with pytest.raises(InvalidInput, match=r"of rag must .* for every edge, not 0"):
-        Python(**parameters).cluster(rag)
+        GreedyMerging(**parameters).cluster(rag)
 
 
 @pytest.mark.parametrize("score", ["mean", "max", "median"])
@@ -223,48 +223,48 @@ def test_a_contact_without_affinities_is_refused(parameters, features):
 def test_graphs_without_edges(score, ids):
     empty = {"count": np.zeros(0, np.int64), "sum": np.zeros(0, np.int64), "max": np.zeros(0, np.float32)}
     rag = RegionAdjacencyGraph(ids, np.empty((0, 2), np.int64), empty | {"histogram": np.zeros((0, 256), np.int32)})
-    tree = Python(score=score).cluster(rag)
+    tree = GreedyMerging(score=score).cluster(rag)
     assert tree.leaf_ids.tolist() == ids and tree.parents.tolist() == list(range(len(ids)))
 
 
 def test_constraints_are_kept():
     affinities, fragments = volume(12, (6, 7, 8), 60, 0)
     sizes = np.bincount(fragments.array.ravel().astype(np.int64), minlength=61)
-    tree = Python(max_size=40).agglomerate(affinities, fragments)
+    tree = GreedyMerging(max_size=40).agglomerate(affinities, fragments)
     segments = tree.cut(2)
     assert max(sizes[tree.leaf_ids[segments == s].astype(np.int64)].sum() for s in np.unique(segments)) <= 40
     rag = region_adjacency_graph(affinities, fragments)
-    segments = Python(mutex_above=0.7).cluster(rag).cut(2)
+    segments = GreedyMerging(mutex_above=0.7).cluster(rag).cut(2)
     apart = 1 - rag.features["sum"] / 2**30 / rag.features["count"] > 0.7
     assert apart.any()
     assert (segments[rag.edges[apart, 0]] != segments[rag.edges[apart, 1]]).all()
-    assert len(np.unique(segments)) > len(np.unique(Python().cluster(rag).cut(2)))
+    assert len(np.unique(segments)) > len(np.unique(GreedyMerging().cluster(rag).cut(2)))
 
 
 def test_exact_quantiles_hand_worked():
     # the contact of 1 and 2 has the affinities 0.125, 0.3, 0.9
     affinities = Affinities.convert([[[[0, 0.125, 0.9, 0.3]]]], [(0, 0, -1)])
     fragments = Labels.convert([[[1, 2, 1, 2]]], Grid())
-    tree = Python(score="median", bins=0).agglomerate(affinities, fragments)
+    tree = GreedyMerging(score="median", bins=0).agglomerate(affinities, fragments)
     assert tree.altitudes.tolist() == [1 - float(np.float32(0.3))]
 
 
 def test_bad_parameters_are_refused():
     with pytest.raises(InvalidParameter, match="quantile"):
-        Python(score="quantile", quantile=-0.1)
+        GreedyMerging(score="quantile", quantile=-0.1)
     with pytest.raises(InvalidParameter, match="max_size"):
-        Python(max_size=0)
+        GreedyMerging(max_size=0)
     with pytest.raises(InvalidParameter, match="mutex_above"):
-        Python(mutex_above=1.5)
+        GreedyMerging(mutex_above=1.5)
     rag = region_adjacency_graph(*volume(11, (3, 3, 3), 9, 4), ("histogram",))
     with pytest.raises(InvalidInput, match="exact quantiles"):
-        Python(score="median", bins=0).cluster(rag)
+        GreedyMerging(score="median", bins=0).cluster(rag)
     with pytest.raises(InvalidInput, match="'size'"):
-        Python(max_size=9).cluster(region_adjacency_graph(*volume(11, (3, 3, 3), 9, 4)))
+        GreedyMerging(max_size=9).cluster(region_adjacency_graph(*volume(11, (3, 3, 3), 9, 4)))
 
 
 def test_a_largest_size_beyond_all_volumes_is_none():
     labels = Labels(np.array([[[1, 1, 2, 3]]], np.uint64), Grid())
     affinities = Affinities.from_labels(labels)
-    free, bound = (Python(max_size=size).agglomerate(affinities, labels) for size in (None, 10**24))
+    free, bound = (GreedyMerging(max_size=size).agglomerate(affinities, labels) for size in (None, 10**24))
     assert np.array_equal(free.parents, bound.parents) and len(bound.altitudes) == 2
