@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from segkit.data._kernels_runs import ONE, WIDTH, changes, lowest_bit
+from segkit.kernels.pair_table import hash_pair
+from segkit.kernels.runs import ONE, WIDTH, changes, lowest_bit
 
 FIRST_CAPACITY = 1 << 12
 DIGIT = 11
@@ -61,19 +62,10 @@ def add(table, segment, label, voxels):
 def find(table, segment, label):
     """The slot that holds the pair, or the empty one (0 voxels) where it belongs; the capacity is a power of two."""
     last = len(table) - 1
-    slot = np.int64(mix(segment, label) & np.uint64(last))
+    slot = hash_pair(segment, label) & last
     while table[slot, 2] and (table[slot, 0] != segment or table[slot, 1] != label):
         slot = (slot + 1) & last
     return slot
-
-
-@njit(cache=True, nogil=True)
-def mix(segment, label):
-    """A hash of two uint64. Ids are often small and dense, so the low bits must depend on all bits of both."""
-    key = segment * np.uint64(0x9E3779B97F4A7C15) + label
-    key = (key ^ (key >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    key = (key ^ (key >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    return key ^ (key >> np.uint64(32))
 
 
 @njit(cache=True, nogil=True)

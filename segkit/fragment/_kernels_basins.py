@@ -9,9 +9,9 @@ a summit, which drains nowhere; UNKNOWN or NO_EDGE; and at last -1 - its label. 
 import numpy as np
 from numba import njit
 
-from segkit._kernels_forest import find_root
-from segkit._kernels_prefetch import prefetch
 from segkit.fragment._kernels_affinity import edges_before
+from segkit.kernels.prefetch import prefetch
+from segkit.kernels.union_find import find_root
 
 ONE = 0x3F800000  # the bits of float32 1.0
 DIGIT = 10  # bits

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.data import Labels
-from segkit.data._kernels_runs import count_runs
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, sentence
+from segkit.kernels.runs import count_runs
 from segkit.segment import _kernels
 from segkit.threads import share
 
