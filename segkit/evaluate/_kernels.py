@@ -11,14 +11,16 @@ DIGIT = 11
 
 
 @njit(cache=True, nogil=True)
-def count_pairs(segmentation, truth, ignored, lowest, outside, start, stop, table, used):
+def count_pairs(volumes, counted, start, stop, table, used):
     """Count how often each pair of labels occurs, from voxel `start` to `stop` or until `table` is half full.
 
-    `segmentation` and `truth` are flat uint64, `ignored` flat bool of the same length, or of length 0 for none.
-    Truth below `lowest` or from `outside` on does not count; segments from `outside` on are read as 0. A row of `table`
-    is segment, object, voxels: side by side, so that a pair is one cache miss, not three; `used` rows are taken.
-    Returns where it stopped, and how many rows are taken.
+    `volumes` are segmentation and truth, flat uint64, and what is ignored, flat bool of the same length, or of length 0
+    for none. `counted` are `lowest` and `outside`: truth below the one or from the other on does not count, segments
+    from `outside` on are read as 0. A row of `table` is segment, object, voxels: side by side, so that a pair is one
+    cache miss, not three; `used` rows are taken. Returns where it stopped, and how many rows are taken.
     """
+    segmentation, truth, ignored = volumes
+    lowest, outside = counted
     # Why not look every voxel up? Neighbours along x mostly carry the same pair, so whole runs are added at once.
     first, i = start, start + 1
     mask, base = np.uint64(0), start

@@ -95,7 +95,7 @@ def lists(starts, sizes, cols, counts):
 
 
 @njit(cache=True, nogil=True)
-def join(large, small, rows, entries, table, used, objects, now, both, apart):
+def join(large, small, rows, entries, table, used, objects, now, both, apart):  # noqa: PLR0913 (called so often that tuples of arrays cost)
     """Merge row `small` into row `large`, and add to the sums; returns the hash table and its load."""
     sizes = rows[large, SIZE], rows[small, SIZE]
     bits = joined_bits(*sizes)

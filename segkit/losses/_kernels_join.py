@@ -25,13 +25,17 @@ ENTRIES, SLOTS, FOUND = range(3)
 
 
 @njit(cache=True, nogil=True)
-def join_objects(first, last, bounds, edges, spare, offsets, basins, parent, found, bits, pairs):
+def join_objects(first, last, bounds, sorting, graph, results):
     """Sort the edges of some parts and join along them; write the index, affinity and pairs of each that joins two.
 
     The edges of a part begin at its place in `bounds`, and so does what is written of them, with 0 pairs after the
-    last. `edges` and `spare` are overwritten. Inside an object every pair has the same label, so sizes are all that is
+    last. `sorting` are the edges and as much room, both overwritten; `graph` offsets, basins and parent; `results`
+    index, bits of the affinity, and pairs. Inside an object every pair has the same label, so sizes are all that is
     needed. Parts have no basins in common.
     """
+    edges, spare = sorting
+    offsets, basins, parent = graph
+    found, bits, pairs = results
     for part in range(first, last):
         begin, end = bounds[part], bounds[part + 1]
         sort(edges[begin:end], spare[begin:end])
@@ -108,17 +112,19 @@ def begin_lists(parent, roots, labels, components, entries, entry_labels):
 
 
 @njit(cache=True, nogil=True)
-def join_components(
-    order, offsets, codes, basins, labels, parent, components, entries, entry_labels, table, state, edges, bits, pairs
-):
+def join_components(order, volume, parent, lists, table, state, results):
     """Join along edges; write index, bits of the affinity, and (same-label, different-label) pairs of each with any.
 
+    `volume` are offsets, codes, basins and labels; `lists` those of :func:`begin_lists`; `results` what is written.
     Returns how many edges were done: fewer than all when the table is too full to go on. `state` holds the numbers of
     entries, of slots of the table in use, and of edges written.
 
     The shorter list moves into the longer one, so that an entry moves a logarithmic number of times. Components of few
     labels, almost all, need no table; a dictionary for each would cost most of the time.
     """
+    offsets, codes, basins, labels = volume
+    components, entries, entry_labels = lists
+    edges, bits, pairs = results
     voxels = len(basins)
     for position in range(len(order)):
         voxel = order[position] >> 1 & INDEX

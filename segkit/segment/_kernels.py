@@ -14,13 +14,14 @@ FIXED = 3
 
 
 @njit(cache=True, nogil=True)
-def find_runs(fragments, begin, stop, table, keys, low, outside, ends, leaves):
-    """Runs of one id in fragments[begin:stop]: where each ends, counted from `begin`, and the number of its leaf.
+def find_runs(fragments, begin, stop, numbers, outside, ends, leaves):
+    """Find the runs of one id in fragments[begin:stop]: where each ends, from `begin`, and the number of its leaf.
 
-    Numbers are those of `number_leaves`, which made `table` and `keys`. Gives the position of an id that has none, or
-    -1. Why ask for the number first, and then what it is? Runs of background come and go, and a branch that cannot be
-    foreseen costs more than the table.
+    `numbers` are `table` and `keys`, which `number_leaves` filled, and the lowest id. Gives the position of an id that
+    has none, or -1. Why ask for the number first, and then what it is? Runs of background come and go, and a branch
+    that cannot be foreseen costs more than the table.
     """
+    table, keys, low = numbers
     ends_of_runs(fragments[begin:stop], ends)
     top = np.uint64(len(table) - 1)
     for run in range(len(ends)):
