@@ -14,9 +14,10 @@ from segkit.run.recipe import load_recipe
 
 torch = pytest.importorskip("torch")
 
-from segkit.benchmark.infer import BareNetwork, Options  # noqa: E402
+from segkit.benchmark.infer import BareNetwork  # noqa: E402
 from segkit.data.source import Held  # noqa: E402
 from segkit.infer import predict, predict_parts  # noqa: E402
+from segkit.infer.settings import Settings  # noqa: E402
 from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402
 from segkit.train import TrainConfig, TrainingVolume  # noqa: E402
@@ -82,7 +83,7 @@ def test_inference(benchmark, settings, raw, way, tmp_path):
             io.write_affinities(out, parts, source.shape, NEAREST, source.grid)
 
     calls = {
-        "network": BareNetwork(module, Held(raw[0]), NEAREST, Options(**options)),
+        "network": BareNetwork(module, Held(raw[0]), NEAREST, Settings(**options)),
         "memory": lambda: predict(module, raw[0], NEAREST, **options),
         "hdf5": lambda: from_file_to_file(tmp_path / "a.h5"),
         "zarr": lambda: from_file_to_file(tmp_path / "a.zarr"),

@@ -1,5 +1,6 @@
 """The page on architecture: it names what there is, and its layers are those that are enforced."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -51,3 +52,32 @@ def test_the_modules_that_it_names_exist():
     names = set(re.findall(r"`([\w/]+\.py)`", TEXT)) - {"segkit/cli/V.py", "cli/V.py", "_kernels_NAME.py"}
     assert len(names) > 50
     assert not {name for name in names if not any(f"/{file}".endswith(f"/{name}") for file in files)}
+
+
+LONGEST, LONGEST_KERNEL = 60, 80
+"""Lines of a function, its docstring included."""
+REPOSITORY = Path(__file__).parents[1]
+EXEMPT = set((ROOT / "agglomerate").glob("_kernels*.py"))
+
+
+def lines_of_functions(text: str) -> list[tuple[str, int]]:
+    """The name of each function, nested ones too, and its lines from `def` on."""
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return [(node.name, node.end_lineno - node.lineno + 1) for node in functions]
+
+
+def test_functions_are_short():
+    files = [*ROOT.rglob("*.py"), *REPOSITORY.glob("plugins/*/src/**/*.py")]
+    assert len(files) > 200
+    for path in sorted(set(files) - EXEMPT):
+        kernel = path.name.startswith("_kernels") or path.parent == ROOT / "kernels"
+        limit = LONGEST_KERNEL if kernel else LONGEST
+        long = [name for name, lines in lines_of_functions(path.read_text()) if lines > limit]
+        assert not long, f"{path.relative_to(REPOSITORY)}: {', '.join(long)} of more than {limit} lines"
+
+
+def test_lines_are_counted():
+    assert lines_of_functions("@decorated\ndef outer():\n    def inner():\n        pass\n    return 1\n") == [
+        ("outer", 4),
+        ("inner", 2),
+    ]

@@ -12,8 +12,8 @@ import segkit
 
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
-    {"errors", "threads", "timing", "memory", "picture", "curves", "_kernels_forest", "_kernels_prefetch"},
-    {"data"},
+    {"errors", "threads", "timing", "memory", "picture", "curves", "kernels"},
+    {"data", "_kernels_prefetch"},
     {"parameters"},
     {"protocols"},
     {"registry"},
@@ -121,8 +121,8 @@ def misplaced_libraries(path):
     """A sentence for each import of a library that belongs elsewhere."""
     places = {package_of(path), str(path.relative_to(ROOT))}
     for library in {name.partition(".")[0] for name in imports(path)}:
-        if library == "numba" and not path.name.startswith("_kernels"):
-            yield f"numba belongs into files named _kernels*.py, not {path.relative_to(ROOT)}"
+        if library == "numba" and not path.name.startswith("_kernels") and "kernels" not in places:
+            yield f"numba belongs into segkit/kernels/ and files named _kernels*.py, not {path.relative_to(ROOT)}"
         if not places & PLACES.get(library, places):
             yield f"{library} is imported by {path.relative_to(ROOT)}"
 

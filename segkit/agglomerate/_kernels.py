@@ -1,12 +1,16 @@
-"""Small loops that several modules need: bins, slots of a hash table, the cluster of a node."""
+"""Sort affinities into bins. Other names are those of `segkit.kernels`, for modules that still look here."""
 
 import numpy as np
 from numba import njit
 
+from segkit.kernels.growable import doubled as doubled
+from segkit.kernels.pair_table import EMPTY as EMPTY
+from segkit.kernels.pair_table import MULTIPLIER as MULTIPLIER
+from segkit.kernels.pair_table import find_slot as find_slot
+from segkit.kernels.union_find import find_in_records as find  # noqa: F401
+
 UNIT = 2**30
 FIRST_OUTSIDE = np.uint64(2**64 - 2)
-EMPTY = np.int64(0)  # a key is never 0: nodes are numbered from 1
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit(cache=True, nogil=True)
@@ -32,29 +36,3 @@ def bins_of(values, bins):
     for i in range(len(values)):
         numbers[i] = bin_of(values[i], bins)
     return numbers
-
-
-@njit(cache=True, nogil=True, inline="always")
-def find_slot(slots, key):
-    """The slot that holds `key`, or the empty one where it belongs. The number of slots is a power of two."""
-    mask = len(slots) - 1
-    slot = np.int64((np.uint64(key) * MULTIPLIER) >> np.uint64(32)) & mask
-    while slots[slot] != EMPTY and slots[slot] != key:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
-def doubled(array):
-    """A copy with room for twice as many rows."""
-    return np.concatenate((array, np.empty_like(array)))
-
-
-@njit(cache=True, nogil=True)
-def find(nodes, node):
-    """The cluster that a node is in; halves the path."""
-    while nodes[node].parent != node:
-        above = nodes[node].parent
-        nodes[node].parent = nodes[above].parent
-        node = nodes[node].parent
-    return np.int64(node)

@@ -1,21 +1,3 @@
-"""Arrays that are not counted: a kernel that goes through many helpers need not count who uses what at every call."""
+"""Name `borrowed` for the kernels that still look for it here."""
 
-from numba.core import cgutils
-from numba.core.imputils import impl_ret_untracked
-from numba.extending import intrinsic
-
-
-@intrinsic
-def borrowed(_, array):
-    """The same array, for the time of the call: whoever called the kernel holds it.
-
-    Numba counts references atomically wherever a helper that takes an array has branches, even if it is inlined.
-    An array that has no owner costs a comparison there.
-    """
-
-    def generate(context, builder, signature, arguments):
-        view = context.make_array(signature.return_type)(context, builder, arguments[0])
-        view.meminfo = cgutils.get_null_value(view.meminfo.type)
-        return impl_ret_untracked(context, builder, signature.return_type, view._getvalue())
-
-    return array(array), generate
+from segkit.kernels.borrowed import borrowed as borrowed

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from segkit._kernels_forest import find_root
+from segkit.kernels.union_find import find_root, find_root_unchanged
 
 NONE = -1
 
@@ -81,7 +81,7 @@ def certain_below(edges, order, scores, frozen):
     nodes = len(frozen)
     parent, sizes, stamp = np.arange(nodes).astype(np.int32), np.ones(nodes, np.int32), np.full(nodes, np.inf)
     for e in order:
-        u, v = _root(parent, edges[e, 0]), _root(parent, edges[e, 1])
+        u, v = find_root_unchanged(parent, edges[e, 0]), find_root_unchanged(parent, edges[e, 1])
         if u == v or (frozen[u] and frozen[v]):
             continue
         if frozen[u] or (not frozen[v] and sizes[u] > sizes[v]):
@@ -96,13 +96,6 @@ def certain_below(edges, order, scores, frozen):
         if not frozen[i]:
             limits[i], clusters[i] = stamp[node], node
     return limits, clusters
-
-
-@njit(cache=True, nogil=True)
-def _root(parent, node):
-    while parent[node] != node:
-        node = parent[node]
-    return np.int64(node)
 
 
 @njit(cache=True, nogil=True)
@@ -155,10 +148,10 @@ def certain_merges(leaves, parents, altitudes, limits, edges):
         written += 1
     clusters = np.full(leaves, leaves)
     for leaf in range(leaves):
-        root = _root(forest, leaf)
+        root = find_root_unchanged(forest, leaf)
         clusters[root] = min(clusters[root], leaf)
     for leaf in range(leaves):
-        clusters[leaf] = clusters[_root(forest, leaf)] if forest[leaf] != leaf else clusters[leaf]
+        clusters[leaf] = clusters[find_root_unchanged(forest, leaf)] if forest[leaf] != leaf else clusters[leaf]
     return scores, rows[:accepted].copy(), children[:accepted].copy(), clusters
 
 

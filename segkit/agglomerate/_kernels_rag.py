@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from segkit.agglomerate._kernels import bin_of
-from segkit.agglomerate._kernels_slab import find_id
+from segkit.kernels.pair_table import find_id
 
 EDGE = np.dtype([("key", "i8"), ("sum", "i8"), ("count", "i4"), ("min", "i4"), ("max", "i4"), ("padding", "i4")])
 """What a slab knows of an edge, in half a line of the cache. Key: u << 32 | v, u < v, ranks of the ids, from 0. The

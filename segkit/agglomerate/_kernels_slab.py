@@ -7,9 +7,10 @@ voxels, which lie inside a fragment, are never looked at one by one.
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels import FIRST_OUTSIDE, MULTIPLIER, UNIT
-from segkit.agglomerate._kernels_masks import ONE, differing, first_bits
-from segkit.data._kernels_runs import WIDTH, lowest_bit
+from segkit.agglomerate._kernels import FIRST_OUTSIDE, UNIT
+from segkit.kernels.growable import enlarged
+from segkit.kernels.pair_table import find_id, hash_pair, hashed_ids
+from segkit.kernels.runs import ONE, WIDTH, differing, first_bits, lowest_bit
 
 INITIAL = 4096
 HIGHEST = np.int32(0x3F800000)
@@ -165,7 +166,7 @@ def _meet_pairs(
                     value = np.int32(0)  # there is a -0
                 e = np.uint32(hint[np.uint64(x)])
                 if pairs[e].low != low or pairs[e].high != high:
-                    slot = hash_of_pair(low, high) & last_slot
+                    slot = hash_pair(low, high) & last_slot
                     while slots[slot] >= 0 and (pairs[slots[slot]].low != low or pairs[slots[slot]].high != high):
                         slot = (slot + 1) & last_slot
                     if slots[slot] < 0:
@@ -205,50 +206,11 @@ def _grouped(pairs, met, met_pairs):
 
 
 @njit(cache=True, nogil=True)
-def enlarged(array, used):
-    """The first `used` rows, with room for twice as many as there was room for."""
-    larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
-    larger[:used] = array[:used]
-    return larger
-
-
-@njit(cache=True, nogil=True)
-def _hash(key):
-    """Spreads all bits of a uint64 over the low bits, so that ids may differ in the high ones alone."""
-    return np.int64(((key ^ (key >> np.uint64(32))) * MULTIPLIER) >> np.uint64(32))
-
-
-@njit(cache=True, nogil=True)
-def find_id(slots, ids, fragment):
-    """The slot that holds the number of `fragment`, from 1, or the empty one (0) for it; a power of two of slots."""
-    mask = len(slots) - 1
-    slot = _hash(fragment) & mask
-    while slots[slot] != 0 and ids[slots[slot] - 1] != fragment:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
-def hashed_ids(ids, size):
-    """Slots for `find_id` that hold the numbers of `ids`, from 1."""
-    slots = np.zeros(size, np.int32)
-    for i in range(len(ids)):
-        slots[find_id(slots, ids, ids[i])] = i + 1
-    return slots
-
-
-@njit(cache=True, nogil=True)
-def hash_of_pair(low, high):
-    """As `_hash`, of two ids."""
-    return _hash(low * MULTIPLIER + high)
-
-
-@njit(cache=True, nogil=True)
 def hashed_pairs(pairs, size):
     """A hash table of the positions of the records, which are all different; -1 where there is none."""
     slots = np.full(size, -1, np.int32)
     for e in range(len(pairs)):
-        slot = hash_of_pair(pairs[e].low, pairs[e].high) & (size - 1)
+        slot = hash_pair(pairs[e].low, pairs[e].high) & (size - 1)
         while slots[slot] >= 0:
             slot = (slot + 1) & (size - 1)
         slots[slot] = e

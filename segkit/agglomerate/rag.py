@@ -79,19 +79,27 @@ def region_adjacency_graph(
     >>> rag.edge_ids().tolist(), mean_affinity(rag).tolist()
     ([[4, 9]], [0.25])
     """
-    for feature in features:
-        if feature not in FEATURES:
-            raise InvalidParameter(sentence("features", f"must be among {', '.join(FEATURES)}", repr(feature)))
-    if "histogram" in features:
-        _check_bins(bins, least=1)
+    _check_features(features, bins)
     wanted = Wanted("min" in features or "max" in features, "histogram" in features, "size" in features)
-    contacts = _collect(affinities, fragments, wanted, bins, inner)
+    return _graph(_collect(affinities, fragments, wanted, bins, inner), features, bins)
+
+
+def _graph(contacts: "_Contacts", features: Sequence[str], bins: int) -> RegionAdjacencyGraph:
+    """The graph with these features."""
     columns = dict(zip(("count", "sum", "min", "max"), (*contacts.totals, *contacts.extremes), strict=True))
     found = {name: columns[name] for name in features if name in columns}
     if "histogram" in features:
         found["histogram"] = _kernels.dense_histograms(contacts.starts, contacts.numbers, bins)
     node_features = {"size": contacts.sizes} if "size" in features else {}
     return RegionAdjacencyGraph(contacts.node_ids, contacts.edges, found, node_features)
+
+
+def _check_features(features: Sequence[str], bins: int) -> None:
+    for feature in features:
+        if feature not in FEATURES:
+            raise InvalidParameter(sentence("features", f"must be among {', '.join(FEATURES)}", repr(feature)))
+    if "histogram" in features:
+        _check_bins(bins, least=1)
 
 
 def contact_bins(

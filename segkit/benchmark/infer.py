@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from segkit.data.source import Source
 from segkit.infer import predict, predict_parts
 from segkit.infer.network import autocasting, evaluating, to_device
 from segkit.infer.plan import make_plan
+from segkit.infer.settings import Settings
 from segkit.models.device import resolve_device
 from segkit.timing import listening
 
@@ -30,24 +31,14 @@ TITLES = {
     "file": "+ reading and writing files",
 }
 
-
-@dataclass(frozen=True)
-class Options:
-    """How a network goes over a volume: the keywords of :func:`segkit.infer.predict`."""
-
-    tile_shape: Sequence[int] | None = None
-    device: str | torch.device = "cpu"
-    batch_size: int = 1
-    precision: str = "32"
-    augment: str = "none"
-    compiled: bool = False
+AS_USUAL = Settings()
 
 
 def benchmark_inference(
     address: str,
     module: nn.Module,
     neighborhood: ArrayLike,
-    options: Options = Options(),  # it cannot change
+    options: Settings = AS_USUAL,
     *,
     suffix: str = ".h5",
     repeat: int = 3,
@@ -113,7 +104,7 @@ def measure_inference(
     raw: Source,
     neighborhood: ArrayLike,
     runs: Mapping[str, Callable[[], object]],
-    options: Options = Options(),
+    options: Settings = AS_USUAL,
     *,
     repeat: int = 3,
 ) -> InferenceCosts:
@@ -131,7 +122,7 @@ def measure_inference(
 class BareNetwork:
     """The forwards of all tiles, on inputs that lie on the device: one for each shape, for memory's sake."""
 
-    def __init__(self, module: nn.Module, raw: Source, neighborhood: ArrayLike, options: Options = Options()) -> None:
+    def __init__(self, module: nn.Module, raw: Source, neighborhood: ArrayLike, options: Settings = AS_USUAL) -> None:
         self.module, self.device, self.precision = module, resolve_device(options.device), options.precision
         self.call = torch.compile(module, dynamic=False) if options.compiled else module
         how: dict[str, Any] = {"tile": options.tile_shape, "batch_size": options.batch_size, "augment": options.augment}

@@ -1,6 +1,6 @@
 """segkit agglomerate: Merge fragments into a merge tree."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import click
 
@@ -10,6 +10,7 @@ from segkit.cli.common import (
     Verb,
     component_parameters,
     examples,
+    gathered,
     neighborhood_option,
     note,
     out_option,
@@ -24,6 +25,19 @@ EXAMPLES = examples(
     "segkit agglomerate affinities.h5 --fragments fragments.h5 --backend waterz \\\n"
     "    --score mean --threshold 0.4 --out tree.h5",
 )
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What --backend, --score and --set say."""
+
+    backend: str
+    score: str | None
+    assignments: tuple[str, ...]
+
+    def parameters(self) -> dict:
+        """Return the parameters of the agglomerator that were given."""
+        return component_parameters(self.assignments, score=self.score)
 
 
 @click.command("agglomerate", cls=Verb, stage=True, epilog=EXAMPLES)
@@ -55,7 +69,8 @@ EXAMPLES = examples(
 @neighborhood_option
 @out_option
 @blockwise_options()
-def command(affinities, fragments, backend, score, thresholds, assignments, neighborhood, out, blocks) -> dict:
+@gathered("chosen", Backend)
+def command(affinities, fragments, chosen, thresholds, neighborhood, out, blocks) -> dict:
     """Merge fragments (supervoxels) by AFFINITIES into a merge tree.
 
     The tree holds all merges in order, so that it can be cut at any threshold. FILE also receives the fragments, so
@@ -73,7 +88,7 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
 
     parse_thresholds(tuple(each for each in thresholds if each != RUN))  # what is no number is refused first
     io.check_writable(out, dataset=False)
-    agglomerator = ComponentSpec("agglomerators", backend, component_parameters(assignments, score=score))
+    agglomerator = ComponentSpec("agglomerators", chosen.backend, chosen.parameters())
     agglomerator.load()  # what is wrong with it is said before anything is read
     fragments = fragments or _beside(io.parse_address(affinities))
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
@@ -87,7 +102,7 @@ def command(affinities, fragments, backend, score, thresholds, assignments, neig
             segment_files(merged.tree, output, thresholds, fragments=merged.fragments, work=work)
     count = len(merged.tree.altitudes)
     note(f"{len(merged.tree.leaf_ids)} fragments, {count} merges -> {out}")
-    return {"out": out, "backend": backend, "merges": count} | costs(work)
+    return {"out": out, "backend": chosen.backend, "merges": count} | costs(work)
 
 
 def _beside(address):

@@ -8,13 +8,14 @@ import click
 from segkit.cli.benchmark_common import Report, check_outputs, write_report
 from segkit.cli.common import (
     DEVICES,
+    NetworkUse,
     Verb,
-    chosen_precision,
     component_parameters,
     device_option,
     echo_json,
     echo_table,
     examples,
+    gathered,
     json_option,
     network_options,
     note,
@@ -51,13 +52,17 @@ TRY_TRAIN = examples("segkit benchmark train sample_A.hdf --model unet3d --set m
 @click.option("--out", type=FILE, metavar="FILE.json", help="Write the report, as --json prints it.")
 @json_option
 @device_option
-def infer(raw: str, run_folder: str | None, model: str | None, assignments: tuple[str, ...], **options: Any) -> Report:
+@gathered("use", NetworkUse)
+def infer(
+    raw: str, run_folder: str | None, model: str | None, assignments: tuple[str, ...], use: NetworkUse, **options: Any
+) -> Report:
     """Time inference of RAW, part by part: do reading, tiling and writing keep up with the network?
 
     The first row is the network on tiles that lie on the device; the second adds cutting and blending of tiles, the
     third reading RAW from its file and writing affinities.
     """
-    from segkit.benchmark.infer import Options, benchmark_inference
+    from segkit.benchmark.infer import benchmark_inference
+    from segkit.infer.settings import Settings
 
     if (run_folder is None) == (model is None):
         raise click.UsageError("give one of --run and --model")
@@ -66,14 +71,7 @@ def infer(raw: str, run_folder: str | None, model: str | None, assignments: tupl
     out, suffix = options["out"], f".{options['suffix']}"
     check_outputs(out)
     module, neighborhood = _network(run_folder, model, assignments)
-    how = Options(
-        tile_shape=options["tile"] or None,
-        device=options["device"],
-        batch_size=options["batch_size"],
-        precision=chosen_precision(options["precision"], options["device"]),
-        augment=options["augment"],
-        compiled=options["compiled"],
-    )
+    how = Settings(**use.keywords())
     report = benchmark_inference(raw, module, neighborhood, how, suffix=suffix, repeat=options["repeat"])
     write_report(out, report)
     echo_json(report) if options["as_json"] else _show_inference(report)

@@ -1,5 +1,6 @@
 """What all verbs share: error sentences and exit codes, common options, tables and progress."""
 
+import functools
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -242,6 +244,39 @@ def _with_options(command: Callable, options: Sequence[Callable]) -> Callable:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def gathered(name: str, group: type) -> Callable:
+    """Hand a verb those of its options that are fields of a dataclass as one argument, `name`: they travel together."""
+    names = [each.name for each in fields(group)]
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def call(*args: Any, **given: Any) -> Any:
+            options = group(**{each: given.pop(each) for each in names})
+            return function(*args, **{name: options}, **given)
+
+        return call
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class NetworkUse:
+    """What --tile, --batch-size, --precision, --augment, --compile and --device say."""
+
+    tile: tuple[int, ...] | None
+    batch_size: int
+    precision: str
+    augment: str
+    compiled: bool
+    device: str
+
+    def keywords(self) -> dict[str, Any]:
+        """Return them as the keywords of :func:`segkit.infer.predict`; a slow precision is noted."""
+        precision = chosen_precision(self.precision, self.device)
+        options = {name: value for name, value in vars(self).items() if name != "tile"}
+        return options | {"tile_shape": self.tile or None, "precision": precision}
 
 
 def chosen_precision(precision: str, device: str) -> str:

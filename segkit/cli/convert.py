@@ -1,8 +1,10 @@
 """segkit convert: Read and write the files and conventions of other tools."""
 
+from dataclasses import asdict, dataclass
+
 import click
 
-from segkit.cli.common import Verb, examples, note, parse_neighborhood, progress
+from segkit.cli.common import Verb, examples, gathered, note, parse_neighborhood, progress
 from segkit.cli.types import ADDRESS, TARGET
 
 CHOICES = {
@@ -42,6 +44,24 @@ EXAMPLES = examples(
 )
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What --axes, --voxel-size and --offset say of IN."""
+
+    axes: str | None
+    voxel_size: tuple[float, float, float] | None
+    offset: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What --to-axes, --dtype and --overwrite say of OUT."""
+
+    to_axes: str | None
+    dtype: str | None
+    overwrite: bool
+
+
 @click.command("convert", cls=Verb, epilog=EXAMPLES)
 @click.argument("source", type=ADDRESS, metavar="IN")
 @click.argument("target", type=TARGET, metavar="OUT")
@@ -59,7 +79,9 @@ EXAMPLES = examples(
 @click.option("--dtype", metavar="NAME", help="Type of the values of OUT: uint8, uint32, float16, ...")
 @click.option("--overwrite", is_flag=True, help="Replace OUT, or its dataset, if it exists.")
 @click.option("--no-checks", is_flag=True, help="Accept values that contradict the convention of the affinities.")
-def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, overwrite, no_checks, **sides) -> dict:
+@gathered("stated", Stated)
+@gathered("wanted", Wanted)
+def command(source, target, kind, stated, wanted, no_checks, **sides) -> dict:
     """Convert IN to OUT, between segkit's files and those of other tools, block by block.
 
     Formats go by the suffix: .h5 .hdf .hdf5, .zarr, .tif .tiff (also a folder of sections, to be read), and
@@ -72,22 +94,10 @@ def command(source, target, kind, axes, voxel_size, offset, to_axes, dtype, over
     """
     from segkit.convert import convert
 
+    _check_dtype(wanted.dtype)
+    options = asdict(stated) | asdict(wanted) | {"before": _side(sides, "from"), "after": _side(sides, "to")}
     with progress("convert") as bar:
-        result = convert(
-            source,
-            target,
-            kind,
-            axes=axes,
-            voxel_size=voxel_size or None,
-            offset=offset or None,
-            before=_side(sides, "from"),
-            after=_side(sides, "to"),
-            to_axes=to_axes,
-            dtype=_dtype(dtype),
-            overwrite=overwrite,
-            checks=not no_checks,
-            progress=bar,
-        )
+        result = convert(source, target, kind, **options, checks=not no_checks, progress=bar)
     note(f"{result['kind']} {' x '.join(map(str, result['shape']))} {result['dtype']} -> {result['out']}")
     return result
 
@@ -100,8 +110,8 @@ def _side(sides: dict, side: str) -> dict:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _dtype(name: str | None) -> str | None:
-    """The name, if it is one of a dtype."""
+def _check_dtype(name: str | None) -> None:
+    """Refuse a name that is of no dtype."""
     import numpy as np
 
     from segkit.errors import InvalidInput, sentence
@@ -112,4 +122,3 @@ def _dtype(name: str | None) -> str | None:
         known = False
     if not known:
         raise InvalidInput(sentence("--dtype", "must be the name of a dtype", repr(name), "uint8 or float32, say"))
-    return name

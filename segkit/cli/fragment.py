@@ -1,5 +1,7 @@
 """segkit fragment: Cut affinities, or ground truth, into fragments (supervoxels)."""
 
+from dataclasses import dataclass
+
 import click
 
 from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
@@ -7,6 +9,7 @@ from segkit.cli.common import (
     Verb,
     component_parameters,
     examples,
+    gathered,
     neighborhood_option,
     note,
     out_option,
@@ -19,6 +22,19 @@ EXAMPLES = examples(
     "segkit fragment affinities.h5 --out fragments.h5",
     "segkit fragment affinities.h5 --per-section --set threshold=0.4 --out f.h5",
 )
+
+
+@dataclass(frozen=True)
+class Method:
+    """What --method, --per-section and --set say."""
+
+    method: str
+    per_section: bool
+    assignments: tuple[str, ...]
+
+    def parameters(self) -> dict:
+        """Return the parameters of the fragmenter that were given."""
+        return component_parameters(self.assignments, per_section=self.per_section or None)
 
 
 @click.command("fragment", cls=Verb, stage=True, epilog=EXAMPLES)
@@ -37,7 +53,8 @@ EXAMPLES = examples(
 @neighborhood_option
 @out_option
 @blockwise_options(halo=True)
-def command(affinities, method, per_section, mask, from_labels, assignments, neighborhood, out, blocks) -> dict:
+@gathered("chosen", Method)
+def command(affinities, chosen, mask, from_labels, neighborhood, out, blocks) -> dict:
     """Cut AFFINITIES into fragments (supervoxels), the pieces that `segkit agglomerate` merges.
 
     FILE receives volumes/fragments, uint64 of shape (Z, Y, X), 0 = background.
@@ -48,15 +65,15 @@ def command(affinities, method, per_section, mask, from_labels, assignments, nei
     if (affinities is None) == (from_labels is None):
         raise click.UsageError("give either AFFINITIES or --from-labels TRUTH")
     refuse_with_blocks(blocks, from_labels=from_labels)
-    if from_labels is not None and (assignments or mask):
+    if from_labels is not None and (chosen.assignments or mask):
         raise click.UsageError("--from-labels takes neither --mask nor --set")
-    parameters = component_parameters(assignments, per_section=per_section or None)
+    parameters = chosen.parameters()
     offsets = parse_neighborhood(neighborhood)
     with blocks.work() as work:
         if from_labels is not None:
-            count = fragment_truth(from_labels, out, per_section=per_section)
+            count = fragment_truth(from_labels, out, per_section=chosen.per_section)
         else:
-            fragmenter = ComponentSpec("fragmenters", method, parameters)
+            fragmenter = ComponentSpec("fragmenters", chosen.method, parameters)
             count = fragment_files(affinities, out, fragmenter, mask=mask, neighborhood=offsets, work=work)
     note(f"{count} fragments -> {out}")
     return {"out": out, "fragments": count} | costs(work)

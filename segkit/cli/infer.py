@@ -7,10 +7,11 @@ import click
 from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import (
+    NetworkUse,
     Verb,
-    chosen_precision,
     device_option,
     examples,
+    gathered,
     network_options,
     note,
     out_option,
@@ -49,21 +50,8 @@ EXAMPLES = examples(
 @click.option("--keep-grid", is_flag=True, help="Write the affinities on the resampled voxels.")
 @device_option
 @blockwise_options(halo=True)
-def command(
-    raw,
-    run_folder,
-    checkpoint,
-    out,
-    tile,
-    batch_size,
-    precision,
-    augment,
-    compiled,
-    device,
-    voxel_size,
-    keep_grid,
-    blocks,
-) -> dict:
+@gathered("use", NetworkUse)
+def command(raw, run_folder, checkpoint, out, use, voxel_size, keep_grid, blocks) -> dict:
     """Predict the affinities of RAW with the network of a training run.
 
     RAW is a volume of images (volumes/raw where no dataset is named). FILE receives volumes/affinities, float32 of
@@ -71,20 +59,21 @@ def command(
     A network that was trained on resampled voxels sees RAW resampled alike.
     """
     from segkit import io
-    from segkit.infer.stage import Settings, Voxels, infer_files
+    from segkit.infer.settings import Settings
+    from segkit.infer.stage import Voxels, infer_files
     from segkit.models.checkpoint import load_model
     from segkit.models.device import resolve_device
 
     io.check_writable(out)
     refuse_with_blocks(blocks, voxel_size=voxel_size, keep_grid=keep_grid)
     file = model_file(Path(run_folder), checkpoint)
-    trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(device))
-    settings = Settings(tile or None, device, batch_size, chosen_precision(precision, device), augment, compiled)
+    trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(use.device))
+    settings = Settings(**use.keywords())
     voxel_size = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
     if voxel_size:
         check_stated(raw, "raw", "resampling")
     voxels = Voxels(voxel_size and tuple(voxel_size), keep_grid)
-    notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, augment, *_lengths(raw, voxels)))
+    notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, use.augment, *_lengths(raw, voxels)))
     with blocks.work("infer") as work:
         shape = infer_files(raw, trained, out, settings, voxels=voxels, notes=notes, work=work)
     made_by = f" by the network of step {trained.extra['steps']}" if "steps" in trained.extra else ""

@@ -2,8 +2,9 @@
 
 import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, astuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segkit.cli.common import (
     echo_described,
     echo_json,
     examples,
+    gathered,
     json_option,
     note,
     precision_option,
@@ -49,6 +51,32 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
     for name in ("raw_dataset", "labels_dataset", "threads"):
         words += [f"--{name.replace('_', '-')}", str(params[name])] if params[name] else []
     return f"to go on from the last checkpoint: {shlex.join(words)}"
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """What DATA, --val, --raw-dataset and --labels-dataset say."""
+
+    data: tuple[str, ...]
+    validation: tuple[str, ...]
+    raw_dataset: str | None
+    labels_dataset: str | None
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What --preview and --samples say."""
+
+    preview: str | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """What --config and --set say."""
+
+    config: str | None
+    assignments: tuple[str, ...]
 
 
 @click.command("train", cls=Verb, stage=True, epilog=EXAMPLES, stopped=_how_to_resume)
@@ -88,22 +116,10 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
 @click.option("--devices", type=click.IntRange(min=1), help="GPUs (or processes) that train together.  [default: 1]")
 @precision_option(None)
 @json_option
-def command(
-    data,
-    validation,
-    out,
-    resume,
-    like,
-    preview,
-    samples,
-    raw_dataset,
-    labels_dataset,
-    assignments,
-    config,
-    listed,
-    as_json,
-    **options,
-) -> dict:
+@gathered("volumes", Volumes)
+@gathered("patches", Patches)
+@gathered("given", Given)
+def command(volumes, out, resume, like, patches, given, listed, as_json, **options) -> dict:
     """Train a network on DATA to predict affinities.
 
     DATA are files with raw images (volumes/raw), the ids of their neurons (volumes/labels/neuron_ids; 0 is background)
@@ -121,11 +137,11 @@ def command(
     from segkit.train import TrainConfig, train
     from segkit.train.voxels import needs_voxel_size
 
-    if out is None and (resume or not preview):
+    if out is None and (resume or not patches.preview):
         raise click.MissingParameter(param_type="option", param_hint="'--out'")
     if like and resume:
         raise click.UsageError("--like begins a new run, --resume goes on with an old one; give one of them")
-    source = source_of(data, validation, raw_dataset, labels_dataset)
+    source = source_of(volumes.data, volumes.validation, volumes.raw_dataset, volumes.labels_dataset)
     base, on_card = read_settings(Path(out)) if resume else {}, None
     if like:
         from segkit.train.card import read_card
@@ -133,34 +149,19 @@ def command(
         check_run(Path(like), "--like", "card.json")
         card = read_card(Path(like))
         base, source, on_card = card["settings"], take_over(card, source), compare_with(card)
-    elif not data:
+    elif not volumes.data:
         raise click.MissingParameter(param_type="argument", param_hint="'DATA...'")
-    data, validation = source["data"], source["validation"]
-    settings = TrainConfig(**merged_settings(base, config, options, assignments))
+    settings = TrainConfig(**merged_settings(base, given.config, options, given.assignments))
     chosen_precision(settings.precision, settings.device)  # a slow one is noted
     datasets = (source["raw_dataset"], source["labels_dataset"])
     if why := needs_voxel_size(settings):
-        check_all_stated([*data, *validation], *datasets, why)
-    volumes = [volume for address in data for volume in read_volumes(address, *datasets)]
-    if preview:
-        return _print(_preview(settings, volumes, Path(preview), samples), as_json)
-    others = [volume for address in validation for volume in read_volumes(address, *datasets)]
-    validated = _Validated()
-    with progress("train") as report:
-
-        def on_step(step, total, loss, parts, steps_per_second):
-            report(step, total, *words_of_step(loss, parts, steps_per_second, validated.text))
-
-        def begin(card):
-            if settings.patch in (None, "auto"):
-                note(f"patch={','.join(map(str, card['settings']['patch']))}, the network's output")
-            if others:
-                note(f"what it looks like, renewed by each validation: {Path(out) / 'progress.png'}")
-            if on_card is not None:
-                on_card(card)
-
-        calls = {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": begin}
-        result = train(settings, volumes, Path(out), validation=others, resume=resume, source=source, **calls)
+        check_all_stated([*source["data"], *source["validation"]], *datasets, why)
+    seen = [volume for address in source["data"] for volume in read_volumes(address, *datasets)]
+    if patches.preview:
+        return _print(_preview(settings, seen, Path(patches.preview), patches.samples), as_json)
+    others = [volume for address in source["validation"] for volume in read_volumes(address, *datasets)]
+    with telling(settings, out, bool(others), on_card) as calls:
+        result = train(settings, seen, Path(out), validation=others, resume=resume, source=source, **calls)
     return _print(_summary(result, settings, out), as_json)
 
 
@@ -174,6 +175,28 @@ def _print(result: dict, as_json: bool) -> dict:
     if as_json:
         echo_json(result)
     return result
+
+
+@contextmanager
+def telling(
+    settings: Any, out: str, validates: bool, on_card: Callable[[dict], None] | None
+) -> Iterator[dict[str, Callable]]:
+    """Yield what training calls while it goes on: a bar of steps, and notes of what happens."""
+    validated = _Validated()
+    with progress("train") as report:
+
+        def on_step(step, total, loss, parts, steps_per_second):
+            report(step, total, *words_of_step(loss, parts, steps_per_second, validated.text))
+
+        def begin(card):
+            if settings.patch in (None, "auto"):
+                note(f"patch={','.join(map(str, card['settings']['patch']))}, the network's output")
+            if validates:
+                note(f"what it looks like, renewed by each validation: {Path(out) / 'progress.png'}")
+            if on_card is not None:
+                on_card(card)
+
+        yield {"on_step": on_step, "on_recovery": note, "on_validation": validated.see, "on_card": begin}
 
 
 def _list_settings(as_json: bool) -> dict:

@@ -1,11 +1,12 @@
 """segkit view: Show volumes, runs and results in the browser, the threshold live."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from segkit.cli.common import Verb, examples, note
+from segkit.cli.common import Verb, examples, gathered, note
 from segkit.cli.types import FILE
 
 EXAMPLES = examples(
@@ -34,6 +35,23 @@ class PlaceType(click.ParamType):
         if len(place) != 3:
             self.fail(f"must look like 20,64,64, or in nm like 820,258,258nm, not {value!r}", param, ctx)
         return place, text != value
+
+
+@dataclass(frozen=True)
+class Page:
+    """What --bind, --port and --link say: where the page is, and whether a browser opens it."""
+
+    bind: str
+    port: int
+    link: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What --screenshot and --size say."""
+
+    screenshot: str | None
+    size: tuple[int, int]
 
 
 @click.command("view", cls=Verb, stopped=lambda params: "the page is closed", epilog=EXAMPLES)
@@ -65,7 +83,9 @@ class PlaceType(click.ParamType):
     "--screenshot", type=FILE, metavar="FILE.png", help="Take a picture without a window (by Chromium), and end."
 )
 @click.option("--size", default=(1400, 1000), type=int, nargs=2, show_default=True, help="Of that picture, in pixels.")
-def command(data, threshold, at, largest, follow, link, bind, port, screenshot, size) -> dict:
+@gathered("page", Page)
+@gathered("picture", Picture)
+def command(data, threshold, at, largest, follow, page, picture) -> dict:
     """Show THINGs in the browser: files, stores, training runs and folders of recipes, each as what it is.
 
     Volumes are read chunk by chunk, never as a whole. ROLE=ADDRESS says what an object is where its file does not, as
@@ -84,16 +104,16 @@ def command(data, threshold, at, largest, follow, link, bind, port, screenshot, 
 
     place, in_nm = at or (None, False)
     where = {"position": place} if in_nm else {"at": place}
-    session = Session(things(data), threshold=threshold, bind=bind, port=port, **where)
+    session = Session(things(data), threshold=threshold, bind=page.bind, port=page.port, **where)
     if largest:
         session.select_largest(largest)
-    if screenshot:
+    if picture.screenshot:
         session.wait()
-        session.save(Path(screenshot), size)
-        note(f"{screenshot}: {size[0]} x {size[1]} pixels")
-        return {"out": screenshot}
+        session.save(Path(picture.screenshot), picture.size)
+        note(f"{picture.screenshot}: {picture.size[0]} x {picture.size[1]} pixels")
+        return {"out": picture.screenshot}
     click.echo(session.url)
-    if not link:
+    if not page.link:
         click.launch(session.url)
         note("Ctrl-C closes the page")
     while True:

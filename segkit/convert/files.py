@@ -1,10 +1,11 @@
 """A file as another: the whole of `segkit convert`."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -27,21 +28,42 @@ VALUES = 2**24
 Progress = Callable[[int, int], None]
 
 
+class Options(TypedDict, total=False):
+    """What :func:`convert` can be told beside kind and addresses."""
+
+    axes: str | None
+    voxel_size: Sequence[float] | None
+    offset: Sequence[float] | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    to_axes: str | None
+    dtype: str | None
+    overwrite: bool
+    checks: bool
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What it was told, and the defaults of the rest; another name is a TypeError."""
+
+    axes: str | None = None
+    voxel_size: Sequence[float] | None = None
+    offset: Sequence[float] | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    to_axes: str | None = None
+    dtype: str | None = None
+    overwrite: bool = False
+    checks: bool = True
+
+
 def convert(
     address: str | Path | Address,
     target: str | Path | Address,
     kind: str | None = None,
     *,
-    axes: str | None = None,
-    voxel_size=None,
-    offset=None,
-    before: Mapping | None = None,
-    after: Mapping | None = None,
-    to_axes: str | None = None,
-    dtype: str | None = None,
-    overwrite: bool = False,
-    checks: bool = True,
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> dict[str, Any]:
     """Convert one array, block by block; what was written where, as a dict.
 
@@ -60,36 +82,38 @@ def convert(
     checks : refuse a convention that the values contradict.
     progress : called with the number of blocks done and of all.
     """
+    asked = _Asked(**options)
     address = address if isinstance(address, Address) else parse_address(str(address))
     address, role = identify(address, kind)
     recorded = ROLES[role][1]
     kind = "labels" if recorded == "labels" else role
     target = target if isinstance(target, Address) else parse_address(str(target))
-    format_name = check_target(target, role, overwrite)
-    _check_options(kind, before, after, to_axes, format_name)
-    usual = preset(before["name"]).axes if before and before.get("name") else None
+    format_name = check_target(target, role, asked.overwrite)
+    _check_options(kind, asked, format_name)
+    usual = preset(asked.before["name"]).axes if asked.before and asked.before.get("name") else None
     kinds = ("volume", "labels") if kind == "mask" else (recorded,)
-    place = {"axes": axes, "usual_axes": usual, "voxel_size": voxel_size, "offset": offset}
+    place = {"axes": asked.axes, "usual_axes": usual, "voxel_size": asked.voxel_size, "offset": asked.offset}
     with source(address, role, kinds, **place) as found, located(found.place):
         attributes = _attributes(found, recorded)
         if kind == "affinities":
-            blocks, more = _affinities(found, before or {}, after or {}, dtype, checks, format_name, progress)
+            blocks, more = _affinities(found, asked, format_name, progress)
         else:
             check_kind_of_values(found, kind)
-            if kind == "mask" and checks:
+            if kind == "mask" and asked.checks:
                 _check_mask(found, format_name)
-            wanted = target_dtype(found, kind, dtype, format_name)
+            wanted = target_dtype(found, kind, asked.dtype, format_name)
             blocks, more = _values(found, kind, wanted, format_name, progress), {}
         attributes |= more
-        if to_axes and to_axes != "czyx"[-blocks.ndim :]:
-            blocks, attributes = _transposed(blocks, to_axes), attributes | {"axes": to_axes}
+        if asked.to_axes and asked.to_axes != "czyx"[-blocks.ndim :]:
+            blocks, attributes = _transposed(blocks, asked.to_axes), attributes | {"axes": asked.to_axes}
         write_blocks(target, role, blocks, attributes)
     written = Address(target.path, target.at(role) if format_name in FORMATS.values() else None)
     return {"out": str(written), "kind": role, "shape": list(blocks.shape), "dtype": str(blocks.dtype)}
 
 
-def _check_options(kind, before, after, to_axes, format_name) -> None:
-    if kind != "affinities" and (before or after):
+def _check_options(kind: str, asked: _Asked, format_name: str) -> None:
+    to_axes = asked.to_axes
+    if kind != "affinities" and (asked.before or asked.after):
         raise InvalidInput(sentence("a convention", "is for --kind affinities", kind, "leave it out"))
     if kind == "affinities" and format_name == "tiff":
         next_step = "write them to .h5, .zarr or .precomputed"
@@ -129,17 +153,19 @@ def _check_mask(found: Source, format_name: str) -> None:
             raise InvalidInput(sentence("mask", "must hold 0 and one other value", value, "state another --kind"))
 
 
-def _affinities(found: Source, before, after, dtype, checks, format_name, progress) -> tuple[Blocks, dict]:
+def _affinities(
+    found: Source, asked: _Asked, format_name: str, progress: Progress | None
+) -> tuple[Blocks, dict[str, Any]]:
     stated = _stated(found)
-    one = convention("from", stated=stated, **before)
+    one = convention("from", stated=stated, **(asked.before or {}))
     if stated and one.stated() != Convention(**stated).stated():
         known = ", ".join(f"{key} {value}" for key, value in Convention(**stated).stated().items())
         rule = f"must be the one that the file states, {known}"
         raise InvalidInput(sentence("the convention of the affinities", rule, next_step="leave out --from..."))
-    other = _target_convention(one, after)
-    wanted = np.dtype(dtype) if dtype else _usual_dtype(found, one, other, format_name)
+    other = _target_convention(one, asked.after or {})
+    wanted = np.dtype(asked.dtype) if asked.dtype else _usual_dtype(found, one, other, format_name)
     conversion = Conversion(found, one, other, wanted)
-    if checks and found.whole:
+    if asked.checks and found.whole:
         check_borders(found, one)
     shape = (len(other.neighborhood), *found.shape)
     boxes = _boxes(found.shape, max(shape[0], found.channels or 1), False)
@@ -147,7 +173,7 @@ def _affinities(found: Source, before, after, dtype, checks, format_name, progre
     def parts() -> Iterator:
         for box in _counted(boxes, progress):
             yield (slice(0, shape[0]), *box), conversion.read(box)
-        if checks:
+        if asked.checks:
             conversion.check_range()
 
     if other.native:

@@ -8,11 +8,13 @@ EQUAL = 1e-9
 
 
 @njit(cache=True, nogil=True)
-def fill_most_frequent(start, stop, labels, first_z, share_z, first_y, share_y, first_x, share_x, result):
+def fill_most_frequent(start, stop, labels, along_z, along_y, along_x, result):
     """Write into the sections `start` to `stop` of `result` the id that fills most of each voxel.
 
-    Along each axis a voxel begins in old voxel first[i] and is made up of it and of those that follow by share[i].
+    Along each axis, given as (first, share), a voxel begins in old voxel first[i] and is made up of it and of those
+    that follow by share[i]. Why no hash table for the ids of a voxel? They are few, and a scan finds them sooner.
     """
+    (first_z, share_z), (first_y, share_y), (first_x, share_x) = along_z, along_y, along_x
     most = share_z.shape[1] * share_y.shape[1] * share_x.shape[1]
     ids = np.empty(most, np.uint64)
     shares = np.empty(most, np.float64)

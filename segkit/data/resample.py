@@ -103,7 +103,7 @@ def resample_labels(labels: Labels, grid: Grid, shape: Sequence[int]) -> Labels:
 
     axes = [overlapping(*along) for along in _axes(labels.grid, labels.shape, grid, shape)]
     result = np.empty(shape, np.uint64)
-    tables = [table for taps in axes for table in (taps.first, taps.weights)]
+    tables = [(taps.first, taps.weights) for taps in axes]
     share(fill_most_frequent, int(shape[0]), labels.array, *tables, result)
     return Labels(result, grid)
 

@@ -3,21 +3,24 @@
 import numpy as np
 from numba import njit
 
-from segkit.data._kernels_runs import ONE, WIDTH, changes, lowest_bit
+from segkit.kernels.pair_table import hash_pair
+from segkit.kernels.runs import ONE, WIDTH, changes, lowest_bit
 
 FIRST_CAPACITY = 1 << 12
 DIGIT = 11
 
 
 @njit(cache=True, nogil=True)
-def count_pairs(segmentation, truth, ignored, lowest, outside, start, stop, table, used):
+def count_pairs(volumes, counted, start, stop, table, used):
     """Count how often each pair of labels occurs, from voxel `start` to `stop` or until `table` is half full.
 
-    `segmentation` and `truth` are flat uint64, `ignored` flat bool of the same length, or of length 0 for none.
-    Truth below `lowest` or from `outside` on does not count; segments from `outside` on are read as 0. A row of `table`
-    is segment, object, voxels: side by side, so that a pair is one cache miss, not three; `used` rows are taken.
-    Returns where it stopped, and how many rows are taken.
+    `volumes` are segmentation and truth, flat uint64, and what is ignored, flat bool of the same length, or of length 0
+    for none. `counted` are `lowest` and `outside`: truth below the one or from the other on does not count, segments
+    from `outside` on are read as 0. A row of `table` is segment, object, voxels: side by side, so that a pair is one
+    cache miss, not three; `used` rows are taken. Returns where it stopped, and how many rows are taken.
     """
+    segmentation, truth, ignored = volumes
+    lowest, outside = counted
     # Why not look every voxel up? Neighbours along x mostly carry the same pair, so whole runs are added at once.
     first, i = start, start + 1
     mask, base = np.uint64(0), start
@@ -61,19 +64,10 @@ def add(table, segment, label, voxels):
 def find(table, segment, label):
     """The slot that holds the pair, or the empty one (0 voxels) where it belongs; the capacity is a power of two."""
     last = len(table) - 1
-    slot = np.int64(mix(segment, label) & np.uint64(last))
+    slot = hash_pair(segment, label) & last
     while table[slot, 2] and (table[slot, 0] != segment or table[slot, 1] != label):
         slot = (slot + 1) & last
     return slot
-
-
-@njit(cache=True, nogil=True)
-def mix(segment, label):
-    """A hash of two uint64. Ids are often small and dense, so the low bits must depend on all bits of both."""
-    key = segment * np.uint64(0x9E3779B97F4A7C15) + label
-    key = (key ^ (key >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    key = (key ^ (key >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    return key ^ (key >> np.uint64(32))
 
 
 @njit(cache=True, nogil=True)

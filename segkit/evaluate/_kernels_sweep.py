@@ -7,6 +7,8 @@ the longer one. Short lists are searched; those longer than FEW are also in a ha
 import numpy as np
 from numba import njit
 
+from segkit.kernels.pair_table import hash_id
+
 FEW = 8
 FIRST_CAPACITY = 1 << 12
 LIMB, LOW = 21, (1 << 21) - 1
@@ -93,7 +95,7 @@ def lists(starts, sizes, cols, counts):
 
 
 @njit(cache=True, nogil=True)
-def join(large, small, rows, entries, table, used, objects, now, both, apart):
+def join(large, small, rows, entries, table, used, objects, now, both, apart):  # noqa: PLR0913 (called so often that tuples of arrays cost)
     """Merge row `small` into row `large`, and add to the sums; returns the hash table and its load."""
     sizes = rows[large, SIZE], rows[small, SIZE]
     bits = joined_bits(*sizes)
@@ -182,12 +184,11 @@ def find_entry(table, row, col, rows, entries, objects):
 @njit(cache=True, nogil=True)
 def slot_of(table, key):
     """Where `key` is or belongs; an empty slot is (-1, -1), the capacity a power of two."""
-    last = np.uint64(len(table) - 1)
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    slot = (mixed ^ (mixed >> np.uint64(32))) & last
-    while table[np.int64(slot), 0] >= 0 and table[np.int64(slot), 0] != key:
-        slot = (slot + np.uint64(1)) & last
-    return np.int64(slot)
+    last = len(table) - 1
+    slot = hash_id(np.uint64(key)) & last
+    while table[slot, 0] >= 0 and table[slot, 0] != key:
+        slot = (slot + 1) & last
+    return slot
 
 
 @njit(cache=True, nogil=True)

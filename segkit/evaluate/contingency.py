@@ -145,9 +145,10 @@ def _count(segmentation: np.ndarray, truth: np.ndarray, ignored: np.ndarray, low
 def _entries(first: int, last: int, segmentation: np.ndarray, truth: np.ndarray, ignored, lowest) -> np.ndarray:
     """The pairs in slabs `first` to `last`, in no particular order: segment, object, voxels, uint64 (N, 3)."""
     start, stop = first * SLAB, min(last * SLAB, truth.size)
+    volumes, counted = (segmentation, truth, ignored), (lowest, FIRST_OUTSIDE)
     table, used = np.zeros((FIRST_CAPACITY, 3), np.uint64), 0
     while True:
-        start, used = count_pairs(segmentation, truth, ignored, lowest, FIRST_OUTSIDE, start, stop, table, used)
+        start, used = count_pairs(volumes, counted, start, stop, table, used)
         if start == stop:
             return table[table[:, 2] > 0]
         table = larger(table)

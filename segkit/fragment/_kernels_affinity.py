@@ -1,8 +1,9 @@
 """The edges of voxels, row by row, and what is computed from them alone.
 
-An edge is stored at one of its ends; `channels[axis]` is the channel of the edges along z, y or x (-1: they are not
-used), and `later[axis]` says whether it is the later end, the one with the higher index. A voxel has up to six edges,
-numbered in ascending order of the neighbour: z-, y-, x-, x+, y+, z+.
+`edges` are (array, channels, later, mask), as :class:`segkit.fragment._shared.Edges` has them. An edge is stored at one
+of its ends; `channels[axis]` is the channel of the edges along z, y or x (-1: they are not used), and `later[axis]`
+says whether it is the later end, the one with the higher index. A voxel has up to six edges, numbered in ascending
+order of the neighbour: z-, y-, x-, x+, y+, z+.
 """
 
 import numpy as np
@@ -23,12 +24,13 @@ def _cut_row(here, there, row):
 
 
 @njit(cache=True, nogil=True)
-def _edges_of_row(array, channels, later, mask, z, y, low, high, directions, rows):
+def _edges_of_row(edges, z, y, low, high, directions, rows):
     """Write the affinities of the first edges, three or six, of all voxels of a row to `rows`, float32 (6, X).
 
     Affinities above `high` count as `high`; those of at most `low`, and edges that leave the volume or the mask, as
     -1. An empty mask is none.
     """
+    array, channels, later, mask = edges
     depth, height, width = array.shape[1:]
     for direction in range(directions):
         axis = direction if direction < 3 else 5 - direction
@@ -52,9 +54,9 @@ def _edges_of_row(array, channels, later, mask, z, y, low, high, directions, row
 
 
 @njit(cache=True, nogil=True)
-def edges_before(array, channels, later, mask, z, y, least, high, rows):
+def edges_before(edges, z, y, least, high, rows):
     """Write the edges of a row with its predecessors to `rows`, -1 for those of affinity below `least`."""
-    _edges_of_row(array, channels, later, mask, z, y, np.float32(-1), high, 3, rows)
+    _edges_of_row(edges, z, y, np.float32(-1), high, 3, rows)
     for axis in range(3):
         for x in range(rows.shape[1]):
             rows[axis, x] = rows[axis, x] if rows[axis, x] >= least else np.float32(-1)
@@ -83,12 +85,12 @@ def _least_of_rows(rows, out):
 
 
 @njit(cache=True, nogil=True)
-def mean_or_least(start, stop, array, channels, later, mask, least, out):
+def mean_or_least(start, stop, edges, least, out):
     """Write the mean (or least) affinity of the edges of each voxel of sections start..stop to `out`; 1 without any."""
     rows = np.empty((6, out.shape[2]), np.float32)
     for z in range(start, stop):
         for y in range(out.shape[1]):
-            _edges_of_row(array, channels, later, mask, z, y, np.float32(-1), np.float32(np.inf), 6, rows)
+            _edges_of_row(edges, z, y, np.float32(-1), np.float32(np.inf), 6, rows)
             if least:
                 _least_of_rows(rows, out[z - start, y])
             else:
@@ -96,7 +98,7 @@ def mean_or_least(start, stop, array, channels, later, mask, least, out):
 
 
 @njit(cache=True, nogil=True)
-def steepest_edges(start, stop, array, channels, later, mask, low, high, codes):
+def steepest_edges(start, stop, edges, low, high, codes):
     """Write which edges of each voxel of sections start..stop are its highest to `codes`, uint8 (Z, Y, X).
 
     Bit 0 is the edge to z-, bit 5 that to z+; several are set where they tie, none for a voxel without edges.
@@ -105,7 +107,7 @@ def steepest_edges(start, stop, array, channels, later, mask, low, high, codes):
     best = np.empty(codes.shape[2], np.float32)
     for z in range(start, stop):
         for y in range(codes.shape[1]):
-            _edges_of_row(array, channels, later, mask, z, y, low, high, 6, rows)
+            _edges_of_row(edges, z, y, low, high, 6, rows)
             best[:] = 0  # an edge of affinity 0 that `low` lets pass cannot be: it would have to exceed 0
             for direction in range(6):
                 for x in range(len(best)):

@@ -9,9 +9,9 @@ a summit, which drains nowhere; UNKNOWN or NO_EDGE; and at last -1 - its label. 
 import numpy as np
 from numba import njit
 
-from segkit._kernels_forest import find_root
-from segkit._kernels_prefetch import prefetch
 from segkit.fragment._kernels_affinity import edges_before
+from segkit.kernels.prefetch import prefetch
+from segkit.kernels.union_find import find_root
 
 ONE = 0x3F800000  # the bits of float32 1.0
 DIGIT = 10  # bits
@@ -123,7 +123,7 @@ def sizes_of(labels, count):
 
 
 @njit(cache=True, nogil=True)
-def contacts(start, stop, array, channels, later, mask, least, high, labels, sizes, small):
+def contacts(start, stop, edges, least, high, labels, sizes, small):
     """Edges of affinity >= `least` between two basins of which one has fewer than `small` voxels.
 
     Of the edges of voxels in sections start..stop with their predecessors: the affinity, at most `high`, and both
@@ -140,7 +140,7 @@ def contacts(start, stop, array, channels, later, mask, least, high, labels, siz
         found = 0
         for z in range(start, stop):
             for y in range(height):
-                edges_before(array, channels, later, mask, z, y, least, high, rows)
+                edges_before(edges, z, y, least, high, rows)
                 for x in range(width):
                     b = -1 - labels[z, y, x]
                     for axis in range(3):

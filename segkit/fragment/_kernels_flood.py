@@ -7,8 +7,8 @@ included; before that -1 - its depth, an integer. So a neighbour costs one look,
 import numpy as np
 from numba import njit
 
-from segkit._kernels_forest import find_root
-from segkit._kernels_prefetch import prefetch
+from segkit.kernels.prefetch import prefetch
+from segkit.kernels.union_find import find_root
 
 AHEAD = 12
 """Voxels ahead in a queue whose neighbours are fetched: without it the flood waits for memory most of its time."""

@@ -87,7 +87,7 @@ class Edges:
         return cls(array, channels, later, contiguous(mask))
 
     def arguments(self) -> tuple[np.ndarray, ...]:
-        """What every kernel on edges takes."""
+        """What every kernel on edges takes as one argument, and unpacks once a row."""
         return self.array, self.channels, self.later, self.mask
 
 
@@ -107,7 +107,7 @@ def voxel_affinity(
     """
     out = np.empty(affinities.shape, np.float32)
     edges = Edges.of(affinities, mask, per_section).arguments()
-    mean_or_least(0, len(out), *edges, statistic == "min", out)
+    mean_or_least(0, len(out), edges, statistic == "min", out)
     return out
 
 
@@ -125,7 +125,7 @@ def _write_above(start: int, stop: int, edges, least: bool, threshold: float, ab
     """Section by section, so that affinities of voxels stay in the cache."""
     section, mask = np.empty((1, *above.shape[1:]), np.float32), edges[-1]
     for z in range(start, stop):
-        mean_or_least(z, z + 1, *edges, least, section)
+        mean_or_least(z, z + 1, edges, least, section)
         np.greater(section[0], threshold, out=above[z])
         if mask.size:
             above[z] &= mask[z]

@@ -97,7 +97,7 @@ def basins(edges: Edges, low: np.float32, high: np.float32) -> tuple[np.ndarray,
     """-1 - label of each voxel's basin, int32 (Z, Y, X), and how many basins there are; 0 for voxels without edges."""
     shape = edges.array.shape[1:]
     codes = np.empty(shape, np.uint8)
-    share(steepest_edges, shape[0], *edges.arguments(), low, high, codes)
+    share(steepest_edges, shape[0], edges.arguments(), low, high, codes)
     plane, row = shape[1] * shape[2], shape[2]
     steps = np.array([-plane, -row, -1, 1, row, plane])
     targets = np.empty(shape, np.int32 if codes.size < 2**31 else np.int64)

@@ -13,7 +13,7 @@ OWN = 0.1
 """The part of the noise that a channel does not share with the others."""
 
 
-def oracle_affinities(
+def oracle_affinities(  # noqa: PLR0913 (each fault of a network has its keyword, by which experiments name it)
     labels: Labels,
     neighborhood=NEAREST,
     *,

@@ -21,6 +21,7 @@ from segkit.data.resample import ResampledSource
 from segkit.data.source import Source
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.infer.resampled import Restoring
+from segkit.infer.settings import Settings
 from segkit.io.lookup import AnyAddress
 from segkit.io.writer import Form, Target
 
@@ -32,22 +33,6 @@ LARGEST_HALO = 32
 
 _ONE = Lock()
 """A network is used by one thread at a time: while it is, it is in another mode. Workers may have several."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network is used; see :func:`segkit.infer.predict`."""
-
-    tile_shape: tuple[int, ...] | None = None
-    device: str = "cpu"
-    batch_size: int = 1
-    precision: str = "32"
-    augment: str = "none"
-    compiled: bool = False
-
-    def key(self) -> dict[str, object]:
-        """What decides the values, up to rounding: so that other devices and batches may go on with what was begun."""
-        return {"tile_shape": self.tile_shape, "precision": self.precision, "augment": self.augment}
 
 
 @dataclass(frozen=True)

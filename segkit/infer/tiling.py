@@ -1,21 +1,23 @@
 """Networks on volumes of any size."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
+from typing import Any, Unpack
 
 import numpy as np
-import torch
 from torch import nn
 
 from segkit.data import Affinities, Volume
 from segkit.data.affinities import as_neighborhood
 from segkit.data.source import Held, Source
 from segkit.errors import InvalidInput, sentence
-from segkit.infer.network import Precision, answers, check_precision, evaluating
+from segkit.infer.network import answers, check_precision, evaluating
 from segkit.infer.overlap import ahead
 from segkit.infer.plan import Batch, Plan, Read, make_plan
+from segkit.infer.settings import Options, Settings
 from segkit.infer.slabs import Part, Slabs
-from segkit.infer.symmetry import Augment, Slices
+from segkit.infer.symmetry import Slices
 from segkit.models.device import resolve_device
 from segkit.models.inputs import check_intensity
 from segkit.timing import phase
@@ -28,15 +30,12 @@ def predict(
     raw: Volume,
     neighborhood,
     *,
-    tile_shape: Sequence[int] | None = None,
-    device: str | torch.device = "cpu",
-    batch_size: int = 1,
-    precision: Precision = "32",
-    augment: Augment = "none",
-    compiled: bool = False,
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Affinities:
-    """The affinities that a network (:class:`segkit.protocols.Model`) gives to the edges of `neighborhood`.
+    """Predict the affinities that a network (:class:`segkit.protocols.Model`) gives to the edges of `neighborhood`.
+
+    Unless told otherwise on the CPU, one tile at once, in float32, without augmentation, not compiled.
 
     The volume is covered by output tiles that step by multiples of the model's stride; the raw data under them are
     reflected at the borders of the volume. Valid models write each voxel once, and all tile shapes give the same
@@ -78,19 +77,7 @@ def predict(
         makes edges that the neighborhood has not.
     """
     check_intensity(raw.array)
-    parts = predict_parts(
-        module,
-        Held(raw),
-        neighborhood,
-        thickness=max(raw.shape),
-        tile_shape=tile_shape,
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
-        augment=augment,
-        compiled=compiled,
-        progress=progress,
-    )
+    parts = predict_parts(module, Held(raw), neighborhood, thickness=max(raw.shape), progress=progress, **options)
     with closing(parts):
         ((_, array),) = parts
     return Affinities(array, as_neighborhood(neighborhood), raw.grid)
@@ -103,15 +90,10 @@ def predict_parts(
     *,
     thickness: int = 64,
     part: Slices | None = None,
-    tile_shape: Sequence[int] | None = None,
-    device: str | torch.device = "cpu",
-    batch_size: int = 1,
-    precision: Precision = "32",
-    augment: Augment = "none",
-    compiled: bool = False,
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Generator[Part, None, None]:
-    """As :func:`predict`, the same values, but part by part: the slices of the affinities, and float32 (C, Z, Y, X).
+    """Predict the same values as :func:`predict`, with its options, but part by part: slices, and float32 (C, Z, Y, X).
 
     Parts are slabs of `thickness` voxels across the longest axis, in order. Memory holds those that tiles under way
     touch, not the volume. Reading is ahead of the network by two batches, and the network of who takes the parts. Close
@@ -122,16 +104,16 @@ def predict_parts(
     pads computes the whole volume along the axes where it does.
     """
     neighborhood = as_neighborhood(neighborhood)
-    device = resolve_device(device)
-    check_precision(precision, device)
-    for name, value in (("batch_size", batch_size), ("thickness", thickness)):
+    use = Settings(**options)
+    device = resolve_device(use.device)
+    check_precision(use.precision, device)
+    for name, value in (("batch_size", use.batch_size), ("thickness", thickness)):
         if value < 1:
             raise InvalidInput(sentence(name, "must be at least 1", value))
-    plan = make_plan(
-        module, raw.shape, raw.grid, neighborhood, tile=tile_shape, batch_size=batch_size, augment=augment, part=part
-    )
+    how: dict[str, Any] = {"tile": use.tile_shape, "batch_size": use.batch_size, "augment": use.augment}
+    plan = make_plan(module, raw.shape, raw.grid, neighborhood, **how, part=part)
     slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants, part)
-    return _parts(module, raw.read, plan, slabs, device, precision, compiled, progress)
+    return _parts(module, raw.read, plan, slabs, replace(use, device=device), progress)
 
 
 def _parts(
@@ -139,16 +121,14 @@ def _parts(
     read: Read,
     plan: Plan,
     slabs: Slabs,
-    device: torch.device,
-    precision: str,
-    compiled: bool,
+    use: Settings,
     progress: Progress | None,
 ) -> Generator[Part, None, None]:
     done = 0
     inputs = ahead(_inputs(plan, read, module.ndim))
     with (
-        evaluating(module, device, precision),
-        closing(ahead(answers(module, inputs, device, precision, compiled=compiled))) as outputs,
+        evaluating(module, use.device, use.precision),
+        closing(ahead(answers(module, inputs, use.device, use.precision, compiled=use.compiled))) as outputs,
     ):
         for batch, fetch in outputs:
             with phase("blending"):

@@ -73,7 +73,7 @@ def _basins(
     both = np.append(np.stack([steps, -steps], 1), 0)
     basins, found = np.empty(len(codes), np.int32), np.empty(len(codes), np.int32)
     counts = np.zeros((units, PARTS), np.int64)
-    arrays = codes, both, labels, constrained, basins, found, counts
+    arrays = codes, both, labels if constrained else labels[:0], basins, found, counts
     share(_kernels_forest.find_roots, units, *arrays, least=LEAST)
     bounds, starts = _places(counts.T)
     roots = np.empty(bounds[-1], np.int32)
@@ -90,7 +90,7 @@ def _edges(
     units = -(-len(codes) // UNIT)
     found = np.empty(units * len(steps) * UNIT, np.int64)
     parts, counts = np.empty(len(found), np.uint8), np.zeros((units, len(steps), PARTS + 1), np.int64)
-    arrays = keys, codes, basins, steps, bounds, found, parts, counts
+    arrays = keys, codes, basins, steps, bounds, (found, parts, counts)
     share(_kernels_forest.candidates, units, *arrays, least=LEAST)
     ends, starts = _places(counts.transpose(2, 1, 0))
     edges = np.empty(ends[-1], np.int64)
@@ -110,7 +110,7 @@ def pairs_inside(forest: Forest, steps: np.ndarray, parent: np.ndarray) -> Decid
     """What the edges inside objects decide. Joins basins in `parent`."""
     last = int(forest.bounds[PARTS])
     found, bits, pairs = np.empty(last, np.int32), np.empty(last, np.int32), np.empty(last, np.int64)
-    arrays = forest.edges, forest.spare, steps, forest.basins, parent, found, bits, pairs
+    arrays = (forest.edges, forest.spare), (steps, forest.basins, parent), (found, bits, pairs)
     share(_kernels_join.join_objects, PARTS, forest.bounds, *arrays, least=_parts_worth_a_thread(len(forest.basins)))
     return Decided(found, bits.view(np.float32), pairs)
 
@@ -133,12 +133,13 @@ def pairs_by_label(
     table, state = np.full((1024, 2), -1, np.int32), np.array([basins, 0, 0])
     edges, bits = np.empty(len(order), np.int32), np.empty(len(order), np.int32)
     pairs = np.empty((2, len(order)), np.int64)
-    arrays = steps, forest.codes, forest.basins, labels, parent, components, entries, entry_labels
-    done = _kernels_join.join_components(order, *arrays, table, state, edges, bits, pairs)
+    volume, lists = (steps, forest.codes, forest.basins, labels), (components, entries, entry_labels)
+    results = edges, bits, pairs
+    done = _kernels_join.join_components(order, volume, parent, lists, table, state, results)
     while done < len(order):
         longest = int(components[:, _kernels_join.LENGTH].max())
         table, state[_kernels_join.SLOTS] = _with_room(table, parent, entry_labels, longest)
-        done += _kernels_join.join_components(order[done:], *arrays, table, state, edges, bits, pairs)
+        done += _kernels_join.join_components(order[done:], volume, parent, lists, table, state, results)
     found = state[_kernels_join.FOUND]
     edges, affinities = edges[:found], bits[:found].view(np.float32)
     return Decided(edges, affinities, pairs[0, :found]), Decided(edges, affinities, pairs[1, :found])

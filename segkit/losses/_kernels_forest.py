@@ -23,13 +23,13 @@ INDEX = 0x7FFFFFFF
 
 
 @njit(cache=True, nogil=True)
-def find_roots(first, last, codes, steps, labels, constrained, basins, found, counts):
+def find_roots(first, last, codes, steps, labels, basins, found, counts):
     """List the roots of the basins of some units, those of each unit from its first place in `found` on.
 
     `steps` holds the step to the other end for each code, and 0 for the code -1 at its end. Along a way of strongest
     edges affinities never fall, so each way ends at two voxels that chose the same edge: the root is its target. A
     voxel without edges is a basin of its own. `counts`, zeros (units, PARTS), gets the number of roots by their part;
-    `basins` gets the part of each root, and -1 elsewhere. Without `constrained` all is of the part 0.
+    `basins` gets the part of each root, and -1 elsewhere. Without `labels`, of length 0, all is of the part 0.
     """
     for unit in range(first, last):
         number = unit * UNIT
@@ -37,7 +37,7 @@ def find_roots(first, last, codes, steps, labels, constrained, basins, found, co
             code = codes[voxel]
             basins[voxel] = -1
             if code < 0 or (code & 1 and codes[voxel + steps[code]] == code - 1):
-                part = (labels[voxel] * np.int64(0x2545F4914F6CDD1D)) >> 40 & (PARTS - 1) if constrained else 0
+                part = (labels[voxel] * np.int64(0x2545F4914F6CDD1D)) >> 40 & (PARTS - 1) if len(labels) else 0
                 basins[voxel] = part
                 counts[unit, part] += 1
                 found[number] = voxel
@@ -84,14 +84,16 @@ def follow(first, last, codes, steps, basins):
 
 
 @njit(cache=True, nogil=True)
-def candidates(first, last, keys, codes, basins, offsets, bounds, found, parts, counts):
+def candidates(first, last, keys, codes, basins, offsets, bounds, results):
     """List the edges of some units that may be in the forest, and the part of each.
 
     They are the strongest edge of each voxel, and those between basins that are not the weakest of a square. An edge is
     (key << 32 | index << 1 | whether it lies between basins). Those of a unit and a channel begin in `found` and
     `parts` at the place (unit * channels + channel) * UNIT. Parts have the basins from `bounds` on; edges between
-    objects are of the part PARTS. `counts`, zeros (units, channels, PARTS + 1), gets how many there are.
+    objects are of the part PARTS. `results` are `found`, `parts` and `counts`, zeros (units, channels, PARTS + 1),
+    which gets how many there are.
     """
+    found, parts, counts = results
     voxels = len(basins)
     dead, keep, kept = np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.int32)
     part_of = np.empty(bounds[PARTS], np.uint8)

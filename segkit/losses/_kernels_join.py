@@ -11,6 +11,8 @@ component of its basin; an edge between basins joins their components.
 import numpy as np
 from numba import njit
 
+from segkit.kernels.pair_table import hash_pair
+from segkit.kernels.union_find import find_sized_root
 from segkit.losses._kernels_edges import BETWEEN, ONE
 from segkit.losses._kernels_forest import INDEX, sort
 
@@ -22,28 +24,18 @@ COUNT, AFTER = range(2)
 ENTRIES, SLOTS, FOUND = range(3)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def find_root(parent, node):
-    """The root of `node`, halving the path to it."""
-    above = parent[node]
-    while above >= 0:
-        top = parent[above]
-        if top < 0:
-            return above
-        parent[node] = top
-        node = top
-        above = parent[node]
-    return node
-
-
 @njit(cache=True, nogil=True)
-def join_objects(first, last, bounds, edges, spare, offsets, basins, parent, found, bits, pairs):
+def join_objects(first, last, bounds, sorting, graph, results):
     """Sort the edges of some parts and join along them; write the index, affinity and pairs of each that joins two.
 
     The edges of a part begin at its place in `bounds`, and so does what is written of them, with 0 pairs after the
-    last. `edges` and `spare` are overwritten. Inside an object every pair has the same label, so sizes are all that is
+    last. `sorting` are the edges and as much room, both overwritten; `graph` offsets, basins and parent; `results`
+    index, bits of the affinity, and pairs. Inside an object every pair has the same label, so sizes are all that is
     needed. Parts have no basins in common.
     """
+    edges, spare = sorting
+    offsets, basins, parent = graph
+    found, bits, pairs = results
     for part in range(first, last):
         begin, end = bounds[part], bounds[part + 1]
         sort(edges[begin:end], spare[begin:end])
@@ -71,15 +63,15 @@ def _join_sizes(order, offsets, basins, parent, found, bits, pairs):
         for i in range(begin, end):
             index = np.uint32(order[i] >> 1 & INDEX)
             voxel = np.int64(index % np.uint32(voxels))
-            sources[i - begin] = find_root(parent, np.int64(basins[voxel]))
+            sources[i - begin] = find_sized_root(parent, np.int64(basins[voxel]))
             if order[i] & 1:
                 offset = offsets[index // np.uint32(voxels)]
-                targets[i - begin] = find_root(parent, np.int64(basins[voxel + offset]))
+                targets[i - begin] = find_sized_root(parent, np.int64(basins[voxel + offset]))
         for i in range(begin, end):
-            a = find_root(parent, sources[i - begin])
+            a = find_sized_root(parent, sources[i - begin])
             size_a, size_b = -np.int64(parent[a]), np.int64(1)
             if order[i] & 1:
-                b = find_root(parent, targets[i - begin])
+                b = find_sized_root(parent, targets[i - begin])
                 if a == b:
                     continue
                 size_b = -np.int64(parent[b])
@@ -120,17 +112,19 @@ def begin_lists(parent, roots, labels, components, entries, entry_labels):
 
 
 @njit(cache=True, nogil=True)
-def join_components(
-    order, offsets, codes, basins, labels, parent, components, entries, entry_labels, table, state, edges, bits, pairs
-):
+def join_components(order, volume, parent, lists, table, state, results):
     """Join along edges; write index, bits of the affinity, and (same-label, different-label) pairs of each with any.
 
+    `volume` are offsets, codes, basins and labels; `lists` those of :func:`begin_lists`; `results` what is written.
     Returns how many edges were done: fewer than all when the table is too full to go on. `state` holds the numbers of
     entries, of slots of the table in use, and of edges written.
 
     The shorter list moves into the longer one, so that an entry moves a logarithmic number of times. Components of few
     labels, almost all, need no table; a dictionary for each would cost most of the time.
     """
+    offsets, codes, basins, labels = volume
+    components, entries, entry_labels = lists
+    edges, bits, pairs = results
     voxels = len(basins)
     for position in range(len(order)):
         voxel = order[position] >> 1 & INDEX
@@ -139,10 +133,10 @@ def join_components(
         while voxel >= voxels:
             voxel -= voxels
             channel += 1
-        a = find_root(parent, np.int64(basins[voxel]))
+        a = find_sized_root(parent, np.int64(basins[voxel]))
         same = np.int64(0)
         if order[position] & 1:
-            b = find_root(parent, np.int64(basins[voxel + offsets[channel]]))
+            b = find_sized_root(parent, np.int64(basins[voxel + offsets[channel]]))
             if a == b:
                 continue
             if components[a, LENGTH] < components[b, LENGTH]:
@@ -220,7 +214,7 @@ def _add(root, entry, components, entries, entry_labels, table, state):
 def _probe(table, entry_labels, root, label):
     """Where in the open-addressing `table` (size a power of two) the entry of a root's label is, or would go."""
     mask = len(table) - 1
-    place = ((label * np.int64(0x2545F4914F6CDD1D) ^ root * np.int64(0x5851F42D4C957F2D)) >> np.int64(20)) & mask
+    place = hash_pair(np.uint64(root), np.uint64(label)) & mask
     while table[place, 1] >= 0 and (table[place, 0] != root or entry_labels[table[place, 1]] != label):
         place = (place + 1) & mask
     return place

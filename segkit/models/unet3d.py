@@ -45,7 +45,7 @@ class UNet3D(UNet):
 
     ndim = 3
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (parameters of components are explicit keywords)
         self,
         *,
         channels: int = 3,

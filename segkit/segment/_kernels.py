@@ -3,10 +3,10 @@
 import numpy as np
 from numba import njit
 
-from segkit.data._kernels_runs import ends_of_runs
+from segkit.kernels.pair_table import find_key
+from segkit.kernels.runs import ends_of_runs
 from segkit.segment._kernels_store import LANES, publish, stamp, stream
 
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 BLOCK = 2048
 """Voxels that are put together in the cache before they are written."""
 FIXED = 3
@@ -14,19 +14,20 @@ FIXED = 3
 
 
 @njit(cache=True, nogil=True)
-def find_runs(fragments, begin, stop, table, keys, low, outside, ends, leaves):
-    """Runs of one id in fragments[begin:stop]: where each ends, counted from `begin`, and the number of its leaf.
+def find_runs(fragments, begin, stop, numbers, outside, ends, leaves):
+    """Find the runs of one id in fragments[begin:stop]: where each ends, from `begin`, and the number of its leaf.
 
-    Numbers are those of `number_leaves`, which made `table` and `keys`. Gives the position of an id that has none, or
-    -1. Why ask for the number first, and then what it is? Runs of background come and go, and a branch that cannot be
-    foreseen costs more than the table.
+    `numbers` are `table` and `keys`, which `number_leaves` filled, and the lowest id. Gives the position of an id that
+    has none, or -1. Why ask for the number first, and then what it is? Runs of background come and go, and a branch
+    that cannot be foreseen costs more than the table.
     """
+    table, keys, low = numbers
     ends_of_runs(fragments[begin:stop], ends)
     top = np.uint64(len(table) - 1)
     for run in range(len(ends)):
         position = begin + np.int64(ends[run]) - 1
         fragment = fragments[position]
-        place = _slot(keys, fragment) if len(keys) else np.int64(min(fragment - low, top))  # below `low` it wraps
+        place = find_key(keys, fragment) if len(keys) else np.int64(min(fragment - low, top))  # below `low` it wraps
         number = np.int64(table[place])
         if number == 0 and fragment != 0:
             if fragment < outside:
@@ -46,19 +47,9 @@ def number_leaves(leaf_ids, table, keys):
     for k in range(len(leaf_ids)):
         place = np.int64(leaf_ids[k] - leaf_ids[0])
         if len(keys):
-            place = _slot(keys, leaf_ids[k])
+            place = find_key(keys, leaf_ids[k])
             keys[place] = leaf_ids[k]
         table[place] = FIXED + k
-
-
-@njit(cache=True, nogil=True)
-def _slot(keys, key):
-    """The slot that holds `key`, or the empty one where it belongs. The number of slots is a power of two."""
-    mixed = key * MULTIPLIER
-    slot = (mixed ^ (mixed >> np.uint64(32))) & np.uint64(len(keys) - 1)
-    while keys[np.int64(slot)] != 0 and keys[np.int64(slot)] != key:
-        slot = (slot + np.uint64(1)) & np.uint64(len(keys) - 1)
-    return np.int64(slot)
 
 
 @njit(cache=True, nogil=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.data import Labels
-from segkit.data._kernels_runs import count_runs
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import InvalidInput, sentence
+from segkit.kernels.runs import count_runs
 from segkit.segment import _kernels
 from segkit.threads import share
 
@@ -36,9 +36,9 @@ class Runs:
         chunks = -(-flat.size // CHUNK)
         counts = [count for part in share(_count, chunks, flat) for count in part]
         starts = np.append(0, np.cumsum(counts))
-        table, keys, low = _table(leaf_ids, flat.size)
-        runs = cls(starts, np.empty(starts[-1], np.int32), np.empty(starts[-1], table.dtype))
-        unknown = [position for position in share(_find, chunks, flat, table, keys, low, runs) if position >= 0]
+        numbers = _table(leaf_ids, flat.size)
+        runs = cls(starts, np.empty(starts[-1], np.int32), np.empty(starts[-1], numbers[0].dtype))
+        unknown = [position for position in share(_find, chunks, flat, numbers, runs) if position >= 0]
         if unknown:
             next_step = "cut the tree with the fragments that it was made from"
             raise InvalidInput(sentence("fragments", "must be leaves of the tree", flat[unknown[0]], next_step))
@@ -75,11 +75,13 @@ def _count(start: int, stop: int, flat: np.ndarray) -> list[int]:
     return [count_runs(flat[chunk * CHUNK : (chunk + 1) * CHUNK]) for chunk in range(start, stop)]
 
 
-def _find(start: int, stop: int, flat: np.ndarray, table: np.ndarray, keys: np.ndarray, low: np.uint64, runs: Runs):
+def _find(
+    start: int, stop: int, flat: np.ndarray, numbers: tuple[np.ndarray, np.ndarray, np.uint64], runs: Runs
+) -> int:
     """The position of a voxel that carries no leaf, or -1."""
     for chunk in range(start, stop):
         bounds = chunk * CHUNK, min((chunk + 1) * CHUNK, flat.size)
-        position = _kernels.find_runs(flat, *bounds, table, keys, low, FIRST_OUTSIDE, *runs.chunk(chunk))
+        position = _kernels.find_runs(flat, *bounds, numbers, FIRST_OUTSIDE, *runs.chunk(chunk))
         if position >= 0:
             return position
     return -1

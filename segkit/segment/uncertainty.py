@@ -44,13 +44,7 @@ class UncertainMerge:
 
 
 def uncertain(
-    tree: MergeTree,
-    read: Read,
-    shape: tuple[int, int, int],
-    grid: Grid,
-    threshold: float,
-    *,
-    count: int = 20,
+    tree: MergeTree, read: Read, shape: tuple[int, int, int], grid: Grid, threshold: float, *, count: int = 20
 ) -> list[UncertainMerge]:
     """List the merges on whose decision most hangs, at most `count`, the heaviest first; ties: the first merge.
 
@@ -96,23 +90,13 @@ def uncertain(
     weights = lesser * np.exp(-np.abs(tree.altitudes - threshold) / DOUBT)
     chosen = np.argsort(-weights, kind="stable")[:count]
     chosen = chosen[weights[chosen] > 0]
-    places = contacts(tree, read, shape, chosen)
     found = []
-    for merge, voxel in zip(chosen.tolist(), places, strict=True):
-        sides = sorted(children[merge].tolist(), key=lambda node: (-sizes[node], names[node]))
-        altitude = float(tree.altitudes[merge])
-        found.append(
-            UncertainMerge(
-                merge,
-                altitude,
-                altitude < threshold,
-                float(weights[merge]),
-                (int(names[sides[0]]), int(names[sides[1]])),
-                (int(sizes[sides[0]]), int(sizes[sides[1]])),
-                voxel,
-                None if voxel is None else grid.centre(voxel),
-            )
-        )
+    for merge, voxel in zip(chosen.tolist(), contacts(tree, read, shape, chosen), strict=True):
+        one, other = sorted(children[merge].tolist(), key=lambda node: (-sizes[node], names[node]))
+        altitude, position = float(tree.altitudes[merge]), None if voxel is None else grid.centre(voxel)
+        sides, voxels = (int(names[one]), int(names[other])), (int(sizes[one]), int(sizes[other]))
+        decided = merge, altitude, altitude < threshold, float(weights[merge])
+        found.append(UncertainMerge(*decided, sides, voxels, voxel, position))
     return found
 
 

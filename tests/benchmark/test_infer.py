@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from segkit import Grid, Volume
-from segkit.benchmark.infer import InferenceCosts, Options, measure_inference
+from segkit.benchmark.infer import InferenceCosts, measure_inference
 from segkit.data.source import Held
 from segkit.infer import predict
+from segkit.infer.settings import Settings
 from segkit.models.unet2d import UNet2D
 from segkit.models.unet3d import UNet3D
 
@@ -34,7 +35,7 @@ def test_the_bare_network_computes_as_many_voxels_as_the_prediction(augment, bat
         predict(model, raw, NEAREST, **options)
         now = "bare"
 
-    costs = measure_inference(model, Held(raw), NEAREST, {"memory": run}, Options(**options), repeat=1)
+    costs = measure_inference(model, Held(raw), NEAREST, {"memory": run}, Settings(**options), repeat=1)
     assert seen["bare"] == seen["predict"] and sum(shape[0] for shape in seen["bare"]) == 2 * costs.tiles
     assert {name: len(found) for name, found in costs.parts.items()} == {"network": 1, "memory": 1}
     assert costs.tile == seen["bare"][0][2:] and costs.device == "cpu"

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels_borrowed import borrowed
+from segkit.kernels.borrowed import borrowed
 
 
 @njit

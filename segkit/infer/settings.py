@@ -1,0 +1,38 @@
+"""How a network is used: what all that predict can be told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import torch
+
+    from segkit.infer.network import Precision
+    from segkit.infer.symmetry import Augment
+
+
+class Options(TypedDict, total=False):
+    """Name the keywords of :func:`segkit.infer.predict`, where they are explained, for type checkers."""
+
+    tile_shape: Sequence[int] | None
+    device: "str | torch.device"
+    batch_size: int
+    precision: "Precision"
+    augment: "Augment"
+    compiled: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold the options that were given, and the defaults of the rest; another name is a TypeError."""
+
+    tile_shape: Sequence[int] | None = None
+    device: "str | torch.device" = "cpu"
+    batch_size: int = 1
+    precision: "Precision" = "32"
+    augment: "Augment" = "none"
+    compiled: bool = False
+
+    def key(self) -> dict[str, object]:
+        """What decides the values, up to rounding: so that other devices and batches may go on with what was begun."""
+        return {"tile_shape": self.tile_shape, "precision": self.precision, "augment": self.augment}
