@@ -13,7 +13,7 @@ import segkit
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
     {"errors", "threads", "timing", "memory", "picture", "curves", "kernels"},
-    {"data", "_kernels_prefetch"},
+    {"data"},
     {"parameters"},
     {"protocols"},
     {"registry"},

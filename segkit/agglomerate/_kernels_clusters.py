@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from segkit._kernels_prefetch import prefetch
-from segkit.agglomerate._kernels import EMPTY, MULTIPLIER, find, find_slot
-from segkit.agglomerate._kernels_borrowed import borrowed
 from segkit.agglomerate._kernels_contacts import DEAD, NONE, unite
+from segkit.kernels.borrowed import borrowed
+from segkit.kernels.pair_table import EMPTY, MULTIPLIER, find_slot
+from segkit.kernels.prefetch import prefetch
+from segkit.kernels.union_find import find_in_records as find
 
 UNKNOWN, NOTHING = -np.inf, np.inf
 FREE, HELD, STUCK = 0, 1, 2
@@ -329,10 +330,11 @@ def _name_once(hub, node, e, entries):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts):
+def _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts):  # noqa: PLR0913 (see below)
     """Unite two contacts with `across`; whether the score of the one kept is lower now.
 
-    If it has the score of the plateau `frame` now, it is one more of its ties.
+    If it has the score of the plateau `frame` now, it is one more of its ties. Why not pass :class:`Work`, as others do?
+    This is called once a contact, and a tuple of arrays is taken apart and put together at every call.
     """
     node = nodes[across]
     kept, lost = min(e, f), max(e, f)

@@ -15,7 +15,6 @@ that is touched lies near each other in memory, as long as clusters are small.
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels import find
 from segkit.agglomerate._kernels_clusters import (
     BEGIN,
     BROKEN,
@@ -47,6 +46,7 @@ from segkit.agglomerate._kernels_clusters import (
     unite_lists,
 )
 from segkit.agglomerate._kernels_contacts import DEAD, NONE
+from segkit.kernels.union_find import find_in_records as find
 
 DONE, GO_ON, MORE_ENTRIES, MORE_SLOTS, MORE_HEAP = range(5)
 """What `advance` comes back for, and what its steps give."""

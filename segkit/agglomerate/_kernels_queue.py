@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels import EMPTY, find_slot
 from segkit.agglomerate._kernels_contacts import NONE, unite
+from segkit.kernels.pair_table import EMPTY, find_slot
+from segkit.kernels.union_find import find_root
 
 MAX_EDGES = 2**30  # places in the lists of edges are int32
 HUB = 64
@@ -86,7 +87,7 @@ def merge_all(nodes, edges, rule, contacts, sizes, max_size):
         m = take_lowest(queue, records, lists.alive)
         if m == NONE:
             break
-        stays, goes = _sides(_find(lists.parent, edges[m, 0]), _find(lists.parent, edges[m, 1]), hubs)
+        stays, goes = _sides(find_root(lists.parent, edges[m, 0]), find_root(lists.parent, edges[m, 1]), hubs)
         if len(contacts.blocked) and contacts.blocked[m]:
             continue
         if len(sizes):
@@ -204,15 +205,6 @@ def _incidence(nodes, edges):
 
 
 @njit(cache=True, nogil=True)
-def _find(parent, node):
-    """The cluster of a node; paths are halved on the way."""
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return np.int64(node)
-
-
-@njit(cache=True, nogil=True)
 def _gather(cluster, lists, found):
     """Copy the live entries (cluster across, edge) of a cluster to `found`, and close the gaps in its list.
 
@@ -228,7 +220,7 @@ def _gather(cluster, lists, found):
             e = entries[i, 1]
             if not alive[e]:
                 continue
-            across = _find(parent, entries[i, 0])
+            across = find_root(parent, entries[i, 0])
             while written == starts[target + 1] - starts[target]:
                 length[target] = written
                 target, written = np.int64(following[target]), 0
@@ -251,7 +243,7 @@ def _edge_to(cluster, across, lists, alive, parent):
     node = across
     while node != NONE:
         for i in range(starts[node], starts[node] + length[node]):
-            if alive[entries[i, 1]] and _find(parent, entries[i, 0]) == cluster:
+            if alive[entries[i, 1]] and find_root(parent, entries[i, 0]) == cluster:
                 return np.int64(entries[i, 1])
         node = np.int64(following[node])
     return np.int64(NONE)

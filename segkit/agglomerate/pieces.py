@@ -2,6 +2,19 @@
 
 All statistics are integers or extremes, so a graph made of pieces is the graph of the whole, bit for bit, whatever the
 pieces are.
+
+Merges that are certain whatever lies outside: agglomeration of a part of a graph, equal to that of the whole.
+
+A node is *complete* in a part of the graph if the part holds all of its edges, with all of their affinities. Let T of
+a complete node be the lowest score at which single linkage joins it, by edges of this part, with a node that is not
+complete. No contact ever gets better than the better of its parts (the linkage is reducible: M. Bruynooghe 1977), so
+below T nothing that lies outside can take part in what happens around the node: the greedy merges of complete nodes
+below their T are merges of the whole graph, ties included. Done again with the scores of the clusters, this reaches all
+pairs of complete nodes that are each other's best neighbours, and all that follow from these.
+
+Why does the order of all merges not need the graph? Merges of one score that were found in different parts, or in
+different rounds, have nothing to do with each other, so the greedy order takes, of those that come next in each, the
+one of the lowest edge. Sorted by score and then by the highest edge that was needed until then, they are in that order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,32 +24,14 @@ from typing import NamedTuple
 import numpy as np
 
 from segkit.agglomerate import _kernels_pieces as kernels
-from segkit.data import RegionAdjacencyGraph
-from segkit.errors import InvalidInput, sentence
+from segkit.agglomerate.greedy import GreedyMerging
+from segkit.agglomerate.rag import AffinityLists, Box, contact_bins, region_adjacency_graph
+from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
+from segkit.errors import InvalidInput, InvalidParameter, sentence
+from segkit.protocols import RagAgglomerator
 
 RULES = {"count": np.add, "sum": np.add, "histogram": np.add, "min": np.minimum, "max": np.maximum}
 """How a statistic of two contacts becomes that of both."""
-
-
-class AffinityLists(NamedTuple):
-    """Histograms in little memory: the bins of an edge's affinities, sorted, and how often each counts."""
-
-    starts: np.ndarray
-    """Those of edge e lie at starts[e] to starts[e + 1]; int64 (E + 1,)."""
-    numbers: np.ndarray
-    """int32: the bin, or the bits of the float32 where there are no bins."""
-    weights: np.ndarray
-    """int64; empty if each counts once."""
-
-    @classmethod
-    def of_contacts(cls, starts: np.ndarray, numbers: np.ndarray) -> "AffinityLists":
-        """From what :func:`segkit.agglomerate.rag.contact_bins` gives; equal numbers become one."""
-        return cls(*kernels.runs_of(starts, numbers))
-
-    def take(self, rows: np.ndarray) -> "AffinityLists":
-        """The lists of these edges, in this order."""
-        begins = np.arange(len(rows))
-        return AffinityLists(*kernels.unite_runs(rows, begins, begins + 1, *self, False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,3 +149,144 @@ def _joined(lists: Sequence[AffinityLists]) -> AffinityLists:
     starts = [each.starts[:-1] + end for each, end in zip(lists, ends, strict=False)]
     numbers, weights = (np.concatenate([each[k] for each in lists]) for k in (1, 2))
     return AffinityLists(np.concatenate([*starts, ends[-1:]]), numbers, weights)
+
+
+MERGE = np.dtype([("score", "f8"), ("low", "u8"), ("high", "u8"), ("one", "u8"), ("other", "u8")])
+"""Of a merge: its score; the edge that it goes by among equal scores; the lowest fragment on either side."""
+WORTH_IT = 0.02
+"""Another round is made if the last one merged at least this share of the complete nodes."""
+
+
+@dataclass(frozen=True)
+class Linkage:
+    """An agglomerator as what clusters pieces. Raises InvalidParameter unless it is one that works on graphs."""
+
+    agglomerator: RagAgglomerator
+
+    def __post_init__(self) -> None:
+        backend = self.agglomerator
+        if not isinstance(backend, RagAgglomerator):
+            rule, next_step = "must work on the region adjacency graph to be used by blocks", "use the backend 'python'"
+            raise InvalidParameter(sentence("the agglomerator", rule, type(backend).__name__.lower(), next_step))
+
+    @property
+    def reducible(self) -> bool:
+        """Whether pieces may be merged before they are united."""
+        return self.agglomerator.reducible
+
+    @property
+    def largest(self) -> bool:
+        """Whether a contact of two fragments counts as one affinity, its largest."""
+        return self._with_lists is not None and self._with_lists.histogram_init == "max"
+
+    @property
+    def _with_lists(self) -> GreedyMerging | None:
+        """The agglomerator if it clusters by quantiles: dense histograms would take a kilobyte an edge."""
+        backend = self.agglomerator
+        return backend if isinstance(backend, GreedyMerging) and backend.score in ("median", "quantile") else None
+
+    def piece(self, affinities: Affinities, fragments: Labels, inner: Box | None = None) -> Piece:
+        """The graph of a volume, or of its box `inner`: see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""
+        features, backend = self.agglomerator.features, self._with_lists
+        if backend is None:
+            return Piece(region_adjacency_graph(affinities, fragments, features, inner=inner))
+        if self.largest:
+            graph = region_adjacency_graph(affinities, fragments, features, inner=inner)
+            starts, numbers, _ = backend.lists(graph)
+        else:
+            sizes = "size" in features
+            graph, starts, numbers = contact_bins(affinities, fragments, backend.bins, sizes=sizes, inner=inner)
+        bare = RegionAdjacencyGraph(graph.node_ids, graph.edges, {}, graph.node_features)
+        return Piece(bare, AffinityLists.of_contacts(starts, numbers))
+
+    def unite(self, pieces: Sequence[Piece]) -> Piece:
+        """One piece of several; see :func:`segkit.agglomerate.pieces.unite`."""
+        return unite(pieces, largest=self.largest)
+
+    def scores(self, piece: Piece) -> np.ndarray:
+        """The score of each edge as it is, float64 (E,)."""
+        return self.agglomerator.scores(piece.graph, *self._lists(piece))
+
+    def cluster(self, piece: Piece) -> MergeTree:
+        """All merges of a piece."""
+        return self.agglomerator.cluster(piece.graph, *self._lists(piece))
+
+    def _lists(self, piece: Piece) -> tuple:
+        return () if piece.lists is None else (piece.lists,)
+
+
+class Reduction(NamedTuple):
+    """What is left of a piece, and the merges that were made, records of MERGE in order."""
+
+    piece: Piece
+    merges: np.ndarray
+
+
+def reduce_piece(piece: Piece, complete: np.ndarray, linkage: Linkage) -> Reduction:
+    """Make the merges that are certain, see above, where bool (N,) `complete` says which nodes are complete.
+
+    If all are, the reduction makes all merges. Complete nodes that have no edge left are left out of the piece, for
+    nothing can happen to them.
+    """
+    if complete.all():
+        merges, _ = _merges_below(np.full(len(complete), np.inf), piece, linkage)
+        return Reduction(part_of(piece, ~complete, np.empty(0, np.int64)), merges)
+    found = []
+    while True:
+        merges, clusters = _round(piece, complete, linkage)
+        found.append(merges)
+        share = len(merges) / max(complete.sum(), 1)
+        if len(merges):
+            stays = clusters == np.arange(len(clusters))
+            piece, complete = contract(piece, clusters), complete[stays]
+        if share < WORTH_IT:
+            break
+    needed = ~complete
+    needed[piece.graph.edges] = True
+    return Reduction(part_of(piece, needed, np.arange(len(piece.graph.edges))), np.concatenate(found))
+
+
+def tree_of(leaf_ids: np.ndarray, merges: np.ndarray) -> MergeTree:
+    """The tree of all merges that were made anywhere, records of MERGE: those of each reduction in their order.
+
+    Raises InvalidInput if two nodes are merged twice, or a merge is of what is no leaf.
+    """
+    merges = merges[np.lexsort([merges["high"], merges["low"], merges["score"]])]
+    ends = np.stack([merges["one"], merges["other"]], axis=1)
+    pairs = np.searchsorted(leaf_ids, ends)
+    known = len(merges) == 0 or (pairs.max() < len(leaf_ids) and np.array_equal(leaf_ids[pairs], ends))
+    joined = kernels.replay(len(leaf_ids), pairs) if known else pairs[:0]
+    if len(joined) != len(merges):
+        raise InvalidInput(sentence("merges", "must each join two clusters of the leaves", next_step="start anew"))
+    return MergeTree.from_merges(leaf_ids, joined, merges["score"])
+
+
+def _round(piece: Piece, complete: np.ndarray, linkage: Linkage) -> tuple[np.ndarray, np.ndarray]:
+    """Certain merges, and for each node the lowest one of the cluster that it is in now."""
+    edges = piece.graph.edges
+    clusters = np.arange(len(complete))
+    scores = linkage.scores(piece)
+    leading = np.flatnonzero(complete[edges].any(axis=1))
+    order = leading[np.argsort(scores[leading])]
+    limits, near = kernels.certain_below(edges, order, scores, ~complete)
+    rows = np.flatnonzero((near[edges[:, 0]] == near[edges[:, 1]]) & complete[edges[:, 0]])
+    taken = np.zeros(len(complete), bool)
+    taken[edges[rows]] = True
+    merges, lowest = _merges_below(limits[taken], part_of(piece, taken, rows), linkage)
+    nodes = np.flatnonzero(taken)
+    clusters[nodes] = nodes[lowest]
+    return merges, clusters
+
+
+def _merges_below(limits: np.ndarray, piece: Piece, linkage: Linkage) -> tuple[np.ndarray, np.ndarray]:
+    """Those of all merges of a piece that lie below the limits, and for each node the lowest one of its cluster."""
+    tree = linkage.cluster(piece)
+    scores, rows, sides, lowest = kernels.certain_merges(
+        len(tree.leaf_ids), tree.parents, tree.altitudes, limits, piece.graph.edges
+    )
+    merges = np.empty(len(scores), MERGE)
+    merges["score"] = scores
+    ties = piece.graph.node_ids[piece.graph.edges[rows]] if piece.lowest is None else piece.lowest[rows]
+    merges["low"], merges["high"] = ties.T
+    merges["one"], merges["other"] = piece.graph.node_ids[sides].T
+    return merges, lowest

@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate import _kernels, _kernels_rag, _kernels_slab
-from segkit.agglomerate.scores import MAX_BINS
+from segkit.agglomerate import MAX_BINS, _kernels_pieces, _kernels_rag
 from segkit.data import Affinities, Labels, RegionAdjacencyGraph, check_aligned
 from segkit.data.rag import frozen
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.threads import thread_count
 
-UNIT = _kernels.UNIT
+UNIT = _kernels_rag.UNIT
 """Sums of affinities are integers, in units of 1 / UNIT = 2^-30."""
 
 FEATURES = ("count", "sum", "min", "max", "histogram", "size")
@@ -89,7 +88,7 @@ def _graph(contacts: "_Contacts", features: Sequence[str], bins: int) -> RegionA
     columns = dict(zip(("count", "sum", "min", "max"), (*contacts.totals, *contacts.extremes), strict=True))
     found = {name: columns[name] for name in features if name in columns}
     if "histogram" in features:
-        found["histogram"] = _kernels.dense_histograms(contacts.starts, contacts.numbers, bins)
+        found["histogram"] = _kernels_rag.dense_histograms(contacts.starts, contacts.numbers, bins)
     node_features = {"size": contacts.sizes} if "size" in features else {}
     return RegionAdjacencyGraph(contacts.node_ids, contacts.edges, found, node_features)
 
@@ -122,6 +121,27 @@ def contact_bins(
 def mean_affinity(rag: RegionAdjacencyGraph) -> np.ndarray:
     """The mean of the affinities of each edge, float64 (E,), from the features "count" and "sum"."""
     return rag.features["sum"] / UNIT / rag.features["count"]
+
+
+class AffinityLists(NamedTuple):
+    """Histograms in little memory: the bins of an edge's affinities, sorted, and how often each counts."""
+
+    starts: np.ndarray
+    """Those of edge e lie at starts[e] to starts[e + 1]; int64 (E + 1,)."""
+    numbers: np.ndarray
+    """int32: the bin, or the bits of the float32 where there are no bins."""
+    weights: np.ndarray
+    """int64; empty if each counts once."""
+
+    @classmethod
+    def of_contacts(cls, starts: np.ndarray, numbers: np.ndarray) -> "AffinityLists":
+        """From what :func:`segkit.agglomerate.rag.contact_bins` gives; equal numbers become one."""
+        return cls(*_kernels_pieces.runs_of(starts, numbers))
+
+    def take(self, rows: np.ndarray) -> "AffinityLists":
+        """The lists of these edges, in this order."""
+        begins = np.arange(len(rows))
+        return AffinityLists(*_kernels_pieces.unite_runs(rows, begins, begins + 1, *self, False))
 
 
 class Wanted(NamedTuple):
@@ -213,12 +233,12 @@ def _look_at(ids, shape, values, neighborhood, part, box, wanted: Wanted) -> _Sl
     (first, last), (top, bottom), (left, right) = part
     before = max(0, first + min(0, int(neighborhood[:, 0].min())))
     behind = min(shape[0], last + max(0, int(neighborhood[:, 0].max())))
-    found, slots = _kernels_slab.find_ids(ids, shape, before, behind)
+    found, slots = _kernels_rag.find_ids(ids, shape, before, behind)
     sizes = np.empty(0, np.int64)
     if wanted.sizes:
         own = np.ascontiguousarray(ids.reshape(shape)[first:last, top:bottom, left:right]).reshape(-1)
-        sizes = _kernels_slab.count_voxels(frozen(own), found, slots)
-    pairs = _kernels_slab.find_pairs(ids, shape, values, neighborhood, part, box, wanted.extremes, wanted.values)
+        sizes = _kernels_rag.count_voxels(frozen(own), found, slots)
+    pairs = _kernels_rag.find_pairs(ids, shape, values, neighborhood, part, box, wanted.extremes, wanted.values)
     return _Slab(found, slots, sizes, *pairs)
 
 

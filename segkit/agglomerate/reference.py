@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate.scores import MILLION, Score, check_constraints, check_parameters, millionths
+from segkit.agglomerate import MILLION, Score, check_constraints, check_parameters, millionths
 from segkit.data import Affinities, Labels, MergeTree, check_aligned, edge_slices
 from segkit.errors import InvalidInput, sentence
 from segkit.protocols import Agglomerator

@@ -1,6 +1,6 @@
 """The verb: fragments are merged into a tree, by the agglomerator at once or from graphs of blocks.
 
-The blocks' graphs are reduced (:mod:`segkit.agglomerate.reduce`): merges that are certain whatever lies outside are
+The blocks' graphs are reduced (:mod:`segkit.agglomerate.pieces`): merges that are certain whatever lies outside are
 made, and what is left goes up to blocks of 2 x 2 x 2 blocks, and so on, until one block is the volume. The merges of
 all levels together are the tree: leaves, parents and altitudes are those of the whole-volume run, bit for bit.
 """
@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from segkit import io
-from segkit.agglomerate.pieces import AffinityLists, Piece, unite
-from segkit.agglomerate.reduce import MERGE, Linkage, reduce_piece, tree_of
+from segkit.agglomerate.pieces import MERGE, AffinityLists, Linkage, Piece, reduce_piece, tree_of, unite
 from segkit.blockwise.blocks import Lattice, Slices, Triple
 from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.engine import Stage

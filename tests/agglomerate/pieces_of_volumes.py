@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels
-from segkit.agglomerate.reduce import reduce_piece, tree_of
+from segkit.agglomerate.pieces import reduce_piece, tree_of
 
 NEAREST = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
 LONG = [*NEAREST, (0, 2, 3), (1, -1, 0), (-2, 0, 1)]

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
-from segkit.agglomerate import plateaus
+from segkit.agglomerate import greedy
 from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.reference import Reference
 
@@ -84,9 +84,9 @@ def test_equals_the_queue_on_thousands_of_edges(parameters):
 @pytest.mark.parametrize("data", [volume(6, (24, 28, 32), 3000, 255), columns(100, 30)], ids=["volume", "hubs"])
 def test_room_is_made_while_plateaus_are_under_way(data, monkeypatch):
     expected = by_the_queue(**PARAMETERS[1]).agglomerate(*data)
-    monkeypatch.setattr(plateaus, "ROOM", 1)
-    for most in (plateaus.MAX_PLACES, 100):  # and if there is no more
-        monkeypatch.setattr(plateaus, "MAX_PLACES", most)
+    monkeypatch.setattr(greedy, "ROOM", 1)
+    for most in (greedy.MAX_PLACES, 100):  # and if there is no more
+        monkeypatch.setattr(greedy, "MAX_PLACES", most)
         assert_same_tree(GreedyMerging(score="quantile", **PARAMETERS[1]).agglomerate(*data), expected)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, threads
-from segkit.agglomerate import plateaus
+from segkit.agglomerate import greedy
 from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.rag import region_adjacency_graph
 from segkit.agglomerate.reference import Reference
@@ -114,9 +114,9 @@ def test_lists_of_contacts_that_grow_beyond_the_memory_set_aside(pieces, monkeyp
     rag = graph(5, 2000, 12000, 0)
     expected = tree_by_the_queue(rag, "mean")
     assert_same_tree(tree_in_pieces(rag, pieces), expected)
-    monkeypatch.setattr(plateaus, "ROOM", 2)
+    monkeypatch.setattr(greedy, "ROOM", 2)
     assert_same_tree(tree_in_pieces(rag, pieces), expected)
-    monkeypatch.setattr(plateaus, "MAX_PLACES", 3 * len(rag.edges))  # and beyond what can be numbered
+    monkeypatch.setattr(greedy, "MAX_PLACES", 3 * len(rag.edges))  # and beyond what can be numbered
     assert_same_tree(tree_in_pieces(rag, pieces), expected)
 
 

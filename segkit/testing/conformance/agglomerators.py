@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit import io
+from segkit.agglomerate.pieces import Linkage, reduce_piece, tree_of
 from segkit.agglomerate.rag import region_adjacency_graph
-from segkit.agglomerate.reduce import Linkage, reduce_piece, tree_of
 from segkit.data import Affinities, Labels, MergeTree
 from segkit.errors import InvalidInput
 from segkit.parameters import parameters

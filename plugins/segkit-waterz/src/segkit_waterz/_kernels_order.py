@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from segkit.agglomerate._kernels import EMPTY, find_slot
+from segkit.kernels.pair_table import EMPTY, find_slot
 
 from segkit_waterz._kernels_queue import is_empty, make_queue, put, take
 from segkit_waterz._kernels_scores import score_of, unite

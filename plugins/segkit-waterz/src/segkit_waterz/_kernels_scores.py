@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from segkit.agglomerate.scores import MILLION
+from segkit.agglomerate import MILLION
 
 MEAN, MIN, MAX, QUANTILE = 0, 1, 2, 3
 NONE = -1

@@ -3,8 +3,8 @@
 from typing import ClassVar, Literal
 
 import numpy as np
+from segkit.agglomerate import Score, check_parameters, millionths
 from segkit.agglomerate.rag import contact_bins, region_adjacency_graph
-from segkit.agglomerate.scores import Score, check_parameters, millionths
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.data.rag import frozen
 from segkit.errors import InvalidInput, InvalidParameter, sentence

@@ -6,7 +6,7 @@ from pieces_of_volumes import NEAREST, tree_by_reduction, volumes
 
 from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.agglomerate.greedy import GreedyMerging
-from segkit.agglomerate.reduce import MERGE, Linkage, reduce_piece, tree_of
+from segkit.agglomerate.pieces import MERGE, Linkage, reduce_piece, tree_of
 from segkit.agglomerate.reference import Reference
 from segkit.errors import InvalidInput, InvalidParameter
 
