@@ -333,8 +333,8 @@ def _name_once(hub, node, e, entries):
 def _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts):  # noqa: PLR0913 (see below)
     """Unite two contacts with `across`; whether the score of the one kept is lower now.
 
-    If it has the score of the plateau `frame` now, it is one more of its ties. Why not pass :class:`Work`, as others do?
-    This is called once a contact, and a tuple of arrays is taken apart and put together at every call.
+    If it has the score of the plateau `frame` now, it is one more of its ties. Why not pass :class:`Work`? This is called
+    once a contact, and a tuple of arrays is taken apart and put together at every call.
     """
     node = nodes[across]
     kept, lost = min(e, f), max(e, f)
