@@ -170,7 +170,7 @@ def _scan(node, entries, records):
 
 @njit(cache=True, nogil=True, inline="always")
 def _fetch(cluster, nodes, entries, records):
-    """Ask for what `refresh` reads."""
+    """Ask for the contacts of a cluster and the nodes behind them, before they are needed."""
     node = nodes[cluster]
     for i in range(node.start, node.start + node.length):
         prefetch(records, np.int64(entries[i, 1]))
@@ -179,10 +179,7 @@ def _fetch(cluster, nodes, entries, records):
 
 @njit(cache=True, nogil=True)
 def refresh(cluster, nodes, entries, records, counts):
-    """The contacts of a cluster, those that are gone left out, and with the clusters across as they are now.
-
-    Why a loop of its own? Its turns do not depend on each other, so the processor waits for memory once, not at each.
-    """
+    """Bring the list of a cluster up to date: contacts that are gone leave it, clusters across are named as they are."""
     node, first, last = nodes[cluster], counts[FIRST], counts[LAST]
     written = np.int64(node.start)
     _fetch(cluster, nodes, entries, records)
@@ -333,8 +330,8 @@ def _name_once(hub, node, e, entries):
 def _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts):  # noqa: PLR0913 (see below)
     """Unite two contacts with `across`; whether the score of the one kept is lower now.
 
-    If it has the score of the plateau `frame` now, it is one more of its ties. Why not pass :class:`Work`? This is called
-    once a contact, and a tuple of arrays is taken apart and put together at every call.
+    If it has the score of the plateau `frame` now, it is one more of its ties. Why are arrays passed one by one, and not
+    as :class:`Work`? This is called once a contact, and a tuple of arrays is taken apart and put together at each call.
     """
     node = nodes[across]
     kept, lost = min(e, f), max(e, f)
