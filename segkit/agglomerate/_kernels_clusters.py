@@ -179,7 +179,7 @@ def _fetch(cluster, nodes, entries, records):
 
 @njit(cache=True, nogil=True)
 def refresh(cluster, nodes, entries, records, counts):
-    """Bring the list of a cluster up to date: contacts that are gone leave it, clusters across are named as they are."""
+    """Bring the list of a cluster up to date: contacts that are gone leave it, clusters across get their names."""
     node, first, last = nodes[cluster], counts[FIRST], counts[LAST]
     written = np.int64(node.start)
     _fetch(cluster, nodes, entries, records)
@@ -330,8 +330,8 @@ def _name_once(hub, node, e, entries):
 def _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, counts):  # noqa: PLR0913 (see below)
     """Unite two contacts with `across`; whether the score of the one kept is lower now.
 
-    If it has the score of the plateau `frame` now, it is one more of its ties. Why are arrays passed one by one, and not
-    as :class:`Work`? This is called once a contact, and a tuple of arrays is taken apart and put together at each call.
+    If it has the score of the plateau `frame` now, it is one more of its ties. Why pass arrays one by one, and not
+    :class:`Work`? This is called once a contact, and a tuple of arrays is taken apart and put together at each call.
     """
     node = nodes[across]
     kept, lost = min(e, f), max(e, f)
