@@ -73,7 +73,7 @@ class Outcome:
     full: bool = False
     """There was no space on the disk."""
     lost: bool = False
-    """Nobody knows; not the block's fault."""
+    """Its worker went away before it answered; the block is not to blame."""
 
 
 @dataclass(frozen=True)

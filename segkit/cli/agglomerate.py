@@ -90,7 +90,7 @@ def command(affinities, fragments, chosen, thresholds, neighborhood, out, blocks
     io.check_writable(out, dataset=False)
     agglomerator = ComponentSpec("agglomerators", chosen.backend, chosen.parameters())
     agglomerator.load()  # what is wrong with it is said before anything is read
-    fragments = fragments or _beside(io.parse_address(affinities))
+    fragments = fragments or _fragments_of_same_file(io.parse_address(affinities))
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
     choice = choice_for(*notes, agglomerator.settings())
     thresholds = choice.thresholds(thresholds)
@@ -105,6 +105,6 @@ def command(affinities, fragments, chosen, thresholds, neighborhood, out, blocks
     return {"out": out, "backend": chosen.backend, "merges": count} | costs(work)
 
 
-def _beside(address):
+def _fragments_of_same_file(address):
     """The fragments in the file of the affinities, with the same crop."""
     return replace(address, dataset=None)

@@ -67,7 +67,7 @@ def describe(component: Component, timeout: float = quarantine.TIMEOUT) -> dict[
     }
 
 
-def _row(component: Component, known: Sequence[str], finding: quarantine.Finding | None) -> Row:
+def _row(component: Component, known: Sequence[str], finding: quarantine.Examination | None) -> Row:
     usable = None if finding is None else finding.usable
     seen = finding.problems if finding else ()
     new = [each for each in known if not any(each.partition(":")[0] in problem for problem in seen)]

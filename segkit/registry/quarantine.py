@@ -35,7 +35,7 @@ REFERENCE = re.compile(
 
 
 @dataclass(frozen=True)
-class Finding:
+class Examination:
     """What came of importing a component."""
 
     usable: bool
@@ -47,14 +47,14 @@ class Finding:
 
 def examine(
     components: Sequence[Component], timeout: float = TIMEOUT, progress: Callable[[int, int], None] | None = None
-) -> list[Finding]:
+) -> list[Examination]:
     """Import components, each distribution's in a process of its own, several at a time.
 
     `timeout` is in seconds a process; `progress` is called with the number of distributions done, and that of all.
     """
     order = sorted(range(len(components)), key=lambda index: components[index].distribution)
     groups = [list(part) for _, part in groupby(order, key=lambda index: components[index].distribution)]
-    found: dict[int, Finding] = {}
+    found: dict[int, Examination] = {}
     with ThreadPoolExecutor(thread_count()) as pool:
         jobs = pool.map(lambda group: _distribution([components[index] for index in group], timeout), groups)
         for done, (group, findings) in enumerate(zip(groups, jobs, strict=True), start=1):
@@ -98,14 +98,14 @@ def references(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _distribution(components: list[Component], timeout: float) -> list[Finding]:
+def _distribution(components: list[Component], timeout: float) -> list[Examination]:
     """All findings on one distribution; after an import that ended the process, a new one goes on with the rest."""
-    findings: list[Finding] = []
+    findings: list[Examination] = []
     fatal: dict[str, str] = {}
     while len(findings) < len(components):
         component = components[len(findings)]
         if component.module in fatal:
-            findings.append(Finding(False, (component.broken(fatal[component.module]),)))
+            findings.append(Examination(False, (component.broken(fatal[component.module]),)))
             continue
         done, end = _process(components[len(findings) :], timeout)
         findings += done
@@ -114,7 +114,7 @@ def _distribution(components: list[Component], timeout: float) -> list[Finding]:
     return findings
 
 
-def _process(components: Sequence[Component], timeout: float) -> tuple[list[Finding], str]:
+def _process(components: Sequence[Component], timeout: float) -> tuple[list[Examination], str]:
     """The findings of one process, and how it ended if it did not come to the last component."""
     with TemporaryDirectory(prefix="segkit-") as folder:
         jobs, records, output = (Path(folder, name) for name in ("jobs", "records", "output"))
@@ -124,7 +124,7 @@ def _process(components: Sequence[Component], timeout: float) -> tuple[list[Find
         lines = records.read_text(encoding="utf-8").splitlines() if records.exists() else []
         said = output.read_text(encoding="utf-8", errors="replace") if not lines else ""
     found = [json.loads(line) for line in lines]
-    findings = [Finding(each["usable"], tuple(each["problems"]), each["description"]) for each in found]
+    findings = [Examination(each["usable"], tuple(each["problems"]), each["description"]) for each in found]
     return findings, f"{end}: {_shortened(said)}" if said.strip() else end
 
 
@@ -148,7 +148,7 @@ def _run(arguments: list[str], stream: IO[bytes], timeout: float) -> str:
     return f"its import ends the interpreter, exit code {code}"
 
 
-def _examine_here(component: Component, output: Path) -> Finding:
+def _examine_here(component: Component, output: Path) -> Examination:
     """Import a component in this process, whose stdout and stderr go to the file `output`."""
     before = _flushed(output)
     with warnings.catch_warnings(record=True) as warned:
@@ -168,7 +168,7 @@ def _examine_here(component: Component, output: Path) -> Finding:
     for each in list(warned)[:1]:
         what = f"{each.category.__name__}: {_shortened(str(each.message))}"
         notes.append(f"it warns when it is imported ({what}); upgrade it, or ask its authors")
-    return Finding(problem is None, tuple(notes), description)
+    return Examination(problem is None, tuple(notes), description)
 
 
 def _flushed(output: Path) -> int:

@@ -30,12 +30,12 @@ def write_benchmark_report(report: Mapping[str, Any], out: str | Path) -> Path:
     shape = " x ".join(map(str, report["shape"]))
     calls = "one timed call" if report["repeat"] == 1 else f"{report['repeat']} timed calls"
     subtitle = f"{shape} voxels, {calls} of each component, in a process of its own"
-    page = Page(f"Benchmark of segkit {report['verb']}", subtitle, [Text(_told(done))] if done else [], sections)
+    page = Page(f"Benchmark of segkit {report['verb']}", subtitle, [Text(_in_words(done))] if done else [], sections)
     write_page(page, Path(out))
     return Path(out)
 
 
-def _told(done: Rows) -> str:
+def _in_words(done: Rows) -> str:
     fastest = min(done, key=lambda row: row["seconds"])
     text = f"The fastest is {fastest['backend']}, with {fastest['seconds']:.3g} s"
     best = [row for row in done if row.get("best")]

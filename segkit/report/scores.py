@@ -23,7 +23,7 @@ def thresholds(facts: Facts) -> Section:
     if facts.sources.per_section:
         return Section(key, title, missing="the recipe scores section by section, and a sweep is of the whole volume")
     points = _points(facts)
-    blocks: list[Block] = [Text(_told(facts, points))]
+    blocks: list[Block] = [Text(_in_words(facts, points))]
     blocks.append(Grid([_curve(facts, points), _over_thresholds(facts, points)], 2))
     rows = [{"point": name, "threshold": _short(row)} | _named(row) for name, row in points.items()]
     return Section(key, title, [*blocks, Table.of(rows, "Where the tree was cut, and what could be had.")])
@@ -78,7 +78,7 @@ def _drawn_already(facts: Facts, found: Mapping[str, Mapping[str, float]]) -> st
     return facts.main if same else None
 
 
-def _told(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> str:
+def _in_words(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> str:
     best, oracle = points["best threshold"], points["oracle"]
     text = f"Of all thresholds {best['threshold']:g} is best, with a CREMI score of {best['cremi_score']:.3f}"
     if "chosen" in points:

@@ -55,7 +55,7 @@ def find_sources(folder: Path, given: Mapping[str, str] | None = None) -> Source
         others = {"segmentation before" if title == "segmentation" else title: at for title, at in others.items()}
         found = replace(found, segmentations={"segmentation": shown, **others})
     found = replace(found, **known)  # type: ignore[arg-type]
-    found = replace(found, raw=found.raw or _beside(found.truth, "raw"))
+    found = replace(found, raw=found.raw or _of_same_file(found.truth, "raw"))
     if found.merge_tree and not found.fragments:
         found = replace(
             found, fragments=io.fragments_of(found.merge_tree, io.read_notes(found.merge_tree, "merge_tree"))
@@ -160,7 +160,7 @@ def _holds(path: Path | Address, role: str) -> bool:
         return False
 
 
-def _beside(address: Address | None, role: str) -> Address | None:
+def _of_same_file(address: Address | None, role: str) -> Address | None:
     """The object of another role in the file of an address, with the same crop, if there is one."""
     if address is None:
         return None

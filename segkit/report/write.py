@@ -92,7 +92,7 @@ def _head(facts: Facts) -> list[Block]:
         found = _tried(lambda: verdict.sentences(facts))
         blocks += found[:MOST] + ([Text(f"And {len(found) - MOST} more: see below.")] if len(found) > MOST else [])
     if facts.scene.has("truth") and facts.main:
-        blocks += _tried(lambda: [Text(_told(facts))])
+        blocks += _tried(lambda: [Text(_in_words(facts))])
     return blocks
 
 
@@ -103,7 +103,7 @@ def _tried(make: Callable[[], list[Text]]) -> list[Text]:
         return []  # its section says why
 
 
-def _told(facts: Facts) -> str:
+def _in_words(facts: Facts) -> str:
     row = next(row for row in facts.scores if row["segmentation"] == facts.main)
     name = "The segmentation" if facts.main == "segmentation" else f"The segmentation {facts.main!r}"
     text = f"{name} has a CREMI score of {row['cremi_score']:.3f}: VOI split {row['voi_split']:.3f} bits, "

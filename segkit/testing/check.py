@@ -23,7 +23,7 @@ HOLDS, FAILS, SKIPPED = "holds", "FAILS", "skipped"
 
 
 @dataclass(frozen=True)
-class Finding:
+class PromiseResult:
     """What one promise of one component came to."""
 
     test: str
@@ -56,7 +56,7 @@ def components_of(distribution: str, kind: str | None = None, name: str | None =
     return fitting
 
 
-def check(component: Component, values: Mapping[str, object] | None = None) -> list[Finding]:
+def check(component: Component, values: Mapping[str, object] | None = None) -> list[PromiseResult]:
     """Every promise of the component's kind, tried with the parameters `values`, in the order of the suite.
 
     A component that cannot be made is one finding. Raises SegkitError if pytest or hypothesis are not installed.
@@ -71,9 +71,9 @@ def check(component: Component, values: Mapping[str, object] | None = None) -> l
     records, problem = run(source)
     broken = {record["reason"] for record in records if record["outcome"] == "failed" and record["when"] == "setup"}
     if records and len(broken) == 1 and all(record.get("when") == "setup" for record in _ended(records)):
-        return [Finding("component", MADE, FAILS, broken.pop())]
+        return [PromiseResult("component", MADE, FAILS, broken.pop())]
     findings = summed_up(records)
-    return [*findings, Finding("process", "It survives the tests.", FAILS, problem)] if problem else findings
+    return [*findings, PromiseResult("process", "It survives the tests.", FAILS, problem)] if problem else findings
 
 
 def require_libraries() -> None:
@@ -98,7 +98,7 @@ def run(source: str) -> tuple[list[dict], str | None]:
     return found, _problem(found, done)
 
 
-def summed_up(records: Sequence[Mapping]) -> list[Finding]:
+def summed_up(records: Sequence[Mapping]) -> list[PromiseResult]:
     """One finding a test: it fails if any of its cases does, and is skipped if all are."""
     findings: dict[str, list[Mapping]] = {}
     for record in _ended(records):
@@ -106,14 +106,14 @@ def summed_up(records: Sequence[Mapping]) -> list[Finding]:
     return [_finding(test, cases) for test, cases in findings.items()]
 
 
-def _finding(test: str, cases: Sequence[Mapping]) -> Finding:
+def _finding(test: str, cases: Sequence[Mapping]) -> PromiseResult:
     failed = [case for case in cases if case["outcome"] == "failed"]
     skipped = [case for case in cases if case["outcome"] == "skipped"]
     if failed:
-        return Finding(test, cases[0]["promise"], FAILS, failed[0]["reason"])
+        return PromiseResult(test, cases[0]["promise"], FAILS, failed[0]["reason"])
     if len(skipped) == len(cases):
-        return Finding(test, cases[0]["promise"], SKIPPED, skipped[0]["reason"])
-    return Finding(test, cases[0]["promise"], HOLDS)
+        return PromiseResult(test, cases[0]["promise"], SKIPPED, skipped[0]["reason"])
+    return PromiseResult(test, cases[0]["promise"], HOLDS)
 
 
 def _ended(records: Sequence[Mapping]) -> list[Mapping]:

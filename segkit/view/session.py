@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import RLock
 
 import neuroglancer
 import numpy as np
@@ -77,10 +78,11 @@ class Session:
         self._seen: set[str] = set()
         self._identities: dict[str, str] = {}
         self._worker = ThreadPoolExecutor(1)
+        self._moving = RLock()  # so that nobody sees the threshold moved and the slider not yet
         self._layers(found, threshold)
         self._place(at, position)
         self._keys()
-        self._say("threshold", self._told())
+        self._say("threshold", self._status_line())
         self._later(self._look_for_mistakes)
 
     @property
@@ -95,13 +97,14 @@ class Session:
 
     @threshold.setter
     def threshold(self, threshold: float) -> None:
-        if self.cut is None or threshold == self.cut.threshold:
-            return
-        self.cut.threshold = threshold
-        self.volumes[CUT].invalidate()
-        with self.viewer.txn() as state:
-            self._slide(state)
-        self._say("threshold", self._told())
+        with self._moving:
+            if self.cut is None or threshold == self.cut.threshold:
+                return
+            self.cut.threshold = threshold
+            self.volumes[CUT].invalidate()
+            with self.viewer.txn() as state:
+                self._slide(state)
+        self._say("threshold", self._status_line())
         self._later(self._look_for_mistakes)
 
     def save(self, path: Path, size: tuple[int, int] = (1400, 1000)) -> None:
@@ -244,19 +247,29 @@ class Session:
             for key, name in KEYS.items():
                 config.input_event_bindings.viewer[key] = name
             config.input_event_bindings.data_view["shift+mousedown0"] = "join"
-        self.viewer.shared_state.add_changed_callback(self._follow_slider)
+        self.viewer.shared_state.add_changed_callback(self._slider_was_moved)
 
     def _move(self, steps: int) -> None:
         if self.cut is not None:
             self.threshold = float(np.clip(round(self.cut.threshold + steps * STEP, 6), 0, 1))
 
+    def _slider_was_moved(self) -> None:
+        if self._slider_value() not in (None, self.threshold):
+            self._later(self._follow_slider)
+
     def _follow_slider(self) -> None:
+        with self._moving:
+            value = self._slider_value()
+            if value is not None:
+                self.threshold = value
+
+    def _slider_value(self) -> float | None:
+        """Where the slider stands, if there is one."""
         state = self.viewer.state
         name = self._slider(state) if self.cut is not None else None
         controls = state.layers[name].layer.shader_controls if name else None
         value = (controls.to_json() if controls else {}).get("threshold")
-        if isinstance(value, int | float) and self.cut is not None and value != self.cut.threshold:
-            self._later(lambda: setattr(self, "threshold", float(value)))
+        return float(value) if isinstance(value, int | float) else None
 
     def _clicked(self, action) -> None:
         """The first or the second of two places: which merge joins them?"""
@@ -316,13 +329,13 @@ class Session:
             self.marks = unsure(self.cut, self.sources[CUT])
         if threshold != self.threshold:  # the next one is waiting already
             return
-        self._say("threshold", self._told())
+        self._say("threshold", self._status_line())
         with self.viewer.txn() as state:
             if self.marks or PLACES in state.layers:
                 points = [self._to_view(mark.position) for mark in self.marks]
                 state.layers[PLACES] = marks_layer(self.marks, points, state.dimensions)
 
-    def _told(self) -> str:
+    def _status_line(self) -> str:
         """The threshold, and the scores there if they are known."""
         if self.cut is None:
             return ""

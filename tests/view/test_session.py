@@ -96,6 +96,19 @@ def press(session, action):
     session.wait()
 
 
+def test_a_change_between_threshold_and_slider_does_not_undo_a_key(opened, monkeypatch):
+    session = opened("d.h5", "t.h5", threshold=0.6)
+    slide = session._slide
+
+    def slide_after_another_change(state):
+        session._slider_was_moved()  # as when the page moves meanwhile: the slider is where it was
+        slide(state)
+
+    monkeypatch.setattr(session, "_slide", slide_after_another_change)
+    press(session, "higher")
+    assert session.threshold == pytest.approx(0.61)
+
+
 def test_the_threshold_is_live(folder, opened):
     session = opened("d.h5", "t.h5", threshold=0.6)
     tree, fragments = io.read_merge_tree(folder / "t.h5"), io.read_labels(folder / "f.h5", "fragments")
