@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from segkit.agglomerate import MILLION
+from segkit.agglomerate._kernels_rag import UNIT
+
 MEAN, MIN, MAX, QUANTILE = 0, 1, 2, 3
 NONE = -1
-UNIT = 2**30
-MILLION = 1_000_000
 DEAD = np.inf
 """What a contact that is gone has as `queued`."""
 RECORD = np.dtype([("count", "i8"), ("sum", "i8"), ("score", "f8"), ("queued", "f8")])

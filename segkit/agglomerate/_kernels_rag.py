@@ -8,12 +8,12 @@ that join the same fragments are united. Sums are integers, so it does not matte
 import numpy as np
 from numba import njit
 
+from segkit.data.labels import FIRST_OUTSIDE
 from segkit.kernels.growable import enlarged
 from segkit.kernels.pair_table import find_id, hash_pair, hashed_ids
 from segkit.kernels.runs import ONE, WIDTH, differing, first_bits, lowest_bit
 
 UNIT = 2**30
-FIRST_OUTSIDE = np.uint64(2**64 - 2)
 
 
 @njit(cache=True, nogil=True)

@@ -269,22 +269,23 @@ def merge_plateaus(
 def _work(graph: dict[str, np.ndarray], first: int, last: int, top: int, end: int) -> Work:
     """What merging among the nodes first to last - 1 takes; its lists may grow into the places top to end - 1.
 
-    Memory that is not touched costs nothing, so there is room for the worst case.
+    Memory that is not touched costs nothing, so there is room for the worst case: all contacts of the piece tied, those
+    of hubs more than once.
     """
     counts = np.zeros(clusters.COUNTS, np.int64)
     counts[clusters.FIRST], counts[clusters.LAST] = first, last
     counts[clusters.ENTRIES], counts[clusters.END] = top, end
-    nodes, edges = last - first, len(graph["edges"])
+    nodes, entries = last - first, int(graph["nodes"]["length"][first:last].sum())
     return Work(
         **graph,
         hubs=np.empty(nodes + 1, HUB),
-        heap=np.empty(4 * edges + INITIAL, BOUND),
+        heap=np.empty(2 * entries + INITIAL, BOUND),
         slots=np.zeros(INITIAL, np.int64),
         pairs=np.empty(INITIAL, np.int32),
         frames=np.empty(nodes + 1, plateaus.FRAME),
         members=np.empty(nodes + 1, np.int32),
-        pending=np.empty((8 * edges + INITIAL, 2), np.int32),
-        ties=np.empty(4 * edges + INITIAL, np.int32),
+        pending=np.empty((4 * entries + INITIAL, 2), np.int32),
+        ties=np.empty(2 * entries + INITIAL, np.int32),
         merges=np.empty(nodes, plateaus.MERGE),
         counts=counts,
     )
