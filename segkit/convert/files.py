@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -92,8 +92,12 @@ def convert(
     _check_options(kind, asked, format_name)
     usual = preset(asked.before["name"]).axes if asked.before and asked.before.get("name") else None
     kinds = ("volume", "labels") if kind == "mask" else (recorded,)
-    place = {"axes": asked.axes, "usual_axes": usual, "voxel_size": asked.voxel_size, "offset": asked.offset}
-    with source(address, role, kinds, **place) as found, located(found.place):
+    if asked.axes is not None:
+        address = replace(address, axes=asked.axes)
+    with (
+        source(address, role, kinds, usual_axes=usual, voxel_size=asked.voxel_size, offset=asked.offset) as found,
+        located(found.place),
+    ):
         attributes = _attributes(found, recorded)
         if kind == "affinities":
             blocks, more = _affinities(found, asked, format_name, progress)
@@ -191,12 +195,11 @@ def _target_convention(one: Convention, after: Mapping) -> Convention:
 
 def _stated(found: Source) -> Mapping | None:
     """The convention that the file states: segkit's own, or one that was written by :func:`convert`."""
-    attributes = found.stored.attributes
-    if "convention" in attributes:
-        return json.loads(str(attributes["convention"]))
-    polarity, neighborhood = attributes.get("polarity"), attributes.get("neighborhood")
-    if polarity == POLARITY and neighborhood is not None and attributes.get("kind") == "affinities":
-        return {"neighborhood": neighborhood, "edges_at": "start", "polarity": "same", "scale": "plain"}
+    about = found.stored.about
+    if about.convention is not None:
+        return about.convention
+    if about.polarity == POLARITY and about.neighborhood is not None and about.kind == "affinities":
+        return {"neighborhood": about.neighborhood, "edges_at": "start", "polarity": "same", "scale": "plain"}
     return None
 
 

@@ -28,11 +28,11 @@ def identify(address: Address, kind: str | None) -> tuple[Address, str]:
     if kind is not None and kind not in KINDS:
         raise InvalidInput(sentence("kind", f"must be one of {', '.join(KINDS)}", repr(kind)))
     role = kind if kind in ROLES else None
-    with open_file(address.path, role) as store:
+    with open_file(address, role) as store:
         name = _name(address, store, kind)
         if name is None:
             raise missing_dataset(address, role or ("truth" if kind else None), store)
-        found = Address(address.path, name or None, address.crop)
+        found = replace(address, dataset=name or None)
         with located(found):
             stored = store.array(name)
             _check(stored, kind)
@@ -47,7 +47,7 @@ def _name(address: Address, store, kind: str | None) -> str | None:
         return store.find(ROLES[kind][0], True)
     if store.find(UNNAMED, True) == "":
         return ""
-    known = [name for name in store.names() if store.attributes(name).get("kind") != "merge_tree"]
+    known = [name for name in store.names() if store.about(name).kind != "merge_tree"]
     if kind == "labels":
         known = [name for name in known if name in {ROLES[role][0] for role in LABELS}]
     if len(known) > 1:
@@ -58,7 +58,7 @@ def _name(address: Address, store, kind: str | None) -> str | None:
 
 def _check(stored: Stored, kind: str | None) -> None:
     """Raise InvalidInput if the file says that this is of another kind."""
-    stated = str(stored.attributes.get("kind"))
+    stated = stored.about.kind
     allowed = {"labels": ("labels",), "mask": ("volume", "labels")}
     allowed |= {role: (recorded,) for role, (_, recorded) in ROLES.items() if role != "mask"}
     if kind is not None and stated in RECORDED.values() and stated not in allowed[kind]:
@@ -70,7 +70,7 @@ def _role(name: str, stored: Stored, kind: str | None) -> str:
     usual = {dataset: role for role, (dataset, _) in ROLES.items()}
     if name in usual and (kind is None or usual[name] in LABELS):
         return usual[name]
-    stated = "labels" if kind else stored.attributes.get("kind")
+    stated = "labels" if kind else stored.about.kind
     if stated == "volume":
         return "mask" if stored.dtype is not None and stored.dtype.kind == "b" else "raw"
     roles = {"labels": "truth", "affinities": "affinities"}

@@ -1,16 +1,17 @@
 """What is converted: an array of any axis order, seen as [channel,] z, y, x and read box by box."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from segkit.data import Grid
 from segkit.errors import InvalidInput, sentence
 from segkit.io import Address, Stored, opened
+from segkit.io.dialects import Placement
 from segkit.io.records import KINDS as RECORDED
-from segkit.io.records import nanometers
+from segkit.io.records import grid_of, oriented
 
 Box = tuple[slice, slice, slice]
 
@@ -22,8 +23,7 @@ class Source:
     place: str
     """The address, for messages."""
     stored: Stored
-    axes: str
-    """The order of the axes in the file, with c for channels if there are any."""
+    """Seen as [channel,] z, y, x."""
     bounds: Box
     """The part that is converted, in voxels of the file, z, y, x."""
     grid: Grid
@@ -32,19 +32,18 @@ class Source:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Size of the part, (Z, Y, X)."""
-        return tuple(part.stop - part.start for part in self.bounds)
+        z, y, x = (part.stop - part.start for part in self.bounds)
+        return z, y, x
 
     @property
     def channels(self) -> int | None:
         """Number of channels; None where there is no such axis."""
-        return self.stored.shape[self.axes.index("c")] if "c" in self.axes else None
+        return self.stored.shape[0] if len(self.stored.shape) == 4 else None
 
     @property
     def whole(self) -> bool:
         """Whether the part is all of the array."""
-        return all(
-            self.stored.shape[self.axes.index(axis)] == size for axis, size in zip("zyx", self.shape, strict=True)
-        )
+        return self.stored.shape[-3:] == self.shape
 
     @property
     def dtype(self) -> np.dtype:
@@ -53,65 +52,83 @@ class Source:
 
     def read(self, box: Box) -> np.ndarray:
         """The values in a box of the part, ([C,] Z, Y, X)."""
-        moved = zip("zyx", box, self.bounds, strict=True)
-        wanted = {axis: slice(part.start + b.start, part.stop + b.start) for axis, part, b in moved}
-        values = self.stored.read(tuple(wanted.get(axis, slice(None)) for axis in self.axes))
-        order = "czyx" if "c" in self.axes else "zyx"
-        values = values.transpose([self.axes.index(axis) for axis in order])
-        return values.astype(self.dtype, copy=False)
+        moved = tuple(
+            slice(part.start + b.start, part.stop + b.start) for part, b in zip(box, self.bounds, strict=True)
+        )
+        every = (slice(0, self.channels),) if self.channels is not None else ()
+        return self.stored.read((*every, *moved)).astype(self.dtype, copy=False)
 
 
 @contextmanager
 def source(
-    address: Address, role: str, kinds, *, axes=None, usual_axes=None, voxel_size=None, offset=None
+    address: Address,
+    role: str,
+    kinds: tuple[str, ...],
+    *,
+    usual_axes: str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    offset: Sequence[float] | None = None,
 ) -> Iterator[Source]:
     """The array at `address`. What the file says need not be given, and must agree where it is; nothing is guessed.
 
-    `usual_axes` are those of the tool that made it, taken if neither the file nor the caller says them.
+    The axes are those of the address; `usual_axes` are those of the tool that made it, taken if neither the file nor
+    the address says them.
     """
     with opened(address, role, kinds) as (stored, place):
-        order = _axes(stored, axes, usual_axes, channels=kinds == ("affinities",))
+        channels = kinds == ("affinities",)
+        axes = _axes(stored, address.axes, usual_axes, channels)
+        stored = oriented(stored, replace(address, axes=axes), channels=channels)
         if 0 in stored.shape:
             raise InvalidInput(sentence(place, "must not be empty", stored.shape))
-        shape = tuple(stored.shape[order.index(axis)] for axis in "zyx")
-        bounds = address.bounds(shape)
-        grid = _grid(stored, voxel_size, offset).crop([part.start for part in bounds])
-        yield Source(str(address), stored, order, bounds, grid)
+        if len(stored.shape) != 3 + channels:
+            rule = f"must have {3 + channels} axes, {', '.join('czyx'[-3 - channels :])}"
+            raise InvalidInput(sentence(place, rule, stored.placement.axes, "say them by --axes"))
+        bounds = address.bounds(stored.shape[-3:])
+        grid = _grid(stored.placement, place, voxel_size, offset).crop([part.start for part in bounds])
+        yield Source(str(address), stored, bounds, grid)
 
 
-def _axes(stored: Stored, given: str | None, usual: str | None, channels: bool) -> str:
-    """The order of the axes: as given, as stated, or z, y, x where the layout of CREMI is recognised."""
-    ndim = len(stored.shape)
-    cremi = "resolution" in stored.attributes or stored.attributes.get("kind") in RECORDED.values()
-    named = ndim == 3 or stored.attributes.get("kind") == "affinities"
-    known = stored.axes or ("czyx"[-ndim:] if cremi and named else None)
-    if known and given and known != given:
-        rule = f"must be those that the file states, {known}"
-        raise InvalidInput(sentence("the axes", rule, given, "leave out --axes"))
-    order = given or known or (usual if usual and len(usual) == ndim else None)
-    if order is None:
-        example = "zyxc" if ndim == 4 else "xyz"
-        next_step = f"give --axes, {'czyx'[-ndim:]} or {example} say, for an array of shape {stored.shape}"
-        raise InvalidInput(sentence("the order of the axes", "is not stated by the file", next_step=next_step))
-    allowed = ("xyz", "cxyz") if channels else ("xyz",)
-    if "".join(sorted(order)) not in allowed or len(order) != ndim:
-        rule = f"must name each of {' or '.join(', '.join(word) for word in allowed)} once, one an axis"
-        raise InvalidInput(sentence("the axes", rule, f"{order} for an array of shape {stored.shape}"))
-    return order
+def _axes(stored: Stored, given: str | None, usual: str | None, channels: bool) -> str | None:
+    """The order of the axes as given, unless the file states another; z, y, x where CREMI's layout is recognised.
+
+    None for what the file states. Where that names times or channels, they may be said to be something else.
+    """
+    ndim, stated = len(stored.shape), stored.placement.axes
+    if given is not None:
+        spatial = stated is not None and set(stated) <= set("czyx" if channels else "zyx")
+        if spatial and stated != given:
+            rule = f"must be those that the file states, {stated}"
+            raise InvalidInput(sentence("the axes", rule, given, "leave out --axes"))
+        return given
+    if stated is not None:
+        return None
+    cremi = stored.placement.voxel_size is not None or stored.about.kind in RECORDED.values()
+    if cremi and (ndim == 3 or stored.about.kind == "affinities"):
+        return "czyx"[-ndim:]
+    if usual and len(usual) == ndim:
+        return usual
+    example = "zyxc" if ndim == 4 else "xyz"
+    next_step = f"give --axes, {'tczyx'[-ndim:]} or {example} say, for an array of shape {stored.shape}"
+    raise InvalidInput(sentence("the order of the axes", "is not stated by the file", next_step=next_step))
 
 
-def _grid(stored: Stored, voxel_size, offset) -> Grid:
-    attributes = stored.attributes
-    factor = nanometers(attributes.get("unit", "nm"))
-    stated = attributes.get("resolution")
-    if stated is None and voxel_size is None:
-        next_step = "give --voxel-size Z Y X in nm"
-        raise InvalidInput(sentence("the voxel size", "is not stated by the file", next_step=next_step))
-    known = None if stated is None else Grid(tuple(factor * length for length in stated))
-    if known and voxel_size is not None and not known.same_voxel_size(Grid(voxel_size)):
-        rule = f"must be the one that the file states, {known.voxel_size} nm"
-        raise InvalidInput(sentence("the voxel size", rule, tuple(voxel_size), "leave out --voxel-size"))
-    position = offset
-    if position is None:
-        position = [factor * length for length in attributes.get("offset", (0, 0, 0))]
-    return Grid(known.voxel_size if known else voxel_size, position)
+def _grid(placement: Placement, place: str, voxel_size: Sequence[float] | None, offset: Sequence[float] | None) -> Grid:
+    """Where the voxels lie: as the file states, or as given where it does not say it for certain."""
+    if voxel_size is None:
+        if placement.voxel_size is None and placement.refusal is None:
+            next_step = "give --voxel-size Z Y X in nm"
+            raise InvalidInput(sentence("the voxel size", "is not stated by the file", next_step=next_step))
+        stated = grid_of(placement, place)
+        return stated if offset is None else replace(stated, offset=tuple(offset))  # type: ignore[arg-type]
+    given = Grid(tuple(voxel_size))  # type: ignore[arg-type]
+    if placement.voxel_size is not None and placement.certain and not placement.grid().same_voxel_size(given):
+        rule = f"must be the one that the file states, {placement.voxel_size} nm"
+        raise InvalidInput(sentence("the voxel size", rule, given.voxel_size, "leave out --voxel-size"))
+    if offset is None and placement.offset is not None:
+        if not placement.certain:  # in the unit that the voxel size turns out to have
+            ratio = [a / b for a, b in zip(given.voxel_size, placement.voxel_size or (1, 1, 1), strict=True)]
+            offset = [a * b for a, b in zip(placement.offset, ratio, strict=True)]
+        else:
+            offset = placement.offset
+    size = placement.voxel_size if placement.voxel_size is not None and placement.certain else given.voxel_size
+    return Grid(size, tuple(offset or (0.0, 0.0, 0.0)))  # type: ignore[arg-type]

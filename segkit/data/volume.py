@@ -30,9 +30,14 @@ class Volume:
 
     def check(self) -> None:
         """Raise InvalidInput if any value is not finite. O(n)."""
-        if self.array.dtype.kind == "f" and not np.isfinite(self.array).all():
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(self.array))[0])
-            raise InvalidInput(sentence("volume", "must be finite", f"{self.array[where]} at voxel {where}"))
+        check_finite(self.array)
+
+
+def check_finite(array: np.ndarray) -> None:
+    """Raise InvalidInput if any value is NaN or infinite. O(n)."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InvalidInput(sentence("volume", "must be finite", f"{array[where]} at voxel {where}"))
 
 
 class _Container(Protocol):

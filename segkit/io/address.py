@@ -28,6 +28,10 @@ MADE_BY = {
 }
 """Role -> where an object that plays it comes from."""
 
+OPTIONS = {"missing": "0", "links": "follow"}
+"""What may be allowed of a file: chunks that are not there are background (missing=0); links lead to other files."""
+RANGE = r"\s*(\d*)\s*:\s*(\d*)\s*"
+
 Slices = tuple[slice, slice, slice]
 Box = tuple[slice, ...]
 """A part of a volume along z, y, x, with both ends given."""
@@ -35,7 +39,11 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Address:
-    """What ``PATH``, ``PATH:DATASET`` and ``PATH:DATASET[z0:z1,y0:y1,x0:x1]`` mean."""
+    """What ``PATH``, ``PATH:DATASET`` and ``PATH:DATASET[z0:z1,y0:y1,x0:x1]`` mean.
+
+    In the brackets axes may be named instead, as in ``[z=0:10]``, other axes picked, as in ``[c=0]``, the order of axes
+    that a file does not state be said, as in ``[axes=xyz]``, and options given, as in ``[missing=0]``.
+    """
 
     path: Path
     """The HDF5 file or Zarr folder."""
@@ -43,6 +51,12 @@ class Address:
     """Name of the dataset in it; None for the usual one of the role."""
     crop: Slices | None = None
     """The part of interest in voxels, z, y, x; None for all of it."""
+    picks: tuple[tuple[str, int], ...] = ()
+    """The index at which axes besides are taken: ("c", 0) for the first channel."""
+    axes: str | None = None
+    """The order of the axes in the file, a letter each, where it does not say so; None as it says."""
+    options: tuple[tuple[str, str], ...] = ()
+    """What is allowed that is refused otherwise: see `OPTIONS`."""
 
     def at(self, role: str) -> str:
         """The dataset, or the usual name of the role where none is given."""
@@ -55,9 +69,18 @@ class Address:
         z, y, x = (_bound(axis, part, size) for axis, part, size in zip("zyx", slices, shape, strict=True))
         return z, y, x
 
+    def allows(self, option: str) -> bool:
+        """Whether this one of `OPTIONS` is given."""
+        return option in dict(self.options)
+
     def __str__(self) -> str:
         text = str(self.path) if not self.dataset else f"{self.path}:{self.dataset}"
-        return text if self.crop is None else f"{text}[{','.join(map(_show, self.crop))}]"
+        more = [f"{key}={value}" for key, value in (*self.picks, *self.options)]
+        more += [f"axes={self.axes}"] if self.axes else []
+        crop = list(map(_show, self.crop)) if self.crop else []
+        if crop and more:
+            crop = [f"{axis}={part}" for axis, part in zip("zyx", crop, strict=True)]
+        return f"{text}[{','.join(crop + more)}]" if crop or more else text
 
 
 def parse_address(text: str) -> Address:
@@ -71,16 +94,20 @@ def parse_address(text: str) -> Address:
     """
     if text and Path(text).exists():
         return Address(Path(text))
-    body, crop = _split_crop(text)
+    body, bracket = _split_bracket(text)
+    said = _said(bracket)
     if Path(body).exists() and body:
-        return Address(Path(body), None, crop)
-    path, colon, dataset = body.rpartition(":")
+        return Address(Path(body), None, *said)
+    folder = _folder_of(body)
+    path, colon, dataset = body[len(folder) :].rpartition(":")
     if not colon:
-        path, dataset = body, ""
+        path, dataset = body[len(folder) :], ""
     dataset = dataset.strip("/")
     if not path or (colon and not dataset):
         raise InvalidInput(sentence("address", "must be PATH or PATH:DATASET, with a crop or without", repr(text)))
-    return Address(Path(path), dataset or None, crop)
+    if ".." in dataset.split("/"):
+        raise InvalidInput(sentence("the dataset", "must not lead out of its file", repr(dataset), "leave out '..'"))
+    return Address(Path(folder + path), dataset or None, *said)
 
 
 def as_address(address: "str | Path | Address") -> Address:
@@ -100,17 +127,61 @@ def role_of(role: str) -> tuple[str, str]:
     return ROLES[role]
 
 
-def _split_crop(text: str) -> tuple[str, Slices | None]:
+def _folder_of(body: str) -> str:
+    """The folders that a path begins with and that exist, with the last "/": colons in their names separate nothing."""
+    end = body.rfind("/")
+    while end > 0 and not Path(body[:end]).is_dir():
+        end = body.rfind("/", 0, end)
+    return body[: end + 1]
+
+
+def _split_bracket(text: str) -> tuple[str, str | None]:
+    """What stands before the brackets at the end, and in them."""
     body, bracket, inside = text.rpartition("[")
-    if not bracket or not inside.endswith("]"):
-        return text, None
-    parts = [re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", part) for part in inside[:-1].split(",")]
-    if not all(parts) or len(parts) > 3:
+    return (body, inside[:-1]) if bracket and inside.endswith("]") else (text, None)
+
+
+def _said(inside: str | None) -> tuple[Slices | None, tuple, str | None, tuple]:
+    """What the brackets say: crop, picks, axes and options."""
+    if inside is None:
+        return None, (), None, ()
+    parts = [part.strip() for part in inside.split(",")]
+    if not any("=" in part for part in parts):
+        return _crop(parts, inside), (), None, ()
+    ranges: dict[str, slice] = {}
+    picks: dict[str, int] = {}
+    axes, options = None, {}
+    for part in parts:
+        key, _, value = (word.strip() for word in part.partition("="))
+        found = re.fullmatch(RANGE, value)
+        if key in ("z", "y", "x") and found and key not in ranges:
+            ranges[key] = _slice(found)
+        elif key in ("c", "t") and value.isdecimal() and key not in picks:
+            picks[key] = int(value)
+        elif key == "axes" and re.fullmatch("[a-z]{3,5}", value) and axes is None:
+            axes = value
+        elif key in OPTIONS and value == OPTIONS[key]:
+            options[key] = value
+        else:
+            known = [*(f"{key}={value}" for key, value in OPTIONS.items())]
+            rule = f"must be made of z=0:10, y=..., x=..., c=0, t=0, axes=zyx, {', '.join(known)}, each once"
+            raise InvalidInput(sentence("what stands in brackets", rule, f"[{inside}]", "write it so"))
+    crop = tuple(ranges.get(axis, slice(None)) for axis in "zyx") if ranges else None
+    return crop, tuple(picks.items()), axes, tuple(options.items())  # type: ignore[return-value]
+
+
+def _crop(parts: list[str], inside: str) -> Slices:
+    found = [re.fullmatch(RANGE, part) for part in parts]
+    if not all(found) or len(found) > 3:
         rule = "must be up to three ranges start:stop of voxels, z, y, x, without signs or steps"
-        raise InvalidInput(sentence("crop", rule, f"[{inside}", "write it as [110:150] or [110:150,0:200,:]"))
-    slices = [slice(*(int(number) if number else None for number in part.groups())) for part in parts if part]
+        raise InvalidInput(sentence("crop", rule, f"[{inside}]", "write it as [110:150] or [110:150,0:200,:]"))
+    slices = [_slice(part) for part in found if part]
     z, y, x = slices + [slice(None)] * (3 - len(slices))
-    return body, (z, y, x)
+    return z, y, x
+
+
+def _slice(found: re.Match[str]) -> slice:
+    return slice(*(int(number) if number else None for number in found.groups()))
 
 
 def _bound(axis: str, part: slice, size: int) -> slice:

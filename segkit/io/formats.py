@@ -1,6 +1,7 @@
 """Which module reads and writes what, by the suffix or by what lies in a folder."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segkit.io.records import Stored
+    from segkit.io.schemas import About
 
 FORMATS = {".h5": "hdf5", ".hdf": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
 """Suffix -> module of this package. (".ome.zarr" ends in ".zarr".)"""
+ZARR = ("zarr.json", ".zgroup", ".zarray")
+"""Files that make a folder a group or an array of Zarr."""
 EXCHANGE = {".tif": "tiff", ".tiff": "tiff", ".precomputed": "precomputed"}
 """The same for formats of one volume a file, which every verb reads and :func:`segkit.io.write_blocks` alone writes."""
 
@@ -29,14 +33,14 @@ class Store(Protocol):
     def find(self, name: str, whole: bool) -> str | None:
         """`name`, if there is such an object; "" if the file is itself one, and may be taken as a `whole`; or None."""
 
-    def attributes(self, name: str) -> Mapping[str, object]:
-        """What the file says of an object; empty in formats that keep no notes."""
+    def about(self, name: str) -> "About":
+        """What segkit wrote about an object; nothing in formats that keep no notes."""
 
     def array(self, name: str) -> "Stored":
         """The array of that name, for reading part by part."""
 
-    def group(self, name: str) -> "tuple[dict[str, np.ndarray], Mapping[str, object]]":
-        """The arrays of the group of that name, and its attributes."""
+    def group(self, name: str) -> "tuple[dict[str, np.ndarray], About]":
+        """The arrays of the group of that name, and what is said about it."""
 
 
 def own_format(path: Path) -> ModuleType:
@@ -63,13 +67,20 @@ def format_to_read(path: Path) -> ModuleType:
     return import_module(f"segkit.io.{module}")
 
 
+@contextmanager
+def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[Store]:
+    """A file of any format, open for reading; `allowed` are those of :data:`segkit.io.address.OPTIONS` that hold."""
+    with format_to_read(path).reading(path, allowed) as store:
+        yield store
+
+
 def module_of(path: Path) -> str | None:
     """The name of that module; None where neither the suffix nor the folder says it."""
     module = (FORMATS | EXCHANGE).get(path.suffix.lower())
     if module is None and path.is_dir():
         if (path / "info").is_file():
             return "precomputed"
-        if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+        if any((path / name).is_file() for name in ZARR):
             return "zarr"
         if any(EXCHANGE.get(item.suffix.lower()) == "tiff" for item in path.iterdir()):
             return "tiff"

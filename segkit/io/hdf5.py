@@ -1,28 +1,49 @@
-"""HDF5 in the layout of CREMI."""
+"""HDF5 in the layout of CREMI, with a checksum a chunk; datasets of other tools are read, whatever they call things."""
 
 import io
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from segkit.errors import InvalidInput, MissingDataset, sentence
+from segkit.errors import InvalidInput, MissingDataset, StorageError, sentence
 from segkit.io.atomic import replacing, storage_errors
-from segkit.io.records import Blocks, Record, Stored, stated_axes
+from segkit.io.dialects import Placement, nanometers_along, read_placement
+from segkit.io.records import Blocks, Record, Stored
+from segkit.io.schemas import KNOWN, About, checked, parse_xml, plain
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
+LARGEST_CHUNK = 2**32
+"""Bytes: a chunk is decoded whole."""
+FILTERS = {
+    305: "LZO",
+    307: "bzip2",
+    32000: "LZF",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "zstd",
+    32017: "SZ",
+    32024: "SZ3",
+    32026: "Blosc2",
+}
+"""Number of a filter -> its name; all of them come with hdf5plugin."""
 
 
 class Hdf5File:
     """An open file."""
 
-    def __init__(self, file: h5py.File) -> None:
-        self._file = file
+    def __init__(self, file: h5py.File, path: Path, *, follow: bool = False) -> None:
+        """`follow`: links may lead to other files."""
+        self._file, self._path, self._follow = file, path, follow
 
     def names(self) -> list[str]:
         """Names of all datasets, and of the groups that are objects themselves, sorted."""
@@ -35,41 +56,136 @@ class Hdf5File:
             elif "kind" in item.attrs:
                 objects.append(name)
 
-        self._file.visititems(visit)
+        with storage_errors("read", self._path):
+            self._file.visititems(visit)
         return sorted(objects + [name for name in arrays if name.rpartition("/")[0] not in objects])
 
     def find(self, name: str, whole: bool) -> str | None:
         """`name`, if there is such an object. An HDF5 file is never one object as a whole."""
-        return name if name in self._file else None
+        if not name:
+            return None
+        self._check_links(name)
+        with storage_errors("read", self._path):
+            return name if name in self._file else None
 
-    def attributes(self, name: str) -> Mapping[str, object]:
-        """The attributes of the dataset or group of that name."""
-        return _attributes(self._file[name])
+    def about(self, name: str) -> About:
+        """What segkit wrote about the dataset or group of that name."""
+        return checked(About, _attributes(self._item(name)))
 
     def array(self, name: str) -> Stored:
         """The dataset of that name."""
-        dataset = self._file[name]
+        dataset = self._item(name)
         if not isinstance(dataset, h5py.Dataset):
             raise MissingDataset(sentence(name, "must be a dataset", "a group", "name one of the datasets in it"))
+        self._check_storage(dataset)
         attributes = _attributes(dataset)
-        axes = stated_axes(attributes.get("axes"))
-        return Stored(dataset.shape or (), lambda part: np.asarray(dataset[part]), attributes, dataset.dtype, axes)
+        about, shape = checked(About, attributes), dataset.shape or ()
+        names = {"the labels of the dimensions": [dimension.label for dimension in dataset.dims]} if shape else {}
+        ours = about.kind is not None and "format_version" in attributes
+        placement = read_placement(attributes, len(shape), ours=ours, names=names)
+        if placement.voxel_size is None and (found := BIG_DATA_VIEWER.fullmatch(name)):
+            placement = self._of_big_data_viewer(int(found[1]), int(found[2])) or placement
+        return Stored(shape, self._reading(dataset), about, placement, dataset.dtype)
 
-    def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
-        """The arrays of the group of that name, and its attributes."""
-        group = self._file[name]
+    def group(self, name: str) -> tuple[dict[str, np.ndarray], About]:
+        """The arrays of the group of that name, and what is said about it."""
+        group = self._item(name)
         if not isinstance(group, h5py.Group):
             raise MissingDataset(sentence(name, "must be a group", "a dataset", "name the group of a merge tree"))
-        arrays = {key: item[()] for key, item in group.items() if isinstance(item, h5py.Dataset)}
-        return arrays, _attributes(group)
+        arrays = {}
+        for key in group:
+            self._check_links(f"{name}/{key}")
+            item = self._item(f"{name}/{key}")
+            if isinstance(item, h5py.Dataset):
+                self._check_storage(item)
+                arrays[key] = self._reading(item)(())
+        return arrays, checked(About, _attributes(group))
+
+    def _item(self, name: str) -> Any:
+        with storage_errors("read", self._path):
+            return self._file[name]
+
+    def _reading(self, dataset: h5py.Dataset) -> Callable[[tuple[slice, ...]], np.ndarray]:
+        def read(part: tuple[slice, ...]) -> np.ndarray:
+            with storage_errors("read", self._path):
+                return np.asarray(dataset[part])
+
+        return read
+
+    def _check_links(self, name: str, steps: int = 20) -> None:
+        """Raise InvalidInput if the way to an object leads to another file, links to links included."""
+        parts = [part for part in name.split("/") if part]
+        for end in range(1, len(parts) + 1):
+            with storage_errors("read", self._path):
+                link = self._file.get("/".join(parts[:end]), getlink=True)
+            if isinstance(link, h5py.ExternalLink) and not self._follow:
+                self._refuse(f"{'/'.join(parts[:end])} is a link to", link.filename)
+            if isinstance(link, h5py.SoftLink) and steps:
+                start = [] if link.path.startswith("/") else parts[: end - 1]
+                return self._check_links("/".join([*start, link.path, *parts[end:]]), steps - 1)
+            if link is None:
+                return None
+        return None
+
+    def _refuse(self, what: str, where: str) -> None:
+        next_step = "if you trust it, allow that by ADDRESS[links=follow]"
+        raise InvalidInput(sentence(f"{self._path}", f"must not lead out of the file: {what} {where}", None, next_step))
+
+    def _check_storage(self, dataset: h5py.Dataset) -> None:
+        """Refuse data that lie in other files, chunks that are absurdly large, filters that nobody has."""
+        with storage_errors("read", self._path):
+            outside = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+            outside += [str(file[0]) for file in dataset.external or ()]
+            properties = dataset.id.get_create_plist()
+            filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+        outside = [file for file in outside if file != "."]
+        if outside and not self._follow:
+            self._refuse(f"{dataset.name} has its values in", outside[0])
+        if dataset.chunks and np.prod([float(n) for n in dataset.chunks]) * dataset.dtype.itemsize > LARGEST_CHUNK:
+            rule = f"must be smaller than {LARGEST_CHUNK // 2**30} GiB, for each is decoded whole"
+            raise InvalidInput(sentence("the chunks", rule, f"{dataset.chunks} of {dataset.dtype}"))
+        missing = [number for number in filters if not h5py.h5z.filter_avail(number)]
+        if missing and not _plugins(missing):
+            name = FILTERS.get(missing[0], "a filter")
+            rule = f"is compressed by {name} (HDF5 filter {missing[0]}), which is not installed"
+            raise StorageError(sentence(f"{self._path}:{dataset.name}", rule, next_step="pip install hdf5plugin"))
+
+    def _of_big_data_viewer(self, setup: int, level: int) -> Placement | None:
+        """The voxel size that the XML file beside states, times that of the level."""
+        file, factors = self._path.with_suffix(".xml"), self._file.get(f"s{setup:02d}/resolutions")
+        if not file.is_file() or not isinstance(factors, h5py.Dataset) or factors.ndim != 2 or level >= len(factors):
+            return None
+        with storage_errors("read", file):
+            text = file.read_text()
+        for view in parse_xml(text, str(file)).iter("ViewSetup"):
+            size, unit = view.findtext("voxelSize/size"), view.findtext("voxelSize/unit")
+            if view.findtext("id") == str(setup) and size:
+                lengths = [float(word) for word in size.split()]
+                along = [a * float(b) for a, b in zip(lengths, factors[level], strict=True)]
+                return replace(nanometers_along("xyz", along, [unit] * 3, None), axes="zyx")
+        return None
+
+
+BIG_DATA_VIEWER = re.compile(r"t\d+/s(\d+)/(\d+)/cells")
+
+
+def _plugins(missing: list[int]) -> bool:
+    """Whether all filters are there once hdf5plugin has brought its own."""
+    try:
+        import hdf5plugin  # noqa: F401  # it registers them
+    except ImportError:
+        return False
+    return all(h5py.h5z.filter_avail(number) for number in missing)
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[Hdf5File]:
-    """The file, open for reading."""
+def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[Hdf5File]:
+    """The file, open for reading. Links lead to other files where "links" is `allowed`."""
     check_format(path)
-    with storage_errors("read", path), h5py.File(path, "r") as file:
-        yield Hdf5File(file)
+    with storage_errors("read", path):
+        file = h5py.File(path, "r")
+    with file:
+        yield Hdf5File(file, path, follow="links" in allowed)
 
 
 def check_format(path: Path) -> None:
@@ -166,7 +282,7 @@ def _create(group: h5py.Group, name: str, array: np.ndarray | Blocks) -> h5py.Da
         return group.create_dataset(name, data=array)
     spatial = tuple(min(size, CHUNK) for size in array.shape[-3:]) if array.ndim > 1 else (min(array.size, 2**16),)
     chunks = (1,) * (array.ndim - len(spatial)) + spatial
-    layout = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True}
+    layout = {"chunks": chunks, "compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
     if not isinstance(array, Blocks):
         return group.create_dataset(name, data=array, **layout)
     dataset = group.create_dataset(name, array.shape, array.dtype, **layout)
@@ -175,5 +291,10 @@ def _create(group: h5py.Group, name: str, array: np.ndarray | Blocks) -> h5py.Da
     return dataset
 
 
-def _attributes(item: Any) -> dict[str, object]:
-    return {key: value.decode() if isinstance(value, bytes) else value for key, value in item.attrs.items()}
+def _attributes(item: Any) -> dict[str, Any]:
+    """The attributes that say something of axes, voxels and kinds, as plain values."""
+    found = {}
+    with storage_errors("read", Path(item.file.filename)):
+        for key in item.attrs.keys() & KNOWN:
+            found[key] = plain(item.attrs[key])
+    return found

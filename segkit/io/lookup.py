@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from segkit.io.address import Address, as_address, parse_address
-from segkit.io.formats import EXCHANGE, Store, format_to_read, module_of
+from segkit.io.formats import Store, reading
 from segkit.io.missing import missing_dataset, missing_file
-from segkit.io.records import Stored, check_axes, check_kind, located
+from segkit.io.records import Stored, check_kind, located, oriented
 
 AnyAddress = str | Path | Address
 NOTES = "notes"
@@ -25,10 +25,10 @@ def opened(address: AnyAddress, role: str, kinds: tuple[str, ...]) -> Iterator[t
     """
     address = as_address(address)
     with find_object(address, role, whole=address.dataset is None) as (store, name):
-        place = str(Address(address.path, name or None))
+        place = str(replace(address, dataset=name or None, crop=None))
         with located(place):
             stored = store.array(name)
-            check_kind(stored.attributes, kinds, name, role)
+            check_kind(stored.about, kinds, name, role)
         yield stored, place
 
 
@@ -36,7 +36,8 @@ def states_voxel_size(address: AnyAddress, role: str) -> bool:
     """Whether the object at `address` says how large its voxels are; without that they are taken to be 1 nm long."""
     address = as_address(address)
     with find_object(address, role) as (store, name), located(Address(address.path, name)):
-        return "resolution" in store.array(name).attributes
+        placement = store.array(name).placement
+        return placement.voxel_size is not None and placement.certain
 
 
 def matching(address: AnyAddress, role: str) -> list[Address]:
@@ -47,41 +48,48 @@ def matching(address: AnyAddress, role: str) -> list[Address]:
     address = as_address(address)
     if address.dataset is None or not set("*?") & set(address.dataset):
         return [address]
-    with open_file(address.path, role) as store:
+    with open_file(address, role) as store:
         found = [name for name in store.names() if fnmatchcase(name, address.dataset)]
         if not found:
             raise missing_dataset(address, role, store)
-    return [Address(address.path, name, address.crop) for name in found]
+    return [replace(address, dataset=name) for name in found]
 
 
 def datasets(path: Path) -> list[str]:
     """The names of all objects in a file. Raises InvalidInput for one of an unknown format."""
-    with format_to_read(path).reading(path) as store:
+    with reading(path) as store:
         return store.names()
 
 
 def exists(address: AnyAddress, role: str) -> bool:
-    """Whether there is an object at `address`; the usual name of the role is taken where no dataset is given."""
+    """Whether there is an object at `address`; the usual name of the role is taken where no dataset is given.
+
+    A file that is one volume and nothing else holds raw data: it is nothing else unless somebody says so.
+    """
     address = as_address(address)
     name = address.at(role)
     if not address.path.exists():
         return False
-    with format_to_read(address.path).reading(address.path) as store:
-        return store.find(name, _may_be_whole(address, role)) is not None
+    with open_file(address) as store:
+        return store.find(name, address.dataset is None and role == "raw") is not None
 
 
 def shape_of(address: AnyAddress, role: str) -> tuple[int, int, int]:
     """Size in voxels, (Z, Y, X), of the crop where there is one; of affinities too. The voxels are not read."""
     address = as_address(address)
     with find_object(address, role) as (store, name), located(Address(address.path, name)):
-        return part_of(check_axes(store.array(name)), address)[1]
+        stored = oriented(store.array(name), address, channels=role == "affinities")
+        if len(stored.shape) < 3 or 0 in stored.shape:  # whoever asked will refuse it, in words of its own
+            return stored.shape  # type: ignore[return-value]
+        z, y, x = (along.stop - along.start for along in address.bounds(stored.shape[-3:]))
+        return z, y, x
 
 
 def read_notes(address: AnyAddress, role: str) -> dict[str, object]:
     """What was written about an object by `notes` of :func:`write`; empty where nothing was, or in foreign formats."""
     address = as_address(address)
     with find_object(address, role) as (store, name):
-        stated = store.attributes(name).get(NOTES)
+        stated = store.about(name).notes
     try:
         found = json.loads(stated) if isinstance(stated, str) else {}
     except ValueError:
@@ -104,21 +112,12 @@ def fragments_of(merge_tree: AnyAddress, notes: Mapping[str, object]) -> Address
     return there or (Address(path) if exists(path, "fragments") else found)
 
 
-def part_of(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[int, int, int]]:
-    """What to read of an array for the crop of its address, and the size of that in voxels."""
-    if len(stored.shape) < 3 or 0 in stored.shape:  # whoever asked will refuse it, in its own words
-        return (slice(None),) * len(stored.shape), stored.shape  # type: ignore[return-value]
-    bounds = address.bounds(stored.shape[-3:])
-    part = (slice(None),) * (len(stored.shape) - 3) + bounds
-    return part, tuple(along.stop - along.start for along in bounds)
-
-
 @contextmanager
-def open_file(path: Path, role: str | None = None) -> Iterator[Store]:
+def open_file(address: Address, role: str | None = None) -> Iterator[Store]:
     """An existing file, open for reading, whatever its format; `role` is what is looked for in it, for the message."""
-    if not path.exists():
-        raise missing_file(path, role)
-    with format_to_read(path).reading(path) as store:
+    if not address.path.exists():
+        raise missing_file(address.path, role)
+    with reading(address.path, dict(address.options)) as store:
         yield store
 
 
@@ -129,7 +128,7 @@ def find_object(address: Address, role: str, whole: bool | None = None) -> Itera
     `whole`: whether the file itself may be the object.
     """
     wanted = address.at(role)
-    with open_file(address.path, role) as store:
+    with open_file(address, role) as store:
         name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
         if name is None:
             raise missing_dataset(address, role, store)
@@ -137,9 +136,5 @@ def find_object(address: Address, role: str, whole: bool | None = None) -> Itera
 
 
 def _may_be_whole(address: Address, role: str) -> bool:
-    """Other tools' Zarr stores are often one image and nothing else; that is raw data unless the user says more.
-
-    A TIFF stack or a precomputed volume is never anything else, so that it is taken for what is asked for.
-    """
-    single = module_of(address.path) in EXCHANGE.values()
-    return address.dataset is None and (role == "raw" or single)
+    """A store that is one image and nothing else is taken for what is asked for; a merge tree is never an image."""
+    return address.dataset is None and role != "merge_tree"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segkit.errors import MissingDataset, MissingFile, SegkitError, sentence
 from segkit.io.address import MADE_BY, ROLES, Address, role_of
-from segkit.io.formats import FORMATS, Store, format_to_read, module_of
+from segkit.io.formats import FORMATS, Store, module_of, reading
 from segkit.io.records import Stored
 from segkit.parameters import nearest
 
@@ -75,7 +75,7 @@ def _resembles(store: Store, name: str, role: str) -> bool:
     """Whether an object may play a role: by the kind that it states, else by its axes and its dtype."""
     kind = role_of(role)[1]
     try:
-        stated = store.attributes(name).get("kind") if hasattr(store, "attributes") else None
+        stated = store.about(name).kind
         if stated is not None or kind == "merge_tree":
             return str(stated) == kind
         return _fits(store.array(name), role)
@@ -99,7 +99,7 @@ def _holds(path: Path, role: str) -> bool:
     if path.suffix.lower() not in FORMATS:
         return False
     try:
-        with format_to_read(path).reading(path) as store:
+        with reading(path) as store:
             return store.find(role_of(role)[0], False) is not None
     except SegkitError:
         return False

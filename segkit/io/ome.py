@@ -1,6 +1,18 @@
-"""The attributes of an OME-Zarr 0.5 image with one scale, as segkit writes them."""
+"""OME-Zarr: the attributes of an image with one scale (0.5), as segkit writes them, and those of other tools' images.
 
-from collections.abc import Mapping
+Which point of a voxel does a translation mean? By the specification its centre. segkit's grids say where the corner of
+the first voxel lies, and files of other formats mean that one; so the world is moved by half a voxel of the first
+scale: there the translation is that of the corner, and the other scales of a pyramid lie as the specification has it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segkit.errors import InvalidInput, sentence
+from segkit.io.dialects import Placement, nanometers_along
+from segkit.io.schemas import OmeAxis, OmeGroup, OmeImage, OmeScale, Step, checked
 
 SPACE = ("z", "y", "x")
 FIRST_SCALE = "0"
@@ -28,3 +40,95 @@ def image_attributes(name: str, ndim: int, attributes: Mapping[str, object]) -> 
     datasets = [{"path": FIRST_SCALE, "coordinateTransformations": transformations}]
     image = {"name": name, "axes": axes, "datasets": datasets}
     return {"ome": {"version": "0.5", "multiscales": [image]}, "segkit": ours}
+
+
+def image_of(attributes: Mapping[str, Any]) -> OmeImage | None:
+    """The first image that the attributes of a group state, of OME-Zarr 0.4 or later; None where they state none."""
+    stated = attributes.get("ome")
+    stated = stated if isinstance(stated, Mapping) else attributes  # 0.4 has no `ome` around them
+    if not stated.get("multiscales"):
+        return None
+    return checked(OmeGroup, stated).multiscales[0]
+
+
+def place_of_scale(image: OmeImage, scale: OmeScale, ndim: int) -> Placement:
+    """Axes, voxel size and place of one scale of an image, an array of `ndim` axes."""
+    axes = _axes(image, ndim)
+    letters = "".join(_letter(axis) for axis in axes)
+    if not set(SPACE) <= set(letters):
+        rule = "must include z, y, x"
+        raise InvalidInput(sentence("the axes of the image", rule, ", ".join(axis.name for axis in axes)))
+    size, place, known = _transformed(image, scale, ndim)
+    if not known:
+        return Placement(letters)  # voxels of 1 by the specification, but nobody measured them
+    first = image.datasets[0]
+    if scale.path != first.path:
+        voxel, _, measured = _transformed(image, first, ndim)
+        if measured:
+            place = [at - a / 2 + b / 2 for at, a, b in zip(place, size, voxel, strict=True)]
+    return nanometers_along(letters, size, [axis.unit for axis in axes], place)
+
+
+def _axes(image: OmeImage, ndim: int) -> list[OmeAxis]:
+    """The axes of the array; those of old versions are t, c, z, y, x."""
+    stated: Sequence[OmeAxis | str] | None = image.axes
+    if image.coordinateSystems:
+        stated = image.coordinateSystems[0].axes
+    axes = [OmeAxis(name=axis) if isinstance(axis, str) else axis for axis in stated or "tczyx"[-ndim:]]
+    if len(axes) != ndim:
+        value = ", ".join(axis.name for axis in axes)
+        raise InvalidInput(sentence("axes", f"must be {ndim}, as the array has", value, "correct the file"))
+    return axes
+
+
+def _letter(axis: OmeAxis) -> str:
+    """z, y or x; c for channels; t for whatever else there is."""
+    name = axis.name.casefold()
+    if name in SPACE:
+        return name
+    return "c" if axis.type == "channel" or name == "c" else "t"
+
+
+def _transformed(image: OmeImage, scale: OmeScale, ndim: int) -> tuple[list[float], list[float], bool]:
+    """Voxel size and position by the transformations of the scale, then those of the image; whether a size is stated.
+
+    In 0.6 the transformations of an image lead from its own coordinates to others, and are none of its own.
+    """
+    size, position, known = [1.0] * ndim, [0.0] * ndim, False
+    steps = list(scale.coordinateTransformations)
+    if not image.coordinateSystems:
+        steps += image.coordinateTransformations
+    for step in _flat(steps):
+        factors, shift = _linear(step, ndim)
+        known |= factors is not None
+        factors = factors or [1.0] * ndim
+        size = [a * b for a, b in zip(size, factors, strict=True)]
+        position = [a * b + c for a, b, c in zip(position, factors, shift or [0.0] * ndim, strict=True)]
+    return size, position, known
+
+
+def _flat(steps: Sequence[Step]) -> Iterator[Step]:
+    for step in steps:
+        if step.type == "sequence":
+            yield from _flat(step.transformations or ())
+        else:
+            yield step
+
+
+def _linear(step: Step, ndim: int) -> tuple[list[float] | None, list[float] | None]:
+    """The scale and the translation of one step; None where it has none."""
+    if step.type == "identity":
+        return None, None
+    if step.type == "affine" and step.affine and all(len(row) == ndim + 1 for row in step.affine):
+        matrix = np.array(step.affine[:ndim])
+        if len(matrix) == ndim and not (matrix[:, :ndim] - np.diag(np.diag(matrix[:, :ndim]))).any():
+            return np.diag(matrix[:, :ndim]).tolist(), matrix[:, ndim].tolist()
+    numbers = {"scale": step.scale, "translation": step.translation}.get(step.type)
+    if numbers is None:
+        rule = "must be scale or translation, stated as numbers"
+        next_step = "`segkit convert --voxel-size` cannot undo others: resample the volume"
+        raise InvalidInput(sentence("coordinateTransformations", rule, step.type, next_step))
+    if len(numbers) != ndim:
+        rule = f"must be {ndim} numbers, one an axis"
+        raise InvalidInput(sentence(f"coordinateTransformations: {step.type}", rule, numbers, "correct the file"))
+    return (numbers, None) if step.type == "scale" else (None, numbers)

@@ -3,14 +3,20 @@
 The format stores x, y, z, channel; here the arrays are [channel,] z, y, x. `resolution` is nm, and `voxel_offset`
 places the corner of the first voxel. Every encoding that TensorStore knows is read, sharded or not; other scales than
 the first by their key, as in ``vol.precomputed:16_16_40``. A chunk that is not there is refused, for it may be lost as
-well as blank. Segmentations are written as compressed_segmentation (uint32, uint64), all else raw, unsharded.
+well as blank, unless the address says ``[missing=0]``. Chunks compressed as files (.gz, .br), as CloudVolume writes
+them, are read too. Segmentations are written as compressed_segmentation (uint32, uint64), all else raw, unsharded.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from itertools import islice, product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +30,15 @@ from segkit.errors import (
     sentence,
 )
 from segkit.io.atomic import replacing, storage_errors
+from segkit.io.dialects import nanometers_along
 from segkit.io.records import Blocks, Record, Stored
+from segkit.io.schemas import About, PrecomputedInfo, Scale, checked
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
+PACKED = {".gz": "gzip", ".br": "brotli"}
+"""Suffix of a chunk that is compressed as a file -> the module that unpacks it."""
 KINDS = {"segmentation": "labels"}
 """`type` of a volume -> kind. "image" may be raw data, a mask or affinities."""
 
@@ -36,9 +46,10 @@ KINDS = {"segmentation": "labels"}
 class PrecomputedVolume:
     """One volume at all its scales."""
 
-    def __init__(self, path: Path, info: Mapping) -> None:
-        self._path, self._info = path, info
-        self._keys = [scale["key"] for scale in info["scales"]]
+    def __init__(self, path: Path, info: PrecomputedInfo, *, missing: bool) -> None:
+        """`missing`: chunks that are not there are background."""
+        self._path, self._info, self._missing = path, info, missing
+        self._keys = [scale.key for scale in info.scales]
 
     def names(self) -> list[str]:
         """The keys of the scales."""
@@ -48,57 +59,114 @@ class PrecomputedVolume:
         """`name`, if it is the key of a scale; "" if the volume may be taken as a `whole`, at its first scale."""
         return name if name in self._keys else "" if whole else None
 
-    def attributes(self, name: str) -> Mapping[str, object]:
-        """Nothing beyond what :meth:`array` says: no notes are kept here."""
-        return {}
+    def about(self, name: str) -> About:
+        """Its kind, where it is of segmentations: no notes are kept here."""
+        return About(kind=KINDS.get(self._info.type))
 
     def array(self, name: str) -> Stored:
         """The volume at a scale."""
         index = self._keys.index(name) if name else 0
-        scale = self._info["scales"][index]
-        size, voxel = scale["size"][::-1], scale["resolution"][::-1]
-        start = scale.get("voxel_offset", [0, 0, 0])[::-1]
-        attributes: dict[str, object] = {
-            "resolution": [float(length) for length in voxel],
-            "offset": [float(a * b) for a, b in zip(start, voxel, strict=True)],
-            "unit": "nm",
-        }
-        if self._info.get("type") in KINDS:
-            attributes["kind"] = KINDS[self._info["type"]]
-        channels = self._info.get("num_channels", 1)
-        shape = (*[channels] * (channels > 1), *size)
-        dtype = np.dtype(str(self._info["data_type"]).lower())
-        return Stored(shape, self._read(index, shape), attributes, dtype, "czyx"[-len(shape) :])
+        scale, channels = self._info.scales[index], self._info.num_channels
+        places = [at * length for at, length in zip(scale.voxel_offset, scale.resolution, strict=True)]
+        shape = (*[channels] * (channels > 1), *scale.size[::-1])
+        axes = "czyx"[-len(shape) :]
+        placement = replace(nanometers_along("xyz", scale.resolution, ["nm"] * 3, places), axes=axes)
+        return Stored(shape, self._read(index, shape), self.about(name), placement, self._dtype())
 
-    def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
+    def group(self, name: str) -> tuple[dict[str, np.ndarray], About]:
         """A precomputed volume holds no merge tree."""
         raise MissingDataset(sentence("a precomputed volume", "holds no merge tree"))
 
+    def _dtype(self) -> np.dtype:
+        name = self._info.data_type.lower()
+        if name not in DTYPES:
+            rule = f"must be {', '.join(DTYPES)}"
+            raise InvalidInput(sentence(f"{self._path}: data_type", rule, repr(self._info.data_type)))
+        return np.dtype(name)
+
     def _read(self, index: int, shape: tuple[int, ...]) -> Callable[[tuple[slice, ...]], np.ndarray]:
-        spec = _spec(self._path) | {"scale_index": index, "fill_missing_data_reads": False}
-        with storage_errors("read", self._path):
-            store = _tensorstore().open(spec, read=True).result()
-        store = store.translate_to[0].T if len(shape) == 4 else store.translate_to[0].T[0]
+        scale = self._info.scales[index]
+        folder = self._path / scale.key
+        packed = scale.sharding is None and any(each.suffix in PACKED for each in _first_files(folder))
+        opened = None if packed else self._opened(index, {"driver": "file", "path": f"{self._path.absolute()}/"})
 
         def read(part: tuple[slice, ...]) -> np.ndarray:
-            with _missing(self._path, self._keys[index]), storage_errors("read", self._path):
+            store = opened
+            if store is None:
+                store = self._opened(index, self._unpacked(scale, part[-3:]))
+            store = store.translate_to[0].T if len(shape) == 4 else store.translate_to[0].T[0]
+            with _missing(self._path), storage_errors("read", self._path):
                 return np.asarray(store[part].read().result())
 
         return read
 
+    def _opened(self, index: int, kvstore: object) -> Any:
+        more = {"kvstore": kvstore} if isinstance(kvstore, dict) else {"kvstore": {"driver": "memory"}}
+        spec = _spec(self._path) | {"scale_index": index, "fill_missing_data_reads": self._missing} | more
+        tensorstore = _tensorstore()
+        context = None if isinstance(kvstore, dict) else kvstore
+        with storage_errors("read", self._path):
+            return tensorstore.open(spec, read=True, context=context).result()
+
+    def _unpacked(self, scale: Scale, box: tuple[slice, ...]) -> Any:
+        """The chunks that a box, z, y, x, lies in, unpacked, as a store in memory."""
+        tensorstore = _tensorstore()
+        context = tensorstore.Context()
+        memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
+        memory["info"] = (self._path / "info").read_bytes()
+        sides = scale.chunk_sizes[0]
+        along = [
+            [(n * side, min((n + 1) * side, size)) for n in range(part.start // side, -(-part.stop // side))]
+            for part, side, size in zip(box[::-1], sides, scale.size, strict=True)
+        ]
+        for ranges in product(*along):
+            ends = [(low + start, high + start) for (low, high), start in zip(ranges, scale.voxel_offset, strict=True)]
+            key = f"{scale.key}/" + "_".join(f"{low}-{high}" for low, high in ends)
+            content = _unpacked_file(self._path / key)
+            if content is not None:
+                memory[key] = content
+        return context
+
+
+def _first_files(folder: Path) -> list[Path]:
+    """Some of the chunks, to see how they are stored."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in islice(entries, 8)]
+
+
+def _unpacked_file(file: Path) -> bytes | None:
+    """The content of a chunk, compressed as a file or not; None if there is no such chunk."""
+    for suffix, module in PACKED.items():
+        packed = file.with_name(file.name + suffix)
+        if not packed.exists():
+            continue
+        try:
+            unpack = import_module(module)
+        except ImportError as error:
+            rule = f"is compressed in a way that needs the package {module}"
+            raise StorageError(sentence(f"{packed}", rule, next_step=f"pip install {module}")) from error
+        with storage_errors("read", packed):
+            try:
+                return unpack.decompress(packed.read_bytes())
+            except Exception as error:  # brotli has an exception of its own, gzip those of zlib
+                raise ValueError(str(error)) from error
+    return file.read_bytes() if file.exists() else None
+
 
 @contextmanager
-def reading(path: Path) -> Iterator[PrecomputedVolume]:
-    """The volume, open for reading."""
+def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[PrecomputedVolume]:
+    """The volume, open for reading. Chunks that are not there are background where "missing" is `allowed`."""
     if not (path / "info").is_file():
         value = "a folder without the file info" if path.is_dir() else "a file"
         raise InvalidInput(sentence(f"{path}", "must be a folder of a precomputed volume", value, "name another"))
     with storage_errors("read", path):
         info = json.loads((path / "info").read_text())
-        if not info.get("scales"):
-            rule = "must hold a precomputed volume"
-            raise InvalidInput(sentence(f"{path}", rule, f"what its info calls {info.get('@type')!r}"))
-    yield PrecomputedVolume(path, info)
+    if not isinstance(info, dict) or not info.get("scales"):
+        what = info.get("@type") if isinstance(info, dict) else info
+        raise InvalidInput(sentence(f"{path}", "must hold a precomputed volume", f"what its info calls {what!r}"))
+    yield PrecomputedVolume(path, checked(PrecomputedInfo, info, "info"), missing="missing" in allowed)
 
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
@@ -162,14 +230,13 @@ def _tensorstore() -> ModuleType:
 
 
 @contextmanager
-def _missing(path: Path, key: str) -> Iterator[None]:
-    """Say which chunk is not there, or that they are compressed as files."""
+def _missing(path: Path) -> Iterator[None]:
+    """Say which chunk is not there."""
     try:
         yield
     except SegkitError as error:
         if "is missing" not in str(error) and "NOT_FOUND" not in str(error):
             raise
-        if any((path / key).glob("*.gz")):
-            rule = "has chunks that are compressed as files of their own (.gz)"
-            raise StorageError(sentence(f"{path}", rule, next_step=f"gunzip -r {path / key}")) from error
-        raise MissingFile(sentence(f"{path}", "lacks a chunk", next_step=f"the reason given is: {error}")) from error
+        next_step = "if the tool that wrote it leaves background out, say ADDRESS[missing=0]"
+        message = sentence(f"{path}", "lacks a chunk", next_step=f"{next_step}; the reason given is: {error}")
+        raise MissingFile(message) from error

@@ -1,15 +1,19 @@
 """One way to read: an object in a file that is open gives boxes of its voxels, or all of them as a container.
 
 :class:`Reader` is such an object; the functions ``read_...`` take all of it, and :class:`RegionSource` is a handle
-that travels to other processes. What can only be seen of a whole volume is not refused of a box: 8-bit affinities whose
-largest value is 1, a mask of two values besides 0 that never meet in one box, values that are not finite.
+that travels to other processes.
+
+What values mean is decided once, for the array as it is stored, so that all of it, a crop and a block of it are read
+alike: see :class:`_Meaning`.
 """
 
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,14 +24,18 @@ from numpy.typing import ArrayLike
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
 from segkit.data.affinities import as_fractions, as_neighborhood, check_fractions
 from segkit.data.labels import as_ids
+from segkit.data.volume import check_finite
 from segkit.errors import InvalidInput, MissingDataset, sentence
 from segkit.io.address import Address, Box, as_address, role_of
 from segkit.io.atomic import storage_errors
 from segkit.io.lookup import AnyAddress, find_object
-from segkit.io.records import KEY, TREE, Stored, as_mask, check_axes, check_kind, grid_of, located, neighborhood_of
+from segkit.io.records import TREE, Stored, as_mask, check_kind, grid_of, located, neighborhood_of, oriented
+from segkit.memory import available
 
 KEPT = 16
 """Files that a process keeps open."""
+MOST_VALUES = 2**60
+"""Voxels of an array; one that states more is damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +105,9 @@ def read_merge_tree(address: AnyAddress) -> MergeTree:
     if address.crop:
         raise InvalidInput(sentence(f"{address}", "must have no crop, for a merge tree has no voxels"))
     with find_object(address, "merge_tree") as (store, name), located(address.path):
-        arrays, attributes = store.group(name)
+        arrays, about = store.group(name)
     with located(f"{address.path}:{name}"):
-        check_kind(attributes, ("merge_tree",), name, "merge_tree")
+        check_kind(about, ("merge_tree",), name, "merge_tree")
         for member in TREE:
             if member not in arrays:
                 rule = f"must hold {', '.join(TREE)}"
@@ -122,7 +130,7 @@ class RegionSource:
         """One that `travels` has an absolute path, which messages name as well."""
         address, _ = as_address(address), role_of(role)
         path = address.path.absolute() if travels else address.path
-        self.address = Address(path, address.dataset, address.crop)
+        self.address = replace(address, path=path)
         self.role = role
         self._given = None if neighborhood is None else as_neighborhood(neighborhood).tolist()
 
@@ -227,11 +235,12 @@ def _opened(address: Address, role: str, neighborhood: ArrayLike | None = None) 
     kinds = ("volume", "labels") if role == "mask" else (kind,)
     files = ExitStack()
     store, name = files.enter_context(find_object(address, role))
-    place = str(Address(address.path, name, address.crop))
+    place = str(replace(address, dataset=name))
     try:
         with located(place):
-            stored = check_axes(store.array(name))
-            check_kind(stored.attributes, kinds, name, role)
+            stored = store.array(name)
+            check_kind(stored.about, kinds, name, role)
+            stored = oriented(stored, address, channels=kind == "affinities")
             reader = _reader(address, stored, place, role, neighborhood)
         yield reader
     finally:
@@ -239,14 +248,14 @@ def _opened(address: Address, role: str, neighborhood: ArrayLike | None = None) 
 
 
 def _reader(address: Address, stored: Stored, place: str, role: str, neighborhood: ArrayLike | None) -> Reader:
-    grid, offsets = grid_of(stored.attributes, place), None
+    grid, offsets = grid_of(stored.placement, place), None
     if role_of(role)[1] == "affinities":
-        offsets = as_neighborhood(neighborhood_of(stored.attributes, neighborhood))
-    leading = _check_form(role, stored.shape, offsets)
+        offsets = neighborhood_of(stored.about, neighborhood)
+    leading = _check_form(role, stored.shape, stored.dtype, offsets)
     bounds = address.bounds(stored.shape[-3:])
     z, y, x = (along.stop - along.start for along in bounds)
     grid = grid.crop([along.start for along in bounds]) if address.crop else grid
-    convert = _conversion(role, (z, y, x), offsets)
+    meaning = _Meaning(stored, role, offsets)
 
     def values(part: Box) -> np.ndarray:
         moved = [slice(whole.start + a.start, whole.start + a.stop) for a, whole in zip(part, bounds, strict=True)]
@@ -257,15 +266,22 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
     def read(part: Box) -> np.ndarray:
         array = values(part)
         with located(place):
-            return np.require(convert(array, part), requirements="W")
+            array = np.require(meaning.of(array), requirements="W")
+            if offsets is not None:
+                if array.size:
+                    check_fractions(array)
+                _clear_leaving(array, part, (z, y, x), offsets)
+            return array
 
     def whole() -> Any:
+        with located(place):
+            _check_room(role, stored.dtype, (z, y, x), offsets)
         array = values((slice(0, z), slice(0, y), slice(0, x)))
         with located(place):
-            return _container(role, array, grid, offsets)
+            return _container(role, meaning.of(array), grid, offsets)
 
     def identity() -> str:
-        made_by = stored.attributes.get(KEY)
+        made_by = stored.about.made_by
         if made_by:
             return f"{made_by} {bounds}" if address.crop else str(made_by)
         with storage_errors("read", address.path):
@@ -274,29 +290,103 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
     return Reader((z, y, x), grid, read, whole, offsets, identity)
 
 
-def _check_form(role: str, shape: tuple[int, ...], neighborhood: np.ndarray | None) -> tuple[slice, ...]:
-    """Refuse what the container would refuse of an array of that shape; what comes before z, y, x, to be read whole."""
-    kind = role_of(role)[1]
-    if kind == "labels":
+def _check_form(
+    role: str, shape: tuple[int, ...], dtype: np.dtype | None, neighborhood: np.ndarray | None
+) -> tuple[slice, ...]:
+    """Refuse what the container would refuse of such an array; what comes before z, y, x, to be read whole."""
+    if math.prod(shape) > MOST_VALUES:
+        raise InvalidInput(sentence("the array", "states more voxels than there can be", shape, "correct the file"))
+    empty = np.zeros((), dtype or np.uint8)
+    if role_of(role)[1] == "labels":
         Labels(np.broadcast_to(np.uint64(0), shape), Grid())
+        as_ids(empty)
     elif neighborhood is None:
-        Volume(np.broadcast_to(False, shape), Grid())
+        Volume(np.broadcast_to(empty, shape), Grid())
     else:
         Affinities(np.broadcast_to(np.float32(0), shape), neighborhood, Grid())
+        as_fractions(empty)
     return () if neighborhood is None else (slice(None),)
 
 
+def _check_room(
+    role: str, dtype: np.dtype | None, shape: tuple[int, int, int], neighborhood: np.ndarray | None
+) -> None:
+    """Refuse to read what does not fit into memory, before anything is taken for it."""
+    room, stored = available(), np.dtype(dtype or np.uint8).itemsize
+    held = {"labels": 8, "affinities": 4}.get(role_of(role)[1], 1 if role == "mask" else stored)
+    channels = 1 if neighborhood is None else len(neighborhood)
+    needed = math.prod(shape) * channels * max(stored, held)
+    if room is not None and needed > room:
+        rule = f"takes {needed / 1e9:,.1f} GB, and {room / 1e9:,.1f} GB are free"
+        next_step = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks (--blockwise)"
+        raise InvalidInput(sentence(f"the volume of {shape} voxels", rule, next_step=next_step))
+
+
 def _container(role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None) -> Any:
-    """All that an object holds, from the values in the file."""
+    """All that an object holds, from values of which it is known what they mean."""
     if neighborhood is not None:
         return Affinities.convert(array, neighborhood, grid)
-    if role_of(role)[1] == "labels":
-        return Labels.convert(array, grid)
-    if role == "mask":
-        return Volume(as_mask(array), grid)
-    volume = Volume(array, grid)
-    volume.check()
-    return volume
+    return (Labels if role_of(role)[1] == "labels" else Volume)(array, grid)
+
+
+class _Meaning:
+    """What the values of an array as it is stored mean; boxes of it in any order give the same.
+
+    8 and 16 bits of affinities are fractions of the largest number, if one above 1 is among them: an array of 0 and 1
+    alone means something else, and is refused. A mask of integers has one value besides 0. Both are looked for when the
+    first values are read, in a part of the array in the middle and then in all of it, until they are found.
+    """
+
+    def __init__(self, stored: Stored, role: str, neighborhood: np.ndarray | None) -> None:
+        self._stored, self._role, self._affinities = stored, role, neighborhood is not None
+        self._lock = Lock()
+        self._known = False
+        self._inside: Any = None
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """The values of a box as the container of the role has them."""
+        if self._affinities:
+            if array.dtype in (np.uint8, np.uint16) and not self._known and array.size and array.max() <= 1:
+                self._look()
+            return as_fractions(array)
+        if self._role == "mask":
+            if array.dtype.kind in "ui":
+                self._look()
+            return as_mask(array, self._inside)
+        if role_of(self._role)[1] == "labels":
+            return as_ids(array)
+        check_finite(array)
+        return array
+
+    def _look(self) -> None:
+        """Find what decides: a value above 1 of affinities, the value of a mask. Raises InvalidInput for 0 and 1."""
+        with self._lock:
+            if self._known:
+                return
+            largest = 0
+            for part in _parts(self._stored.shape, 64):
+                values = self._stored.read(part)
+                found = values[values != 0]
+                if not found.size:
+                    continue
+                largest = max(largest, int(found.max()))
+                self._inside = found[0]
+                if not self._affinities or largest > 1:
+                    break
+            if self._affinities and largest == 1:
+                dtype = np.dtype(self._stored.dtype)
+                rule = f"of {dtype} must span 0..{np.iinfo(dtype).max}"
+                raise InvalidInput(sentence("affinities", rule, "0..1", "store them as floats if 1 = same object"))
+            self._known = True
+
+
+def _parts(shape: tuple[int, ...], side: int) -> Iterator[Box]:
+    """Boxes of all voxels, one in the middle first."""
+    every = tuple(slice(0, size) for size in shape[:-3])
+    low = [max(0, (size - side) // 2) for size in shape[-3:]]
+    yield (*every, *(slice(a, min(a + side, size)) for a, size in zip(low, shape[-3:], strict=True)))
+    for corner in product(*(range(0, size, side) for size in shape[-3:])):
+        yield (*every, *(slice(a, min(a + side, size)) for a, size in zip(corner, shape[-3:], strict=True)))
 
 
 def _last_change(path: Path) -> str:
@@ -309,27 +399,11 @@ def _last_change(path: Path) -> str:
     return f"{status.st_size} {max(times)}"
 
 
-def _conversion(
-    role: str, shape: tuple[int, int, int], neighborhood: np.ndarray | None
-) -> Callable[[np.ndarray, Box], np.ndarray]:
-    """From what a box holds in the file to what a reader of the whole would give."""
-    if neighborhood is not None:
-        return lambda array, part: _fractions(array, part, shape, neighborhood)
-    if role == "mask":
-        return lambda array, part: as_mask(array)
-    if role == "raw":
-        return lambda array, part: array
-    return lambda array, part: as_ids(array)
-
-
-def _fractions(array: np.ndarray, part: Box, shape: Sequence[int], neighborhood: np.ndarray) -> np.ndarray:
-    array = np.require(as_fractions(array), requirements="W")
-    if array.size:
-        check_fractions(array)
+def _clear_leaving(array: np.ndarray, part: Box, shape: Sequence[int], neighborhood: np.ndarray) -> None:
+    """Write 0 where edges leave the volume of `shape`, into the affinities of a box."""
     for channel, offset in zip(array, neighborhood, strict=True):
         for axis, step in enumerate(map(int, offset)):
             leaving = slice(0, -step) if step < 0 else slice(shape[axis] - step, shape[axis])
             low = max(leaving.start - part[axis].start, 0) if step else 0
             high = max(leaving.stop - part[axis].start, 0) if step else 0
             channel[(slice(None),) * axis + (slice(low, high),)] = 0
-    return array

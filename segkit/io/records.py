@@ -6,7 +6,7 @@ and `offset` (z, y, x) and their `unit`; of affinities `neighborhood` (C, 3) and
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 from warnings import warn
 
@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
 from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
-from segkit.io.address import MADE_BY, ROLES
+from segkit.io.address import MADE_BY, ROLES, Address
+from segkit.io.dialects import Placement, nanometers
+from segkit.io.schemas import About
 
 FORMAT_VERSION = 1
 POLARITY = "1=same object"
@@ -24,18 +26,6 @@ KEY = "made_by"
 """The attribute of an object made block by block that says what decided its content."""
 TREE = ("leaf_ids", "parents", "altitudes")
 KINDS: dict[type, str] = {Volume: "volume", Labels: "labels", Affinities: "affinities", MergeTree: "merge_tree"}
-
-_NAMES = {
-    1e-3: "pm picometer picometre",
-    1e-1: "angstrom Å",
-    1.0: "nm nanometer nanometre nanometers nanometres",
-    1e3: "um µm μm micrometer micrometre micrometers micrometres micron microns",
-    1e6: "mm millimeter millimetre millimeters millimetres",
-    1e7: "cm centimeter centimetre",
-    1e9: "m meter metre",
-}
-NANOMETERS = {name: factor for factor, names in _NAMES.items() for name in names.split()}
-"""Unit of length -> nanometers."""
 
 
 @dataclass(frozen=True)
@@ -66,36 +56,100 @@ class Record:
     attributes: dict[str, object]
 
 
+NOTHING, NOWHERE = About(), Placement()
+"""What a file says that says nothing."""
+
+
 @dataclass(frozen=True)
 class Stored:
-    """What a format finds: its shape and attributes, and how to read a part of it."""
+    """What a format finds: its shape, what the file says of it, and how to read a part of it."""
 
     shape: tuple[int, ...]
     read: Callable[[tuple[slice, ...]], np.ndarray]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    about: About = NOTHING
+    """What segkit wrote about it; nothing where another tool made it."""
+    placement: Placement = NOWHERE
+    """Its axes in order, and where its voxels lie."""
     dtype: np.dtype | None = None
-    axes: str | None = None
-    """The names of the axes in order, such as "czyx", where the file states them."""
     folder: str = ""
     """The folder of its chunks, in a Zarr store."""
 
 
-def stated_axes(value: object) -> str | None:
-    """Axes as a file states them, "zyx" or ["c", "z", "y", "x"] say, as one word; None for what does not name them."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    letters = "".join(map(str, value)) if isinstance(value, list | tuple) else value
-    if not isinstance(letters, str) or sorted(letters.lower().replace("c", "", 1)) != ["x", "y", "z"]:
-        return None
-    return letters.lower()
+def oriented(stored: Stored, address: Address, *, channels: bool = False) -> Stored:
+    """The same seen as z, y, x, or as channel, z, y, x where `channels` are wanted, whatever its axes in the file.
+
+    The axes are those of `address`, else those that the file states, else the last of channel, z, y, x. An axis besides
+    is taken at the index that the address picks; one of length 1 needs no pick. Arrays of so many axes that nobody
+    said their order are returned as they are: who asked will refuse them, in words of its own.
+    """
+    stored = _with_depth(stored, address)
+    ndim, axes = len(stored.shape), _order_of(stored, address, channels)
+    if axes is None:
+        return stored
+    fixed = _fixed(axes, stored.shape, dict(address.picks), channels)
+    order = sorted((at for at in range(ndim) if at not in fixed), key=lambda at: "czyx".index(axes[at]))
+    place = {at: position for position, at in enumerate(order)}
+
+    def read(part: tuple[slice, ...]) -> np.ndarray:
+        index = tuple(slice(fixed[at], fixed[at] + 1) if at in fixed else part[place[at]] for at in range(ndim))
+        values = stored.read(index)
+        return values.transpose([*order, *fixed]).reshape([values.shape[at] for at in order])
+
+    plain = not fixed and order == list(range(ndim))
+    found = replace(stored.placement, axes="".join(axes[at] for at in order))
+    shape = tuple(stored.shape[at] for at in order)
+    return replace(stored, shape=shape, read=stored.read if plain else read, placement=found)
 
 
-def check_axes(stored: Stored) -> Stored:
-    """Raise InvalidInput if the file says that its axes are not [c,] z, y, x."""
-    if stored.axes and not stored.axes.endswith("zyx"):
-        axes, next_step = ", ".join(stored.axes), "transpose it with `segkit convert`"
-        raise InvalidInput(sentence("the axes of the image", "must include z, y, x in this order", axes, next_step))
-    return stored
+def _with_depth(stored: Stored, address: Address) -> Stored:
+    """A single section, y, x, as one of z, y, x; other axes must be of length 1, or picked."""
+    axes = stored.placement.axes
+    if address.axes or not axes or "z" in axes or not set("yx") <= set(axes):
+        return stored
+    if any(stored.shape[at] > 1 for at, letter in enumerate(axes) if letter not in ("y", "x", *dict(address.picks))):
+        return stored
+
+    def read(part: tuple[slice, ...]) -> np.ndarray:
+        return stored.read(part[1:])[np.newaxis]
+
+    return replace(stored, shape=(1, *stored.shape), read=read, placement=replace(stored.placement, axes=f"z{axes}"))
+
+
+def _order_of(stored: Stored, address: Address, channels: bool) -> str | None:
+    """A letter for each axis of an array; None where nobody says them."""
+    ndim = len(stored.shape)
+    axes = address.axes or stored.placement.axes or {3: "zyx", 4: "czyx" if channels else None}.get(ndim)
+    if axes is None and address.picks:
+        letter, index = address.picks[0]
+        next_step = f"say it as well: [axes={'tczyx'[-ndim:]},{letter}={index}]"
+        raise InvalidInput(sentence("the order of the axes", "is not stated by the file", next_step=next_step))
+    if axes is not None and (len(axes) != ndim or any(axes.count(letter) != 1 for letter in "zyx")):
+        rule, value = "must include each of z, y, x once, one letter an axis", f"{axes} for an array of {stored.shape}"
+        next_step = "say what they are, as ADDRESS[axes=zyx]"
+        raise InvalidInput(sentence("the axes of the image", rule, value, next_step))
+    return axes
+
+
+def _fixed(axes: str, shape: tuple[int, ...], picks: dict[str, int], channels: bool) -> dict[int, int]:
+    """The index at which each axis besides z, y, x (and channels, where they are wanted) is taken, by the axis."""
+    for letter in picks:
+        if letter not in axes:
+            rule = f"must include {letter} for one to be picked"
+            raise InvalidInput(sentence("the axes of the image", rule, ", ".join(axes)))
+    fixed: dict[int, int] = {}
+    for at, letter in enumerate(axes):
+        if letter in "zyx" or (channels and letter == "c" and letter not in picks):
+            continue
+        index = picks.get(letter, 0 if shape[at] == 1 else None)
+        what = {"c": "channels", "t": "times"}.get(letter, f"places along axis {at}, which nobody names")
+        if index is None:
+            next_step = f"pick one as ADDRESS[{letter}=0]" if letter in "ct" else "name the axes, as ADDRESS[axes=czyx]"
+            raise InvalidInput(sentence("the image", f"has {shape[at]} {what}", next_step=next_step))
+        if not 0 <= index < shape[at]:
+            rule = f"must be an index of {shape[at]} {what}"
+            raise InvalidInput(sentence(letter, rule, index, "correct the number in [...]"))
+        fixed[at] = index
+    return fixed
 
 
 @contextmanager
@@ -114,6 +168,8 @@ def encode(container: Any) -> Record:
     if isinstance(container, MergeTree):
         return Record({name: getattr(container, name) for name in TREE}, attributes)
     factor = nanometers(container.grid.unit)
+    if factor is None:
+        raise InvalidInput(sentence("the unit of the grid", "must be a unit of length", repr(container.grid.unit)))
     attributes["resolution"] = [factor * length for length in container.grid.voxel_size]
     attributes["offset"] = [factor * length for length in container.grid.offset]
     attributes["unit"] = "nm"
@@ -131,64 +187,64 @@ def kind_of(container: object) -> str:
     return kind
 
 
-def check_kind(attributes: Mapping[str, object], allowed: tuple[str, ...], name: str, role: str) -> None:
+def check_kind(about: About, allowed: tuple[str, ...], name: str, role: str) -> None:
     """Raise InvalidInput if the file says that this is another kind of object, or of a later format.
 
     Where it states no kind, a `name` that is the usual one of a role says it: volumes/raw holds no labels.
     """
-    kind = str(attributes.get("kind", dict(ROLES.values()).get(name)))
+    kind = about.kind or dict(ROLES.values()).get(name)
     if kind in KINDS.values() and kind not in allowed:
         rule = f"must be of kind {' or '.join(allowed)}"
         raise InvalidInput(sentence("the dataset", rule, kind, f"name another as FILE:DATASET; {MADE_BY[role]}"))
-    version = attributes.get("format_version", FORMAT_VERSION)
-    if kind in KINDS.values() and version != FORMAT_VERSION:
-        raise InvalidInput(sentence("format_version", f"must be {FORMAT_VERSION}", version, "upgrade segkit"))
+    if kind in KINDS.values() and about.format_version != FORMAT_VERSION:
+        value = about.format_version
+        raise InvalidInput(sentence("format_version", f"must be {FORMAT_VERSION}", value, "upgrade segkit"))
 
 
-def grid_of(attributes: Mapping[str, object], place: str) -> Grid:
-    """The grid that the attributes state, in nanometers; voxels of 1 nm, and a warning, where they state none."""
-    if "resolution" not in attributes:
+def grid_of(placement: Placement, place: str) -> Grid:
+    """The grid that the file states, in nanometers; voxels of 1 nm, and a warning, where it states none."""
+    for doubt in placement.doubts:
+        message = f"{place}: {doubt} (`segkit convert --voxel-size Z Y X` writes a file that states their size in nm)"
+        warn(message, SegkitWarning, stacklevel=4)
+    if placement.voxel_size is None and placement.refusal is None:
         message = f"{place} has no attribute `resolution`; voxels are taken to be 1 nm long along z, y and x"
         message += " (`segkit convert --voxel-size Z Y X` writes a file that states their size)"
         warn(message, SegkitWarning, stacklevel=4)
-    given = Grid(attributes.get("resolution", (1, 1, 1)), attributes.get("offset", (0, 0, 0)))  # type: ignore[arg-type]
-    factor = nanometers(attributes.get("unit", "nm"))
-    return Grid(tuple(factor * x for x in given.voxel_size), tuple(factor * x for x in given.offset))  # type: ignore[arg-type]
+    return placement.grid()
 
 
-def nanometers(unit: object) -> float:
-    """The length of a unit. Raises InvalidInput for what is no unit of length."""
-    if unit not in NANOMETERS:
-        raise InvalidInput(sentence("unit", "must be a unit of length such as nm or um", repr(unit)))
-    return NANOMETERS[unit]
-
-
-def neighborhood_of(attributes: Mapping[str, object], given: ArrayLike | None) -> np.ndarray:
+def neighborhood_of(about: About, given: ArrayLike | None) -> np.ndarray:
     """The neighborhood of stored affinities: the file's, else the one `given`. Other conventions are refused."""
-    polarity = attributes.get("polarity", POLARITY)
-    if polarity != POLARITY:
+    if about.polarity not in (None, POLARITY):
         next_step = "convert them: write 1 - value, and the attribute `polarity`"
-        raise InvalidInput(sentence("the polarity of affinities", f"must be {POLARITY!r}", repr(polarity), next_step))
-    stated = attributes.get("neighborhood")
+        value = repr(about.polarity)
+        raise InvalidInput(sentence("the polarity of affinities", f"must be {POLARITY!r}", value, next_step))
+    stated = about.neighborhood
     if stated is None and given is None:
         rule = "is not stated by the file"
         next_step = "say which edge each channel is, as --neighborhood '[[-1,0,0],[0,-1,0],[0,0,-1]]'"
         raise InvalidInput(sentence("the neighborhood of the affinities", rule, next_step=next_step))
     if stated is None and given is not None:
         return as_neighborhood(given)
-    if given is not None and as_neighborhood(given).tolist() != np.asarray(stated).tolist():
-        rule = f"must be the one that the file states, {np.asarray(stated).tolist()}"
+    if given is not None and as_neighborhood(given).tolist() != stated:
+        rule = f"must be the one that the file states, {stated}"
         raise InvalidInput(sentence("neighborhood", rule, np.asarray(given).tolist(), "leave it out"))
-    return np.asarray(stated)
+    return as_neighborhood(stated or ())
 
 
-def as_mask(array: np.ndarray) -> np.ndarray:
-    """A stored mask as bool. Raises InvalidInput unless it holds booleans, or integers of 0 and one other value."""
+def as_mask(array: np.ndarray, inside: object = None) -> np.ndarray:
+    """A stored mask as bool. Raises InvalidInput unless it holds booleans, or integers of 0 and one other value.
+
+    `inside` is that other value where it is known, from another part of the mask.
+    """
     if array.dtype.kind not in "bui":
         raise InvalidInput(sentence("mask", "must hold booleans or integers", array.dtype))
     mask = array != 0
     values = array[mask]
-    if values.size and values.min() != values.max():
-        found = f"{values.min()} and {values.max()}"
-        raise InvalidInput(sentence("mask", "must hold 0 and one other value", found, "name another dataset"))
+    if values.size:
+        first = values[0] if inside is None else inside
+        other = values[values != first]
+        if other.size:
+            found = f"{first} and {other[0]}"
+            raise InvalidInput(sentence("mask", "must hold 0 and one other value", found, "name another dataset"))
     return mask

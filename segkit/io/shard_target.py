@@ -26,7 +26,7 @@ from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes
 from segkit.io.records import KEY, encode
 from segkit.io.shards import chunk_of, encoded, make_folder, open_array
 from segkit.io.writer import Form, Output, Target, as_attributes, check_writable
-from segkit.io.zarr import CODEC, check_addable, check_room, make_parents
+from segkit.io.zarr import CODECS, check_addable, check_room, make_parents
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ShardTarget(Target):
         sizes, clipped = _sizes(form.shape, shard)
         channels = None if form.neighborhood is None else len(form.neighborhood)
         target = cls(path, address.at(form.role), sizes, clipped, channels, form.values, key)
-        attributes = _attributes(form) | as_attributes(notes) | {KEY: key}
+        attributes = _attributes(form) | as_attributes(notes) | {KEY: key, "chunks": "all"}
         with storage_errors("written", path):
             if target._take_back():
                 target._restate(attributes)
@@ -193,7 +193,7 @@ class ShardTarget(Target):
                 dtype=self.dtype,
                 chunks=(*(1 for _ in self._leading), *map(chunk_of, self.shard)),
                 shards=(*self._leading, *self.shard),
-                compressors=[CODEC],
+                compressors=CODECS,
                 dimension_names=dimension_names(ndim),
             )
             group.attrs.update(image_attributes(self.name, ndim, attributes))

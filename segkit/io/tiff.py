@@ -1,24 +1,28 @@
 """TIFF stacks: one file of many pages, or a folder with one file a section.
 
-A page is a section: pages run along z, rows along y, columns along x. The voxel size is taken from what segkit, ImageJ
-or OME wrote into the file; a folder of sections has none. What segkit writes is uncompressed, of any size (BigTIFF
-from 4 GB on), with kind, resolution and offset in the description of the first page.
+A page is a section: pages run along z, rows along y, columns along x; other axes, times say, are those of the series.
+The voxel size is taken from what segkit, ImageJ or OME wrote into the file; a folder of sections has none. What segkit
+writes is uncompressed, of any size (BigTIFF from 4 GB on), with kind, resolution and offset in the description of the
+first page.
 """
 
 import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
+from pydantic import FiniteFloat
 
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
 from segkit.io.atomic import replacing, storage_errors
-from segkit.io.records import NANOMETERS, Blocks, Record, Stored
+from segkit.io.dialects import Placement, nanometers_along, read_placement
+from segkit.io.records import Blocks, Record, Stored
+from segkit.io.schemas import About, Schema, checked, parse_xml, plain
 
 SUFFIXES = (".tif", ".tiff")
 BIG = 2**32 - 2**25
@@ -39,22 +43,22 @@ class TiffStack:
         """ "" if the stack may be taken as a `whole`."""
         return "" if whole else None
 
-    def attributes(self, name: str) -> Mapping[str, object]:
-        """Nothing beyond what :meth:`array` says: no notes are kept here."""
-        return {}
+    def about(self, name: str) -> About:
+        """What segkit wrote about it: its kind; no notes are kept here."""
+        return self._stack.about
 
     def array(self, name: str) -> Stored:
         """The stack."""
         return self._stack
 
-    def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
+    def group(self, name: str) -> tuple[dict[str, np.ndarray], About]:
         """A stack holds no merge tree."""
         raise MissingDataset(sentence("a TIFF stack", "holds one volume and no merge tree"))
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[TiffStack]:
-    """The stack, open for reading."""
+def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[TiffStack]:
+    """The stack, open for reading; there is nothing to be `allowed`."""
     if path.is_dir():
         yield TiffStack(_sections(path))
         return
@@ -99,40 +103,49 @@ def _open(path: Path) -> tifffile.TiffFile:
 
 
 def _pages(path: Path, file: tifffile.TiffFile) -> Stored:
-    with storage_errors("read", path):
+    with _decoding(path):
         if len(file.series) != 1:
             shapes = ", ".join(str(series.shape) for series in file.series[:3])
             rule = "must have pages of one size and one dtype"
             raise InvalidInput(sentence(f"{path}", rule, shapes, "split it into one file for each"))
         series = file.series[0]
-        shape = _stack_shape(path, series)
+        if series.dtype is None:
+            raise InvalidInput(sentence(f"{path}", "must hold values of one dtype", "none that is known"))
+        axes, shape = _stack_axes(series)
         mapped = series.dataoffset is not None and not series.keyframe.is_tiled
         order = file.byteorder
+        about, placement = _stated(file, axes)
 
     def read(part: tuple[slice, ...]) -> np.ndarray:
-        z, *rest = part
         with _decoding(path):
             if mapped:
                 dtype = series.dtype.newbyteorder(order)
                 return np.array(file.filehandle.memmap_array(dtype, shape, series.dataoffset)[part])
+            if axes != "zyx":
+                return series.asarray().reshape(shape)[part]
+            z, *rest = part
             first, stop, _ = z.indices(shape[0])
             sections = series.asarray() if shape[0] == 1 else file.asarray(key=slice(first, stop), series=0)
             return sections.reshape(stop - first, *shape[1:])[(slice(None), *rest)]
 
-    return Stored(shape, read, _attributes(file), series.dtype, "zyx")
+    return Stored(shape, read, about, placement, series.dtype)
 
 
-def _stack_shape(path: Path, series: Any) -> tuple[int, int, int]:
-    """Shape (Z, Y, X). Axes of length 1 other than those are left out; channels and times are refused."""
-    axes = series.get_axes(squeeze=False)
-    kept = [(axis, size) for axis, size in zip(axes, series.get_shape(squeeze=False), strict=True) if size > 1]
-    depth = {axis: size for axis, size in kept if axis not in "YX"}
-    if len(depth) > 1 or not set(depth) <= set("ZQI"):
-        rule = "must be a stack of grey sections (pages along z)"
-        next_step = "save its time points or channels as files of their own, or say that they are slices"
-        raise InvalidInput(sentence(f"{path}", rule, f"one with the axes {axes} {series.shape}", next_step))
-    sizes = dict(kept)
-    return (next(iter(depth.values()), 1), sizes.get("Y", 1), sizes.get("X", 1))
+def _stack_axes(series: Any) -> tuple[str, tuple[int, ...]]:
+    """A letter for each axis and their sizes; those of length 1 are left out, but for y, x and that of the pages.
+
+    Pages of which nobody says what they are count as sections.
+    """
+    letters = {"Q": "z", "I": "z", "Z": "z", "Y": "y", "X": "x", "C": "c", "S": "c", "T": "t"}
+    kept = [
+        (letters.get(axis, "?"), size)
+        for axis, size in zip(series.get_axes(squeeze=False), series.get_shape(squeeze=False), strict=True)
+        if size > 1
+    ]
+    others = [letter for letter, _ in kept if letter not in "yx"]
+    found = [(letter, 1) for letter in "zyx" if letter not in dict(kept) and (letter != "z" or not others)] + kept
+    found = sorted(found, key=lambda pair: "zyx".index(pair[0])) if set(dict(found)) == set("zyx") else found
+    return "".join(letter for letter, _ in found), tuple(size for _, size in found)
 
 
 @contextmanager
@@ -142,46 +155,54 @@ def _decoding(path: Path) -> Iterator[None]:
         with storage_errors("read", path):
             yield
     except SegkitError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        rule = "is compressed in a way that needs the package imagecodecs"
-        raise StorageError(sentence(f"{path}", rule, next_step="pip install imagecodecs")) from error
+        if isinstance(error.__cause__, ImportError) or "imagecodecs" in str(error):
+            rule = "is compressed in a way that needs the package imagecodecs"
+            raise StorageError(sentence(f"{path}", rule, next_step="pip install imagecodecs")) from error
+        raise
 
 
-def _attributes(file: tifffile.TiffFile) -> dict[str, object]:
-    """What the file says of its voxels: by segkit, by ImageJ or by OME."""
+def _stated(file: tifffile.TiffFile, axes: str) -> tuple[About, Placement]:
+    """What the file says of its kind and of its voxels: by segkit, by ImageJ or by OME."""
     shaped = file.shaped_metadata
-    if shaped and "segkit" in shaped[0]:
-        return dict(shaped[0]["segkit"])
-    size = _imagej_size(file) if file.is_imagej else _ome_size(file.ome_metadata)
-    return {} if size is None else {"resolution": size, "unit": "nm"}
+    if shaped and isinstance(shaped[0], dict) and "segkit" in shaped[0]:
+        ours = plain(shaped[0]["segkit"])
+        return checked(About, ours, "segkit"), replace(read_placement(ours, 3, ours=True), axes=axes)
+    found = _of_imagej(file) if file.is_imagej else _of_ome(file.ome_metadata)
+    return About(), replace(found or Placement(), axes=axes)
 
 
-def _imagej_size(file: tifffile.TiffFile) -> list[float] | None:
-    """Voxel size in nm, z, y, x, if the file states all three."""
-    stated, tags = file.imagej_metadata or {}, file.pages.first.tags
-    unit = str(stated.get("unit", "")).replace("\\u00B5", "µ")
+def _of_imagej(file: tifffile.TiffFile) -> Placement | None:
+    """Voxel size, each axis in its own unit, if the file states all three."""
+    stated, tags = plain(file.imagej_metadata or {}), file.pages.first.tags
     across = [tags.get(name) for name in ("YResolution", "XResolution")]
-    if unit not in NANOMETERS or "spacing" not in stated or None in across:
+    if "spacing" not in stated or None in across:
         return None
     (py, qy), (px, qx) = (tag.value for tag in across)
-    if not py or not px:
+    unit = stated.get("unit")
+    units = [stated.get("zunit") or unit, stated.get("yunit") or unit, stated.get("xunit") or unit]
+    if not py or not px or all(not each for each in units):
         return None
-    return [NANOMETERS[unit] * length for length in (abs(float(stated["spacing"])), qy / py, qx / px)]
+    spacing = checked(Spacing, stated).spacing
+    return nanometers_along("zyx", [abs(spacing), qy / py, qx / px], units, None)
 
 
-def _ome_size(text: str | None) -> list[float] | None:
+def _of_ome(text: str | None) -> Placement | None:
     """The same from the XML of OME, whose lengths are in micrometers unless it says otherwise."""
-    pixels = next((item for item in ElementTree.fromstring(text or "<a/>").iter() if item.tag.endswith("Pixels")), None)
-    if pixels is None:
+    if not text:
         return None
-    size = []
-    for axis in "ZYX":
-        length, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-        if length is None or unit not in NANOMETERS:
-            return None
-        size.append(float(length) * NANOMETERS[unit])
-    return size
+    pixels = next((item for item in parse_xml(text, "OME").iter() if item.tag.endswith("Pixels")), None)
+    sizes = [pixels.get(f"PhysicalSize{axis}") if pixels is not None else None for axis in "ZYX"]
+    if pixels is None or None in sizes:
+        return None
+    units = [pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"]
+    lengths = [checked(Spacing, {"spacing": size}, "PhysicalSize").spacing for size in sizes]
+    return nanometers_along("zyx", lengths, units, None)
+
+
+class Spacing(Schema):
+    """A length along an axis."""
+
+    spacing: FiniteFloat
 
 
 def _sections(folder: Path) -> Stored:
@@ -194,7 +215,7 @@ def _sections(folder: Path) -> Stored:
         z, *rest = part
         return np.stack([_section(file, first.shape, dtype)[tuple(rest)] for file in files[z]])
 
-    return Stored((len(files), *first.shape[1:]), read, {}, dtype, "zyx")
+    return Stored((len(files), *first.shape[1:]), read, About(), Placement("zyx"), dtype)
 
 
 def _section(path: Path, shape: tuple[int, ...], dtype: np.dtype | None) -> np.ndarray:

@@ -1,100 +1,328 @@
-"""Zarr v3 with OME-Zarr 0.5 metadata.
+"""Zarr v3 with OME-Zarr 0.5 metadata; Zarr v2 and v3 of other tools are read.
 
 Each object is one OME image group at its dataset's name, such as ``vol.zarr/volumes/raw``, with a single scale, array
 "0". Voxel size and offset are the scale and translation of its `multiscales`; the rest of the attributes stands in
-the group's attribute `segkit`. Channels are the first axis. A merge tree is a group of three arrays.
+the group's attribute `segkit`. Channels are the first axis. A merge tree is a group of three arrays. Each chunk is a
+file with a checksum, the blank ones too, so that one that was lost or damaged is refused.
 
-OME-Zarr does not say which point of a voxel the translation means; here it is the corner, as in :class:`Grid`. Other
-tools' images are read at their first scale (or at ``vol.zarr:group/1``, say); versions 0.4 and 0.5 are known.
+Other tools' images are read at their first scale (or at ``vol.zarr:group/1``, say). Groups need no metadata.
 """
 
+import json
+import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
-from zarr.errors import ZarrUserWarning
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import LocalStore
 
-from segkit.errors import InvalidInput, MissingDataset, sentence
+from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
 from segkit.io.atomic import remove, replacing, storage_errors
-from segkit.io.ome import FIRST_SCALE, SPACE, dimension_names, image_attributes
-from segkit.io.records import Blocks, Record, Stored, nanometers, stated_axes
+from segkit.io.dialects import Placement, read_placement
+from segkit.io.formats import ZARR
+from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes, image_of, place_of_scale
+from segkit.io.records import Blocks, Record, Stored
+from segkit.io.schemas import About, OmeImage, OmeScale, Schema, ZarrV2, ZarrV3, checked, inside
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
-CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
-METADATA = ("zarr.json", ".zgroup", ".zarray")
+CODECS = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec())
+LARGEST_CHUNK = 2**32
+"""Bytes: a chunk is decoded whole."""
+
+
+class Node:
+    """A folder of a store: a group, with metadata or without, or an array."""
+
+    def __init__(self, root: Path, name: str = "") -> None:
+        self.name, self.path = name, root / name if name else root
+        self._root = root
+        self.metadata = _metadata(self.path)
+        self.attributes: dict[str, Any] = self.metadata.pop("attributes", None) or {}
+        if not isinstance(self.attributes, dict):
+            raise InvalidInput(sentence("attributes", "must be a JSON object", type(self.attributes).__name__))
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array."""
+        return bool(self.metadata) and "shape" in self.metadata
+
+    @property
+    def image(self) -> OmeImage | None:
+        """The image of OME-Zarr that a group is."""
+        return None if self.is_array else image_of(self.attributes)
+
+    @property
+    def about(self) -> About:
+        """What segkit wrote about it."""
+        return checked(About, self.attributes.get("segkit") or {}, "segkit")
+
+    @property
+    def is_object(self) -> bool:
+        """Whether a group is one object: an image, or a merge tree of segkit."""
+        stated = self.attributes.get("ome")
+        stated = stated if isinstance(stated, dict) else self.attributes
+        return not self.is_array and bool(stated.get("multiscales") or self.attributes.get("segkit"))
+
+    def child(self, name: str) -> "Node":
+        """What lies in it by that name, a path."""
+        return Node(self._root, f"{self.name}/{name}" if self.name else name)
+
+    def array(self) -> zarr.Array:
+        """The array, of which the metadata were checked before."""
+        stated = self._schema()
+        grid = stated.chunk_grid.configuration.chunk_shape if isinstance(stated, ZarrV3) else stated.chunks
+        if len(grid) != len(stated.shape):
+            raise InvalidInput(sentence("the chunks", f"must have {len(stated.shape)} sides", grid, "correct the file"))
+        with _decoding(self.path):
+            array = zarr.open_array(LocalStore(self.path, read_only=True), mode="r")
+        if np.prod([float(side) for side in array.chunks]) * array.dtype.itemsize > LARGEST_CHUNK:
+            rule = f"must be smaller than {LARGEST_CHUNK // 2**30} GiB, for each is decoded whole"
+            raise InvalidInput(sentence("the chunks", rule, f"{array.chunks} of {array.dtype}"))
+        return array
+
+    def dimensions(self) -> dict[str, object]:
+        """The names of the axes of an array, and where they stand."""
+        names = {"_ARRAY_DIMENSIONS": self.attributes.get("_ARRAY_DIMENSIONS")}
+        schema = self._schema()
+        if isinstance(schema, ZarrV3):
+            names["dimension_names"] = schema.dimension_names
+        return {where: given for where, given in names.items() if given is not None}
+
+    def _schema(self) -> ZarrV3 | ZarrV2:
+        schema: type[Schema] = ZarrV3 if self.metadata.get("zarr_format") == 3 else ZarrV2
+        return checked(schema, self.metadata)
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    """The metadata of a node with its attributes; empty for a folder without."""
+    for name in ZARR:
+        content = _json(folder / name)
+        if content is None:
+            continue
+        if name != "zarr.json":
+            content["attributes"] = _json(folder / ".zattrs") or {}
+        return content
+    return {}
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is no such file."""
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, RecursionError) as error:
+        next_step = "the file seems damaged: copy or make it again"
+        raise StorageError(sentence(f"{file}", f"is no valid JSON ({error})", next_step=next_step)) from error
+    if not isinstance(content, dict):
+        raise InvalidInput(sentence(f"{file}", "must be a JSON object", type(content).__name__, "correct the file"))
+    return content
 
 
 class ZarrStore:
     """An open store."""
 
-    def __init__(self, root: "zarr.Group | zarr.Array") -> None:
-        self._root = root
+    def __init__(self, path: Path, *, missing: bool = False) -> None:
+        """`missing`: chunks that were lost are background."""
+        self._path, self._root, self._missing = path, Node(path), missing
 
     def names(self) -> list[str]:
         """Names of all images, merge trees and bare arrays, sorted; but of none that is still being made."""
-        if isinstance(self._root, zarr.Array):
-            return []
-        with warnings.catch_warnings():  # of folders that are no objects
-            warnings.simplefilter("ignore", ZarrUserWarning)
-            members = dict(self._root.members(max_depth=None))
-        members = {name: item for name, item in members.items() if "/." not in f"/{name}"}
-        objects = {name for name, item in members.items() if isinstance(item, zarr.Group) and _is_object(item)}
-        bare = {name for name in members if name.rpartition("/")[0] not in objects}
-        return sorted(objects | {name for name in bare if isinstance(members[name], zarr.Array)})
+        return sorted(self._names(self._root))
+
+    def _names(self, node: Node) -> Iterator[str]:
+        if node.is_array:
+            return
+        if node.is_object and node.name:
+            yield node.name
+            return
+        for entry in sorted(os.scandir(node.path), key=lambda entry: entry.name):
+            if entry.name.startswith(".") or not entry.is_dir():
+                continue
+            below = node.child(entry.name)
+            if below.is_array and not node.is_object:
+                yield below.name
+            else:
+                yield from self._names(below)
 
     def find(self, name: str, whole: bool) -> str | None:
         """`name`, if there is such an object; "" if the store is itself one image and may be taken as a `whole`."""
-        if isinstance(self._root, zarr.Group) and name in self._root:
+        if name and not self._root.is_array and (self._path / inside(name)).is_dir():
             return name
-        one = isinstance(self._root, zarr.Array) or _multiscales(self._root)
+        one = self._root.is_array or self._root.image is not None
         return "" if whole and one else None
 
-    def attributes(self, name: str) -> Mapping[str, object]:
+    def about(self, name: str) -> About:
         """What segkit wrote about the object of that name; nothing if another tool made it."""
-        item = self._root[name] if name else self._root
-        return _ours(item) if isinstance(item, zarr.Group) else {}
+        node = self._node(name)
+        return About() if node.is_array else node.about
 
     def array(self, name: str) -> Stored:
         """The image or bare array of that name."""
-        item = self._root[name] if name else self._root
-        if isinstance(item, zarr.Group):
-            return _first_scale(name, item)
+        node = self._node(name)
+        if not node.is_array:
+            image = node.image
+            if image is None:
+                found = ", ".join(self._below(node)) or "nothing"
+                next_step = f"name one of its arrays; it holds {found}"
+                rule = "must be an array or an OME-Zarr image"
+                raise MissingDataset(sentence(name or "the store", rule, "a group", next_step))
+            return self._scale(node, image, image.datasets[0])
         parent, _, last = name.rpartition("/")
-        group = self._root if not parent else self._root[parent]
-        for scale in _scales(group) if isinstance(group, zarr.Group) else ():
-            if scale.get("path") == last:
-                return _image(item, group, scale)
-        attributes = dict(item.attrs)
-        names = item.metadata.dimension_names if item.metadata.zarr_format == 3 else None
-        axes = stated_axes(names or attributes.get("axes"))
-        return Stored(item.shape, lambda part: np.asarray(item[part]), attributes, item.dtype, axes, item.path)
+        above = self._node(parent) if name else None
+        image = above.image if above else None
+        for scale in image.datasets if image else ():
+            if above is not None and image is not None and scale.path == last:
+                return self._scale(above, image, scale)
+        return self._bare(node, above)
 
-    def group(self, name: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
-        """The arrays of the group of that name, and its attributes."""
-        group = self._root[name]
-        if not isinstance(group, zarr.Group):
+    def group(self, name: str) -> tuple[dict[str, np.ndarray], About]:
+        """The arrays of the group of that name, and what is said about it."""
+        node = self._node(name)
+        if node.is_array:
             raise MissingDataset(sentence(name, "must be a group", "an array", "name the group of a merge tree"))
-        return {key: np.asarray(array[...]) for key, array in group.arrays()}, _ours(group)
+        arrays = {}
+        for entry in sorted(os.scandir(node.path), key=lambda entry: entry.name):
+            below = node.child(entry.name) if entry.is_dir() and not entry.name.startswith(".") else None
+            if below is not None and below.is_array:
+                array = below.array()
+                whole = tuple(slice(0, size) for size in array.shape)
+                arrays[entry.name] = _reading(below, array, self._complete(node.about))(whole)
+        return arrays, node.about
+
+    def _complete(self, about: About) -> bool:
+        """Whether a chunk that is not there was lost."""
+        return about.chunks == "all" and not self._missing
+
+    def _node(self, name: str) -> Node:
+        return Node(self._path, name) if name else self._root
+
+    def _below(self, node: Node) -> list[str]:
+        return [entry.name for entry in sorted(os.scandir(node.path), key=lambda e: e.name) if entry.is_dir()]
+
+    def _scale(self, node: Node, image: OmeImage, scale: OmeScale) -> Stored:
+        below = node.child(scale.path)
+        if not below.is_array:
+            raise MissingDataset(sentence(f"the scale {scale.path}", "is listed, but not there", next_step="mend it"))
+        array, about = below.array(), node.about
+        placement = place_of_scale(image, scale, array.ndim)
+        read = _reading(below, array, self._complete(about))
+        return Stored(array.shape, read, about, placement, array.dtype, below.name)
+
+    def _bare(self, node: Node, above: Node | None) -> Stored:
+        array, about = node.array(), checked(About, node.attributes)
+        placement = _placement(node, above, about, array.ndim)
+        return Stored(array.shape, _reading(node, array, False), about, placement, array.dtype, node.name)
+
+
+def _placement(node: Node, above: Node | None, about: About, ndim: int) -> Placement:
+    """Where the voxels of an array lie that is no image of OME-Zarr."""
+
+    def coordinates(axis: str) -> tuple[np.ndarray, Mapping[str, Any]] | None:
+        if above is None or not (above.path / inside(axis)).is_dir():
+            return None
+        along = above.child(axis)
+        if not along.is_array or len(along.metadata.get("shape", ())) != 1:
+            return None
+        with _decoding(along.path):
+            return np.asarray(along.array()[...]), along.attributes
+
+    ours = about.kind is not None and "format_version" in node.attributes
+    return read_placement(node.attributes, ndim, ours=ours, names=node.dimensions(), coordinates=coordinates)
+
+
+def _reading(node: Node, array: zarr.Array, complete: bool) -> Callable[[tuple[slice, ...]], np.ndarray]:
+    """How to read parts of an array; of one that is `complete`, chunks that are not there were lost."""
+
+    def read(part: tuple[slice, ...]) -> np.ndarray:
+        if complete:
+            for file in _files(node.path, array, part):
+                if not file.exists():
+                    next_step = "copy or make it again; ADDRESS[missing=0] takes it as background"
+                    raise MissingFile(sentence(f"the chunk {file}", "is not there, it was lost", next_step=next_step))
+        try:
+            with _decoding(node.path):
+                return np.asarray(array[part])
+        except StorageError as error:
+            raise _with_chunk(error, node, array, part) from error
+
+    return read
+
+
+def _files(folder: Path, array: zarr.Array, part: tuple[slice, ...]) -> Iterator[Path]:
+    """The files of the chunks, or shards, that a part of an array lies in."""
+    sides = array.shards or array.chunks
+    ends = [each.indices(size) for each, size in zip(part, array.shape, strict=True)]
+    along = [range(first // side, -(-stop // side)) for (first, stop, _), side in zip(ends, sides, strict=True)]
+    for index in product(*along):
+        yield folder / "/".join(["c", *map(str, index)])
+
+
+def _with_chunk(error: StorageError, node: Node, array: zarr.Array, part: tuple[slice, ...]) -> StorageError:
+    """The error with the name of the first chunk that cannot be decoded."""
+    if array.metadata.zarr_format != 3:
+        return error
+    sides = array.shards or array.chunks
+    for file in _files(node.path, array, part):
+        at = [int(word) for word in file.relative_to(node.path / "c").parts]
+        box = tuple(slice(i * n, min((i + 1) * n, size)) for i, n, size in zip(at, sides, array.shape, strict=True))
+        try:
+            array[box]
+        except Exception:  # whatever a decoder raises
+            next_step = "it is damaged: copy or make it again"
+            return StorageError(sentence(f"the chunk {file}", "cannot be read", next_step=next_step))
+    return error
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[ZarrStore]:
-    """The store, open for reading."""
-    check_format(path)
-    with storage_errors("read", path):
-        yield ZarrStore(zarr.open(str(path), mode="r", use_consolidated=False))
+def _decoding(path: Path) -> Iterator[None]:
+    """Turn what zarr and its codecs raise into one sentence; of a codec that is not installed it says which."""
+    try:
+        with warnings.catch_warnings(), storage_errors("read", path):
+            warnings.simplefilter("ignore")
+            yield
+    except SegkitError as error:
+        if "codec" not in str(error).lower() or "checksum" in str(error).lower():
+            raise
+        next_step = "install the package that has the codec (numcodecs has most: pip install 'numcodecs[all]')"
+        raise StorageError(
+            sentence(f"{path}", f"cannot be decoded ({error.__cause__})", next_step=next_step)
+        ) from error
+
+
+@contextmanager
+def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[ZarrStore]:
+    """The store, open for reading. Chunks that were lost are background where "missing" is `allowed`."""
+    if not path.is_dir():
+        raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a file", "name a folder"))
+    if not is_store(path):
+        next_step = "name another folder, or remove it"
+        raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a folder without arrays of Zarr", next_step))
+    yield ZarrStore(path, missing="missing" in allowed)
+
+
+def is_store(path: Path, depth: int = 4) -> bool:
+    """Whether a folder has the metadata of Zarr, or one that has them lies in it, `depth` folders down at most."""
+    if any((path / name).is_file() for name in ZARR):
+        return True
+    if not depth:
+        return False
+    below = [entry.path for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")]
+    return any(is_store(Path(each), depth - 1) for each in below[:100])
 
 
 def check_format(path: Path) -> None:
     """Raise InvalidInput unless an existing `path` is a Zarr folder."""
     if not path.is_dir():
         raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a file", "name a folder"))
-    if not any((path / name).exists() for name in METADATA):
+    if not any((path / name).exists() for name in ZARR):
         next_step = "name another folder, or remove it"
         raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a folder without zarr.json", next_step))
 
@@ -123,7 +351,7 @@ def _write_all(root: zarr.Group, records: Mapping[str, Record]) -> None:
 
 
 def _fill(group: zarr.Group, name: str, record: Record) -> None:
-    attributes = dict(record.attributes)
+    attributes = dict(record.attributes) | {"chunks": "all"}
     if isinstance(record.data, Mapping):
         for key, array in record.data.items():
             _create(group, key, array)
@@ -138,7 +366,13 @@ def _create(group: zarr.Group, name: str, array: np.ndarray | Blocks, axes: list
     spatial = tuple(min(size, CHUNK) for size in array.shape[-3:]) if array.ndim > 1 else (min(array.size, 2**16),)
     chunks = (1,) * (array.ndim - len(spatial)) + tuple(max(size, 1) for size in spatial)
     stored = group.create_array(
-        name, shape=array.shape, dtype=array.dtype, chunks=chunks, compressors=[CODEC], dimension_names=axes
+        name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=chunks,
+        compressors=CODECS,
+        dimension_names=axes,
+        config={"write_empty_chunks": True},
     )
     if isinstance(array, Blocks):
         for part, block in array.parts:
@@ -165,8 +399,8 @@ def check_room(path: Path, name: str) -> None:
 
 
 def _holds_data(folder: Path) -> bool:
-    item = zarr.open(str(folder), mode="r", use_consolidated=False)
-    return isinstance(item, zarr.Array) or _is_object(item)
+    node = Node(folder)
+    return node.is_array or node.is_object
 
 
 def make_parents(path: Path, name: str) -> None:
@@ -177,91 +411,3 @@ def make_parents(path: Path, name: str) -> None:
         if not folder.exists():
             with replacing(folder) as temporary:
                 zarr.create_group(str(temporary), zarr_format=3)
-
-
-def _first_scale(name: str, group: zarr.Group) -> Stored:
-    scales = _scales(group)
-    if not scales:
-        found = ", ".join(sorted(dict(group.members()))) or "nothing"
-        next_step = f"name one of its arrays; it holds {found}"
-        raise MissingDataset(
-            sentence(name or "the store", "must be an array or an OME-Zarr image", "a group", next_step)
-        )
-    return _image(group[scales[0]["path"]], group, scales[0])
-
-
-def _image(array: zarr.Array, group: zarr.Group, scale: Mapping) -> Stored:
-    axes = _multiscales(group)[0].get("axes") or [{"name": name} for name in "tczyx"[-array.ndim :]]
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
-    kept = _kept_axes(axes, array.shape, bool(_ours(group)))
-    at = {axis["name"]: i for i, axis in enumerate(axes)}
-    if not set(SPACE) <= set(at):
-        raise InvalidInput(sentence("the axes of the image", "must include z, y, x", ", ".join(at)))
-    space = [at[name] for name in SPACE]
-    resolution, offset = _placement(_multiscales(group)[0], scale, array.ndim)
-    factors = [nanometers(axes[i].get("unit", "nanometer")) for i in space]
-    attributes = {
-        **_ours(group),
-        "resolution": [resolution[i] * factor for i, factor in zip(space, factors, strict=True)],
-        "offset": [offset[i] * factor for i, factor in zip(space, factors, strict=True)],
-        "unit": "nm",
-    }
-    if not any(step["type"] == "scale" for step in _steps(_multiscales(group)[0], scale)):
-        del attributes["resolution"]  # 1 by the specification, but nobody measured it
-
-    def read(part: tuple[slice, ...]) -> np.ndarray:
-        index = iter(part)
-        return np.asarray(array[tuple(next(index) if i in kept else 0 for i in range(array.ndim))])
-
-    letters = "".join(_letter(axes[i]) for i in kept)
-    return Stored(tuple(array.shape[i] for i in kept), read, attributes, array.dtype, letters, array.path)
-
-
-def _letter(axis: Mapping) -> str:
-    """z, y or x; c for channels; t for whatever else there is."""
-    if axis["name"] in SPACE:
-        return axis["name"]
-    return "c" if axis.get("type") == "channel" or axis["name"] == "c" else "t"
-
-
-def _kept_axes(axes: list[dict], shape: tuple[int, ...], ours: bool) -> list[int]:
-    """All axes but times and channels of length 1, which other tools write around plain volumes."""
-    if ours:
-        return list(range(len(shape)))
-    return [i for i, axis in enumerate(axes) if axis["name"] in SPACE or shape[i] != 1]
-
-
-def _placement(image: Mapping, scale: Mapping, ndim: int) -> tuple[list[float], list[float]]:
-    """Voxel size and position: the transformations of the scale, then those of the image."""
-    size, position = [1.0] * ndim, [0.0] * ndim
-    for step in _steps(image, scale):
-        if step["type"] == "scale":
-            size = [a * b for a, b in zip(size, step["scale"], strict=True)]
-            position = [a * b for a, b in zip(position, step["scale"], strict=True)]
-        elif step["type"] == "translation":
-            position = [a + b for a, b in zip(position, step["translation"], strict=True)]
-        elif step["type"] != "identity":
-            raise InvalidInput(sentence("coordinateTransformations", "must be scale or translation", step["type"]))
-    return size, position
-
-
-def _steps(image: Mapping, scale: Mapping) -> list[Mapping]:
-    return [*scale.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())]
-
-
-def _multiscales(group: zarr.Group) -> list:
-    attributes = dict(group.attrs)
-    return attributes.get("ome", attributes).get("multiscales", [])  # 0.4 has no `ome` around them
-
-
-def _scales(group: zarr.Group) -> list:
-    images = _multiscales(group)
-    return images[0]["datasets"] if images else []
-
-
-def _ours(group: zarr.Group) -> dict:
-    return dict(group.attrs.get("segkit", {}))
-
-
-def _is_object(group: zarr.Group) -> bool:
-    return bool(_multiscales(group) or _ours(group))

@@ -146,7 +146,7 @@ def _of_file(address: Address) -> Iterator[Thing]:
     if module_of(address.path) in EXCHANGE.values():
         yield Thing(_role(address, None, "raw") or "raw", address)
         return
-    with open_file(address.path) as store:
+    with open_file(address) as store:
         names = [address.dataset] if address.dataset else store.names()
         whole = not names and store.find("", True) is not None
     for name in names:
@@ -172,10 +172,9 @@ def _with_fragments(thing: Thing) -> Iterator[Thing]:
 def _role(address: Address, name: str | None, otherwise: str | None) -> str | None:
     """What an object is, by its kind, its name and its type; None for what is nothing to be seen."""
     usual = {dataset: role for role, (dataset, _) in ROLES.items()}
-    with open_file(address.path) as store:
+    with open_file(address) as store:
         found = store.find(name or "", name is None or name == "")
-        attributes = store.attributes(found) if found is not None else {}
-        kind = attributes.get("kind")
+        kind = store.about(found).kind if found is not None else None
         if kind == "merge_tree":
             return "merge_tree"
         stored = store.array(found or "")

@@ -18,8 +18,8 @@ REGULAR = Affinities.from_labels(BLOCKS).array
 
 
 def check(array, claimed):
-    stored = Stored(array.shape, lambda part: array[part], {}, array.dtype)
-    check_borders(Source("a", stored, "czyx", tuple(slice(0, size) for size in array.shape[1:]), Grid()), claimed)
+    stored = Stored(array.shape, lambda part: array[part], dtype=array.dtype)
+    check_borders(Source("a", stored, tuple(slice(0, size) for size in array.shape[1:]), Grid()), claimed)
 
 
 def at_the_end(array):

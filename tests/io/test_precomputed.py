@@ -1,5 +1,6 @@
 """Neuroglancer precomputed: bytes by the specification on one side, TensorStore on the other."""
 
+import gzip
 import json
 import sys
 
@@ -153,15 +154,40 @@ def test_sharded_volumes_are_read(tmp_path, tensorstore):
     np.testing.assert_array_equal(io.read_volume(tmp_path / "vol").array, array)
 
 
-def test_missing_and_compressed_chunks(tmp_path, tensorstore):
-    path = by_hand(tmp_path / "vol", some("u1"))
+@pytest.mark.parametrize("suffix", [".gz", ".br"])
+def test_chunks_that_are_compressed_as_files(tmp_path, tensorstore, suffix):
+    """CloudVolume writes them so unless it is told not to."""
+    array = some("u2")
+    path = by_hand(tmp_path / "vol", array)
+    for chunk in list((path / "full").iterdir()):
+        packed = gzip.compress(chunk.read_bytes()) if suffix == ".gz" else brotli(chunk.read_bytes())
+        chunk.with_name(chunk.name + suffix).write_bytes(packed)
+        chunk.unlink()
+    np.testing.assert_array_equal(io.read_volume(path).array, array)
+    np.testing.assert_array_equal(io.read_volume(f"{path}[1:2,3:,:4]").array, array[1:2, 3:, :4])
+    damaged = next((path / "full").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:-9] + b"123456789")
+    with pytest.raises(StorageError, match=f"{damaged.name}.*damaged"):
+        io.read_volume(path)
+
+
+def brotli(content: bytes) -> bytes:
+    return pytest.importorskip("brotli").compress(content)
+
+
+def test_missing_chunks(tmp_path, tensorstore):
+    array = some("u1")
+    path = by_hand(tmp_path / "vol", array)
     chunk = next((path / "full").iterdir())
-    chunk.rename(f"{chunk}.gz")
-    with pytest.raises(StorageError, match="gunzip -r"):
+    x, y, z = (slice(*map(int, part.split("-"))) for part in chunk.name.split("_"))
+    chunk.unlink()
+    with pytest.raises(MissingFile, match=f"lacks a chunk.*missing=0.*{chunk.name}"):
         io.read_volume(path)
-    (path / "full" / f"{chunk.name}.gz").unlink()
-    with pytest.raises(MissingFile, match=f"lacks a chunk.*{chunk.name}"):
-        io.read_volume(path)
+    found = io.read_volume(f"{path}[missing=0]").array
+    start = np.array(json.loads((path / "info").read_text())["scales"][0].get("voxel_offset", [0, 0, 0]))
+    array = array.copy()
+    array[tuple(slice(part.start - at, part.stop - at) for part, at in zip((z, y, x), start[::-1], strict=True))] = 0
+    np.testing.assert_array_equal(found, array)
 
 
 @pytest.mark.parametrize(

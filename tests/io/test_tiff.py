@@ -99,16 +99,16 @@ def test_half_a_voxel_size_is_none(tmp_path, part):
     tifffile.imwrite(
         tmp_path / "a.tif", stack(), imagej=True, resolution=(250.0, 200.0), metadata=part | {"axes": "ZYX"}
     )
-    with pytest.warns(SegkitWarning, match="resolution"):
+    with pytest.warns(SegkitWarning, match="resolution|nanometers"):
         io.read_volume(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(
     ("array", "options", "message"),
     [
-        (np.zeros((4, 6, 7, 3), "u1"), {"photometric": "rgb"}, "grey sections"),
-        (np.zeros((4, 2, 6, 7), "u1"), {"imagej": True, "metadata": {"axes": "ZCYX"}}, "grey sections"),
-        (np.zeros((4, 6, 7), "u1"), {"imagej": True, "metadata": {"axes": "TYX"}}, "grey sections"),
+        (np.zeros((4, 6, 7, 3), "u1"), {"photometric": "rgb"}, r"3 channels; pick one as ADDRESS\[c=0\]"),
+        (np.zeros((4, 2, 6, 7), "u1"), {"imagej": True, "metadata": {"axes": "ZCYX"}}, r"2 channels; pick one"),
+        (np.zeros((4, 6, 7), "u1"), {"imagej": True, "metadata": {"axes": "TYX"}}, r"must include each of z, y, x once"),
     ],
 )
 def test_what_is_no_stack(tmp_path, array, options, message):

@@ -1,0 +1,398 @@
+"""How tools say the order of axes, the size of voxels and their place: each has a dialect of its own.
+
+:func:`read_placement` takes what a file states about one array, in whatever dialect, and says it in segkit's: axes by
+letters, lengths in nanometers, z, y, x. What a file states is followed, or refused with the way to correct it; what it
+leaves open is None; what it says in a doubtful way is followed with a warning. `DIALECTS` lists the dialects; the
+table in docs/reference/files.md is made from it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segkit.data import Grid
+from segkit.errors import InvalidInput, sentence
+from segkit.io.schemas import AxisTags, PixelResolution, Sizes, Transform, checked
+
+SPACE = "zyx"
+_SCALES = {
+    "yocto": 1e-15,
+    "zepto": 1e-12,
+    "atto": 1e-9,
+    "femto": 1e-6,
+    "pico": 1e-3,
+    "nano": 1.0,
+    "micro": 1e3,
+    "milli": 1e6,
+    "centi": 1e7,
+    "deci": 1e8,
+    "": 1e9,
+    "deca": 1e10,
+    "hecto": 1e11,
+    "kilo": 1e12,
+    "mega": 1e15,
+    "giga": 1e18,
+}
+_SHORT = {
+    1e-3: "pm",
+    1e-1: "angstrom angstroms ångström ångstrom å",
+    1.0: "nm nanom",
+    1e3: "um µm μm micron microns",
+    1e6: "mm",
+    1e7: "cm",
+    25.4e6: "inch inches in",
+    304.8e6: "foot feet",
+    914.4e6: "yard yards",
+    1e9: "m",
+    1e12: "km",
+}
+NANOMETERS = {name: factor for factor, names in _SHORT.items() for name in names.split()}
+NANOMETERS |= {
+    f"{prefix}{word}{s}": factor for prefix, factor in _SCALES.items() for word in ("meter", "metre") for s in ("", "s")
+}
+"""Unit of length, in small letters -> nanometers."""
+NO_UNITS = ("", "pixel", "pixels", "px", "voxel", "voxels", "none", "null", "unit", "units", "dimensionless", "1")
+"""What stands for no unit at all."""
+LETTERS = {
+    **dict.fromkeys(("z", "depth", "plane", "section", "slice", "sections", "slices"), "z"),
+    **dict.fromkeys(("y", "height", "row", "rows"), "y"),
+    **dict.fromkeys(("x", "width", "column", "columns", "col"), "x"),
+    **dict.fromkeys(("c", "channel", "channels", "ch", "offset", "offsets"), "c"),
+    **dict.fromkeys(("t", "time", "times", "frame", "frames"), "t"),
+}
+"""Name of an axis, in small letters -> its letter."""
+
+Triple = tuple[float, float, float]
+
+
+def nanometers(unit: object) -> float | None:
+    """The length of a unit in nanometers, however it is spelt; None for what stands for no unit.
+
+    Raises InvalidInput for what is no unit of length.
+
+    >>> nanometers("Micrometer"), nanometers("µm"), nanometers(" "), nanometers("pixel")
+    (1000.0, 1000.0, None, None)
+    """
+    if unit is None:
+        return None
+    word = str(unit).strip().replace("\\u00B5", "µ").casefold() if isinstance(unit, str) else repr(unit)
+    if word in NO_UNITS:
+        return None
+    word = "um" if word in ("µm", "μm") else word  # casefold makes one letter of the two
+    if word not in NANOMETERS:
+        next_step = "`segkit convert --voxel-size Z Y X` (nm) says the size in its place"
+        raise InvalidInput(sentence("unit", "must be a unit of length such as nm or um", repr(unit), next_step))
+    return NANOMETERS[word]
+
+
+def axis_letters(names: object) -> str | None:
+    """Names of axes as one word of letters; None where they name nothing, as in dim_0, dim_1.
+
+    Letters other than z, y, x, c and t are "?".
+
+    >>> axis_letters(["Z", "y", "x"]), axis_letters("xyz"), axis_letters(["c^", "z", "y", "x"]), axis_letters(["dim_0"])
+    ('zyx', 'xyz', 'czyx', None)
+    """
+    if isinstance(names, str):
+        names = list(names) if "," not in names else names.split(",")
+    if not isinstance(names, list | tuple) or not names:
+        return None
+    letters = "".join(LETTERS.get(str(name).strip().strip("^").casefold(), "?") for name in names)
+    return None if not set(SPACE) & set(letters) else letters
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What a file says of where the voxels of an array lie."""
+
+    axes: str | None = None
+    """A letter for each axis of the array in order: z, y, x, c (channels), t (times), "?" (whatever else)."""
+    voxel_size: Triple | None = None
+    """Nanometers along z, y, x."""
+    offset: Triple | None = None
+    """Place of the corner of the first voxel, nanometers along z, y, x."""
+    doubts: tuple[str, ...] = ()
+    """What is followed with a warning: each completes "... says"."""
+    certain: bool = True
+    """Whether the voxel size has a unit. Without, numbers are taken as nanometers, and the caller may say another."""
+    refusal: InvalidInput | None = None
+    """Why what the file says of the voxel size cannot be followed."""
+
+    def grid(self) -> Grid:
+        """The grid in nanometers; voxels are 1 nm long where none is stated. Raises what must be refused."""
+        if self.refusal is not None:
+            raise self.refusal
+        return Grid(self.voxel_size or (1.0, 1.0, 1.0), self.offset or (0.0, 0.0, 0.0))
+
+
+class Dialect(NamedTuple):
+    """A way to say it, for the documents."""
+
+    tool: str
+    where: str
+    axes: str
+    size: str
+    place: str
+
+
+DIALECTS = (
+    Dialect("segkit", "attributes (HDF5), `segkit` (Zarr)", "z, y, x", "`resolution`, `unit`", "`offset`"),
+    Dialect("CREMI", "HDF5 attributes", "z, y, x", "`resolution`, nm", "`offset`, nm"),
+    Dialect(
+        "OME-Zarr 0.4, 0.5, 0.6",
+        "`multiscales`",
+        "`axes`, or those of `coordinateSystems`",
+        "`scale`, unit of each axis",
+        "`translation`: see below",
+    ),
+    Dialect(
+        "funlib.persistence (gunpowder, daisy, DaCapo)",
+        "attributes of the array",
+        "`axis_names`; z, y, x without",
+        "`voxel_size` in the order of the axes, `units`",
+        "`offset` in the same order",
+    ),
+    Dialect(
+        "neuroglancer, z5",
+        "attributes of the array",
+        "`axes`",
+        "`resolution` in the order of `axes`, `units`",
+        "`offset` in the same order",
+    ),
+    Dialect(
+        "xarray",
+        "`_ARRAY_DIMENSIONS`, `dimension_names`",
+        "their names",
+        "coordinates of the axes, their `units`; else `resolution` as CREMI says it",
+        "the first coordinate",
+    ),
+    Dialect("ilastik, vigra", "`axistags`", "their keys", "`element_size_um`, else that of CREMI", ""),
+    Dialect("PlantSeg, Fiji's HDF5", "attributes", "z, y, x", "`element_size_um`, z, y, x", ""),
+    Dialect("HDF5 dimension labels", "labels of the dimensions", "their names", "as CREMI", "as CREMI"),
+    Dialect(
+        "COSEM, OpenOrganelle",
+        "`transform`; `pixelResolution`",
+        "`transform.axes`",
+        "`transform.scale`; `pixelResolution.dimensions` as x, y, z",
+        "`transform.translate`",
+    ),
+    Dialect("BigDataViewer", "`resolutions`, the XML beside", "z, y, x", "`voxelSize` of the XML, x, y, z", ""),
+    Dialect(
+        "ImageJ", "TIFF description and tags", "the axes of the series", "spacing and resolution, unit of each", ""
+    ),
+    Dialect("OME-TIFF", "OME-XML", "the axes of the series", "`PhysicalSizeX`, Y, Z and their units", ""),
+    Dialect("neuroglancer precomputed", "`info`", "x, y, z, channel", "`resolution`, nm", "`voxel_offset`, voxels"),
+)
+"""What is understood; tests/io/test_dialects.py has an example of each."""
+
+
+@dataclass
+class _Found:
+    """What has been gathered from the attributes of an array of `ndim` axes."""
+
+    ndim: int
+    axes: dict[str, str] = field(default_factory=dict)
+    sizes: list["_Said"] = field(default_factory=list)
+
+    def add_axes(self, where: str, names: object) -> str | None:
+        """Keep the axes that `where` states, if it states any for an array of so many axes."""
+        letters = axis_letters(names)
+        if letters is None or len(letters) != self.ndim:
+            return None
+        self.axes[where] = letters
+        return letters
+
+
+class _Said(NamedTuple):
+    """One statement about sizes: a number an axis, the axes that they are of, units and places alike."""
+
+    where: str
+    axes: str
+    sizes: Sequence[float]
+    units: Sequence[object]
+    places: Sequence[float] | None
+
+
+def read_placement(
+    attributes: Mapping[str, Any],
+    ndim: int,
+    *,
+    ours: bool = False,
+    names: Mapping[str, object] | None = None,
+    coordinates: Callable[[str], "tuple[np.ndarray, Mapping[str, Any]] | None"] | None = None,
+) -> Placement:
+    """What the attributes of an array, as plain values, say of its axes and voxels.
+
+    Parameters
+    ----------
+    ndim : number of axes of the array.
+    ours : whether segkit wrote it: `resolution` and `offset` are z, y, x whatever `axes` says.
+    names : names of the axes that stand elsewhere, by what they are called there.
+    coordinates : gives the coordinates of an axis by its name, and their attributes, where there are some.
+
+    Raises InvalidInput, with the attribute's name, for what is of the wrong type, and where two attributes state
+    different axes.
+    """
+    found = _Found(ndim)
+    stated = checked(Sizes, attributes)
+    own_axes = _gather_axes(found, attributes, stated, names or {})
+    _gather_sizes(found, stated, own_axes if not ours else None, SPACE)
+    if coordinates is not None:
+        _gather_coordinates(found, names or {}, coordinates)
+    placement = _decided(found)
+    doubt = None if ours else _doubt_about_order(stated, own_axes, placement)
+    return replace(placement, doubts=(*placement.doubts, doubt)) if doubt else placement
+
+
+def _gather_axes(
+    found: _Found, attributes: Mapping[str, Any], stated: Sizes, names: Mapping[str, object]
+) -> str | None:
+    """All axes that are stated; those, in order, that the numbers of the same tool go with."""
+    own = found.add_axes("axis_names", stated.axis_names) or found.add_axes("axes", stated.axes)
+    if attributes.get("axistags") is not None:
+        tags = checked(AxisTags, {"axistags": attributes["axistags"]}).axistags
+        found.add_axes("axistags", [tag.key for tag in tags.axes])
+    for where, given in names.items():
+        found.add_axes(where, given)
+    if attributes.get("transform") is not None:
+        transform = checked(Transform, attributes["transform"], "transform")
+        listed = transform.axes if transform.order != "F" else transform.axes[::-1]
+        found.add_axes("transform", list(listed))
+    return own
+
+
+def _gather_sizes(found: _Found, stated: Sizes, own_axes: str | None, usual: str) -> None:
+    """What is said of sizes, in the order in which it counts."""
+    if stated.transform is not None:
+        transform = checked(Transform, stated.transform, "transform")
+        letters = axis_letters(list(transform.axes)) or ""
+        if transform.scale and set(SPACE) <= set(letters):
+            found.sizes.append(_Said("transform", letters, transform.scale, transform.units, transform.translate))
+    order = _spatial(own_axes) if own_axes else usual
+    for where, sizes in (("voxel_size", stated.voxel_size), ("resolution", stated.resolution)):
+        if sizes is not None:
+            whole = own_axes if own_axes and len(sizes) == len(own_axes) else order
+            units = stated.per_axis(whole, own_axes, "nm" if where == "resolution" else None)
+            found.sizes.append(_Said(where, whole, sizes, units, stated.offset))
+    if stated.pixelResolution is not None:
+        pixel = stated.pixelResolution
+        if not isinstance(pixel, PixelResolution):
+            pixel = PixelResolution(dimensions=pixel)
+        found.sizes.append(_Said("pixelResolution", "xyz", pixel.dimensions, [pixel.unit] * 3, None))
+    if stated.element_size_um is not None:
+        found.sizes.append(_Said("element_size_um", usual, stated.element_size_um, ["um"] * 3, None))
+
+
+def _gather_coordinates(
+    found: _Found,
+    names: Mapping[str, object],
+    coordinates: Callable[[str], tuple[np.ndarray, Mapping[str, Any]] | None],
+) -> None:
+    """Sizes from coordinates along the axes, as xarray stores them."""
+    listed: list[str] = next((list(given) for given in names.values() if isinstance(given, list | tuple)), [])
+    sizes, places, units, letters = [], [], [], ""
+    for name in map(str, listed):
+        letter = LETTERS.get(name.casefold(), "?")
+        along = coordinates(name) if letter in SPACE else None
+        if along is None:
+            continue
+        values, about = along
+        if len(values) < 2 or values.dtype.kind not in "iuf":
+            return
+        steps = np.diff(values.astype(np.float64))
+        if not np.allclose(steps, steps[0], rtol=1e-3) or not steps[0]:
+            rule = "must be evenly spaced for voxels to have a size"
+            raise InvalidInput(sentence(f"the coordinates along {name}", rule, next_step="give the voxel size"))
+        sizes.append(float(abs(steps.mean())))
+        places.append(float(values[0]))
+        units.append(about.get("units", about.get("unit")))
+        letters += letter
+    if set(SPACE) <= set(letters):
+        found.sizes.insert(0, _Said("its coordinates", letters, sizes, units, places))
+
+
+def _decided(found: _Found) -> Placement:
+    """One placement from all statements: those about axes must agree, of those about sizes the first counts."""
+    orders = set(found.axes.values())
+    if len(orders) > 1:
+        value = " and ".join(f"{', '.join(letters)} ({where})" for where, letters in found.axes.items())
+        raise InvalidInput(sentence("the axes that the file states", "must agree", value, "correct one of them"))
+    axes = next(iter(orders), None)
+    if not found.sizes:
+        return Placement(axes)
+    first, *others = (_in_nanometers(said) for said in found.sizes)
+    doubts = list(first.doubts)
+    for said, other in zip(found.sizes[1:], others, strict=True):
+        if first.voxel_size and other.voxel_size and not np.allclose(first.voxel_size, other.voxel_size, rtol=1e-3):
+            doubts.append(
+                f"voxels are {_show(first.voxel_size)} nm in {found.sizes[0].where} and {_show(other.voxel_size)} nm "
+                f"in {said.where}, z, y, x; the former is followed"
+            )
+    return replace(first, axes=axes, doubts=tuple(doubts))
+
+
+def _in_nanometers(said: _Said) -> Placement:
+    if len(said.sizes) != len(said.axes):
+        rule = f"must be {len(said.axes)} numbers, {', '.join(said.axes)}"
+        raise InvalidInput(sentence(said.where, rule, list(said.sizes)))
+    if said.places is not None and len(said.places) != len(said.sizes):
+        rule = f"must have as many numbers as {said.where}, {len(said.sizes)}"
+        raise InvalidInput(sentence("offset", rule, list(said.places)))
+    at = [said.axes.index(letter) for letter in SPACE]
+    sizes = [float(said.sizes[i]) for i in at]
+    places = None if said.places is None else [float(said.places[i]) for i in at]
+    try:
+        factors = [nanometers(said.units[i] if i < len(said.units) else None) for i in at]
+    except InvalidInput as error:
+        return Placement(refusal=error, certain=False)
+    if None in factors and any(factors):
+        missing = ", ".join(letter for letter, factor in zip(SPACE, factors, strict=True) if factor is None)
+        refusal = InvalidInput(
+            sentence("the unit", "must be stated for all axes or for none", f"left out for {missing}")
+        )
+        return Placement(refusal=refusal, certain=False)
+    certain = None not in factors
+    lengths = [factor or 1.0 for factor in factors]
+    z, y, x = (size * length for size, length in zip(sizes, lengths, strict=True))
+    doubts: tuple[str, ...] = ()
+    if not certain:
+        unit = next((said.units[i] for i in at if i < len(said.units) and said.units[i]), None)
+        named = (
+            "without a unit" if unit is None or not str(unit).strip() else f"in {unit!r}, which is no unit of length"
+        )
+        doubts = (f"voxels are {_show((z, y, x))} long (z, y, x) {named}; they are taken to be nanometers",)
+    offset = None
+    if places is not None:
+        oz, oy, ox = (place * length for place, length in zip(places, lengths, strict=True))
+        offset = (oz, oy, ox)
+    return Placement(None, (z, y, x), offset, doubts, certain)
+
+
+def nanometers_along(
+    axes: str, sizes: Sequence[float], units: Sequence[object], places: Sequence[float] | None
+) -> Placement:
+    """The placement that numbers, one for each letter of `axes`, say in units of their own."""
+    return replace(_in_nanometers(_Said("the scale", axes, sizes, units, places)), axes=axes)
+
+
+def _doubt_about_order(stated: Sizes, own_axes: str | None, placement: Placement) -> str | None:
+    """A doubt where `resolution` stands beside axes of another tool, which may have meant either order."""
+    size, axes = stated.resolution, placement.axes
+    if size is None or own_axes or axes is None or stated.voxel_size is not None:
+        return None
+    spatial = _spatial(axes)
+    if spatial == SPACE or len(set(size)) == 1 or stated.transform is not None:
+        return None
+    return (
+        f"`resolution` is {_show(size)} beside axes {', '.join(spatial)}; it is taken as z, y, x, as in CREMI's files"
+    )
+
+
+def _spatial(axes: str | None) -> str:
+    return "".join(letter for letter in axes or "" if letter in SPACE)
+
+
+def _show(numbers: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{number:g}" for number in numbers) + ")"
