@@ -92,7 +92,12 @@ def convert(
     _check_options(kind, asked, format_name)
     usual = preset(asked.before["name"]).axes if asked.before and asked.before.get("name") else None
     kinds = ("volume", "labels") if kind == "mask" else (recorded,)
-    place = {"axes": asked.axes, "usual_axes": usual, "voxel_size": asked.voxel_size, "offset": asked.offset}
+    place: dict[str, Any] = {
+        "axes": asked.axes,
+        "usual_axes": usual,
+        "voxel_size": asked.voxel_size,
+        "offset": asked.offset,
+    }
     with source(address, role, kinds, **place) as found, located(found.place):
         attributes = _attributes(found, recorded)
         if kind == "affinities":
@@ -135,7 +140,7 @@ def _attributes(found: Source, recorded: str) -> dict[str, object]:
     return {"kind": recorded, "format_version": FORMAT_VERSION} | place
 
 
-def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress) -> Blocks:
+def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress: Progress | None) -> Blocks:
     boxes = _boxes(found.shape, 1, format_name == "tiff")
     parts = ((box, read_values(found, box, kind, dtype)) for box in _counted(boxes, progress))
     return Blocks(found.shape, dtype, parts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.data import Grid
+from segkit.data.grid import Triple
 from segkit.errors import InvalidInput, sentence
 from segkit.io import Address, Stored, opened
 from segkit.io.records import KINDS as RECORDED
@@ -63,7 +64,14 @@ class Source:
 
 @contextmanager
 def source(
-    address: Address, role: str, kinds, *, axes=None, usual_axes=None, voxel_size=None, offset=None
+    address: Address,
+    role: str,
+    kinds: tuple[str, ...],
+    *,
+    axes: str | None = None,
+    usual_axes: str | None = None,
+    voxel_size: Triple | None = None,
+    offset: Triple | None = None,
 ) -> Iterator[Source]:
     """The array at `address`. What the file says need not be given, and must agree where it is; nothing is guessed.
 
@@ -100,18 +108,20 @@ def _axes(stored: Stored, given: str | None, usual: str | None, channels: bool) 
     return order
 
 
-def _grid(stored: Stored, voxel_size, offset) -> Grid:
+def _grid(stored: Stored, voxel_size: Triple | None, offset: Triple | None) -> Grid:
     attributes = stored.attributes
     factor = nanometers(attributes.get("unit", "nm"))
     stated = attributes.get("resolution")
-    if stated is None and voxel_size is None:
-        next_step = "give --voxel-size Z Y X in nm"
-        raise InvalidInput(sentence("the voxel size", "is not stated by the file", next_step=next_step))
-    known = None if stated is None else Grid(tuple(factor * length for length in stated))
-    if known and voxel_size is not None and not known.same_voxel_size(Grid(voxel_size)):
-        rule = f"must be the one that the file states, {known.voxel_size} nm"
-        raise InvalidInput(sentence("the voxel size", rule, tuple(voxel_size), "leave out --voxel-size"))
-    position = offset
-    if position is None:
-        position = [factor * length for length in attributes.get("offset", (0, 0, 0))]
-    return Grid(known.voxel_size if known else voxel_size, position)
+    if stated is None:
+        if voxel_size is None:
+            next_step = "give --voxel-size Z Y X in nm"
+            raise InvalidInput(sentence("the voxel size", "is not stated by the file", next_step=next_step))
+        known = Grid(voxel_size)
+    else:
+        known = Grid(tuple(factor * length for length in stated))
+        if voxel_size is not None and not known.same_voxel_size(Grid(voxel_size)):
+            rule = f"must be the one that the file states, {known.voxel_size} nm"
+            raise InvalidInput(sentence("the voxel size", rule, tuple(voxel_size), "leave out --voxel-size"))
+    if offset is None:
+        offset = tuple(factor * length for length in attributes.get("offset", (0, 0, 0)))
+    return Grid(known.voxel_size, offset)

@@ -137,7 +137,9 @@ def sweep_of(tree: MergeTree, table: Contingency) -> Sweep:
     )
 
 
-def _scores(table: Contingency, unmerged: dict[str, float], bits, both, apart) -> dict[str, np.ndarray]:
+def _scores(
+    table: Contingency, unmerged: dict[str, float], bits: np.ndarray, both: np.ndarray, apart: np.ndarray
+) -> dict[str, np.ndarray]:
     """All scores at all steps, from the scores before any merge and from the changes."""
     split, merge = np.maximum(bits.T / table.total + [[unmerged["voi_split"]], [unmerged["voi_merge"]]], 0.0)
     pairs, segment_pairs, object_pairs = pair_counts(table)

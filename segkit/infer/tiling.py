@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import nn
 
 from segkit.data import Affinities, Volume
@@ -28,7 +29,7 @@ Progress = Callable[[int, int], None]
 def predict(
     module: nn.Module,
     raw: Volume,
-    neighborhood,
+    neighborhood: ArrayLike,
     *,
     progress: Progress | None = None,
     **options: Unpack[Options],
@@ -86,7 +87,7 @@ def predict(
 def predict_parts(
     module: nn.Module,
     raw: Source,
-    neighborhood,
+    neighborhood: ArrayLike,
     *,
     thickness: int = 64,
     part: Slices | None = None,
