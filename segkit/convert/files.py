@@ -29,7 +29,10 @@ Progress = Callable[[int, int], None]
 
 
 class Options(TypedDict, total=False):
-    """What :func:`convert` can be told beside kind and addresses."""
+    """Name the keywords of :func:`convert`, where they are explained, for type checkers.
+
+    It stands beside the dataclass `_Asked` because a signature cannot take its keywords from one.
+    """
 
     axes: str | None
     voxel_size: Sequence[float] | None
@@ -44,7 +47,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class _Asked:
-    """What it was told, and the defaults of the rest; another name is a TypeError."""
+    """Hold the options that were given, and the defaults of the rest; another name is a TypeError."""
 
     axes: str | None = None
     voxel_size: Sequence[float] | None = None
