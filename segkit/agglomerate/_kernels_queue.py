@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from segkit.agglomerate._kernels_contacts import NONE, unite
-from segkit.kernels.pair_table import EMPTY, find_slot
+from segkit.kernels.pair_table import EMPTY, find_slot, pair_key
 from segkit.kernels.union_find import find_root
 
 MAX_EDGES = 2**30  # places in the lists of edges are int32
@@ -137,7 +137,7 @@ def _unite_neighbours(stays, found, lists, hubs, table, rule, contacts, queue):
         if not hub[stays]:
             f = np.int64(mark[across])
         elif hub[across]:
-            slot = find_slot(slots, _key(stays, across))
+            slot = find_slot(slots, pair_key(stays, across))
             f = np.int64(NONE) if slots[slot] == EMPTY else np.int64(slot_edges[slot])
         else:
             f = _edge_to(stays, across, lists, alive, parent)
@@ -153,7 +153,7 @@ def _unite_neighbours(stays, found, lists, hubs, table, rule, contacts, queue):
                 put(queue, records[kept].score, kept)
         if slot != NONE:
             used[0] += slots[slot] == EMPTY
-            slots[slot], slot_edges[slot] = _key(stays, across), kept
+            slots[slot], slot_edges[slot] = pair_key(stays, across), kept
     for k in range(own):
         mark[hubs.other[k, 0]] = NONE
 
@@ -170,7 +170,7 @@ def _become_hub(cluster, lists, hubs, table):
         table = _hash_again(table, lists.parent, found)
     for k in range(found):
         if hubs.hub[hubs.near[k, 0]]:
-            _enter_pair(table, _key(cluster, hubs.near[k, 0]), hubs.near[k, 1])
+            _enter_pair(table, pair_key(cluster, hubs.near[k, 0]), hubs.near[k, 1])
     return table
 
 
@@ -258,7 +258,7 @@ def _hash_hubs(edges, hub):
     table = _empty_table(pairs)
     for e in range(len(edges)):
         if hub[edges[e, 0]] and hub[edges[e, 1]]:
-            _enter_pair(table, _key(edges[e, 0], edges[e, 1]), e)
+            _enter_pair(table, pair_key(edges[e, 0], edges[e, 1]), e)
     return table
 
 
@@ -291,11 +291,6 @@ def _enter_pair(table, key, edge):
     slot = find_slot(slots, key)
     used[0] += slots[slot] == EMPTY
     slots[slot], slot_edges[slot] = key, edge
-
-
-@njit(cache=True, nogil=True)
-def _key(a, b):
-    return (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
 
 
 @njit(cache=True, nogil=True)
