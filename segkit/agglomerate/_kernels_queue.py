@@ -15,7 +15,7 @@ from segkit.kernels.pair_table import EMPTY, find_slot, pair_key
 from segkit.kernels.union_find import find_root
 
 MAX_EDGES = 2**30  # places in the lists of edges are int32
-HUB = 64
+SHORT = 64
 """A cluster with more entries in its list is a hub."""
 MOST_BUCKETS = 2**16
 
@@ -107,7 +107,7 @@ def merge_all(nodes, edges, rule, contacts, sizes, max_size):
         lists.following[lists.last[stays]] = goes
         lists.last[stays] = lists.last[goes]
         hubs.stored[stays] += found
-        if hubs.stored[stays] > HUB and not hubs.hub[stays]:
+        if hubs.stored[stays] > SHORT and not hubs.hub[stays]:
             table = _become_hub(stays, lists, hubs, table)
     return merges[:merged], scores[:merged]
 
@@ -163,7 +163,7 @@ def _become_hub(cluster, lists, hubs, table):
     """Enter the pairs of a cluster whose list has become long, unless it is short once cleaned; the hash table."""
     found = _gather(cluster, lists, hubs.near)
     hubs.stored[cluster] = found
-    if found <= HUB:
+    if found <= SHORT:
         return table
     hubs.hub[cluster] = True
     if table[2][0] + found > 0.5 * len(table[0]):
@@ -183,8 +183,8 @@ def _make_lists(nodes, edges):
     lists = Lists(
         starts, entries, length, chains[0], chains[1], np.arange(nodes).astype(np.int32), np.ones(len(edges), np.bool_)
     )
-    near, other = np.empty((nodes, 2), np.int32), np.empty((HUB + 1, 2), np.int32)
-    return lists, Hubs(length > HUB, length.copy(), np.full(nodes, NONE, np.int32), near, other)
+    near, other = np.empty((nodes, 2), np.int32), np.empty((SHORT + 1, 2), np.int32)
+    return lists, Hubs(length > SHORT, length.copy(), np.full(nodes, NONE, np.int32), near, other)
 
 
 @njit(cache=True, nogil=True)
