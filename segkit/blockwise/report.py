@@ -12,7 +12,7 @@ SLOWEST = 5
 
 
 @dataclass(frozen=True)
-class Progress:
+class StageProgress:
     """How far a stage is; or, where `message` is set, what there is to say meanwhile."""
 
     stage: str

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from segkit.blockwise.blocks import Lattice, Triple
-from segkit.blockwise.engine import Report, Stage, run_stage
+from segkit.blockwise.engine import OnStageProgress, Stage, run_stage
 from segkit.blockwise.executor import Executor
-from segkit.blockwise.report import Progress, StageReport
+from segkit.blockwise.report import StageProgress, StageReport
 from segkit.blockwise.store import Shelf, clear, work_folder
 from segkit.io import Output, RegionSource
 from segkit.io.address import Address
@@ -49,8 +49,8 @@ class Work:
     """Voxels that a block sees beyond its own, along z, y, x; None leaves it to the stage."""
     executor: Executor | None = None
     """Who computes the blocks; None: this process."""
-    report: Report | None = None
-    """Called with a :class:`segkit.blockwise.report.Progress` whenever a block ends, or there is something to say."""
+    report: OnStageProgress | None = None
+    """Called with a :class:`~segkit.blockwise.report.StageProgress` when a block ends, or there is something to say."""
     folder: Path | None = None
     """Where unfinished things lie meanwhile; beside the result if not given. All workers must reach it."""
     ended: list[StageReport] = field(default_factory=list, compare=False)
@@ -108,7 +108,7 @@ class Work:
     def tell(self, stage: str, done: int, total: int) -> None:
         """Report how far the one block of a whole volume is, in parts of it."""
         if self.report is not None:
-            self.report(Progress(stage, done, 0, 0, total, 1, None, None))
+            self.report(StageProgress(stage, done, 0, 0, total, 1, None, None))
 
 
 WHOLE = Work()
