@@ -7,7 +7,7 @@ import numpy as np
 from segkit.data import Labels, MergeTree
 from segkit.evaluate import contingency, sweep
 from segkit.evaluate.cremi import cremi_scores
-from segkit.evaluate.report import same_score
+from segkit.evaluate.scores import same_score
 from segkit.evaluate.voi import voi_scores
 
 

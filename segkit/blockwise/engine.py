@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segkit.blockwise.executor import Executor, Inline, Patience, inline
 from segkit.blockwise.job import BlockTask, Job, Outcome
-from segkit.blockwise.report import BlockFailure, Pace, SlowBlock, StageProgress, StageReport, Tally
+from segkit.blockwise.progress import BlockFailure, Pace, SlowBlock, StageProgress, StageReport, Tally
 from segkit.errors import BlocksFailed, StorageError, sentence
 
 __all__ = [

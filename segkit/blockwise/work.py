@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from segkit.blockwise.blocks import Lattice, Triple
 from segkit.blockwise.engine import OnStageProgress, Stage, run_stage
 from segkit.blockwise.executor import Executor
-from segkit.blockwise.report import StageProgress, StageReport
+from segkit.blockwise.progress import StageProgress, StageReport
 from segkit.blockwise.store import Shelf, clear, work_folder
 from segkit.io import Output, RegionSource
 from segkit.io.address import Address
@@ -50,7 +50,7 @@ class Work:
     executor: Executor | None = None
     """Who computes the blocks; None: this process."""
     report: OnStageProgress | None = None
-    """Called with a :class:`~segkit.blockwise.report.StageProgress` when a block ends, or there is something to say."""
+    """Called with a :class:`~segkit.blockwise.progress.StageProgress` when a block ends, or something is to be said."""
     folder: Path | None = None
     """Where unfinished things lie meanwhile; beside the result if not given. All workers must reach it."""
     ended: list[StageReport] = field(default_factory=list, compare=False)

@@ -14,7 +14,7 @@ from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
     from segkit.blockwise.engine import OnStageProgress
-    from segkit.blockwise.report import StageProgress, StageReport
+    from segkit.blockwise.progress import StageProgress, StageReport
     from segkit.blockwise.work import Work
 
 BLOCK = (256, 256, 256)

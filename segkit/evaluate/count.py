@@ -16,7 +16,7 @@ from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.evaluate.border import near_boundary
 from segkit.evaluate.contingency import Contingency, check_counted, count, unite
-from segkit.evaluate.report import Rule
+from segkit.evaluate.scores import Rule
 from segkit.io import RegionSource
 from segkit.io.lookup import AnyAddress
 from segkit.protocols import Metric
@@ -72,7 +72,7 @@ class CountTask(BlockTask):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables of a segmentation and a truth: what :class:`segkit.evaluate.report.Pair` is, without the voxels."""
+    """The tables of a segmentation and a truth: what :class:`segkit.evaluate.scores.Pair` is, without the voxels."""
 
     counted: Mapping[tuple[Rule, int], Contingency]
     """By rule and section; the section is 0 where the volume was counted as one."""

@@ -13,7 +13,7 @@ from segkit.errors import InvalidInput, sentence
 from segkit.evaluate.contingency import check_border
 from segkit.evaluate.count import Tables, count_files
 from segkit.evaluate.counting import CountingMetric
-from segkit.evaluate.report import Pair, Rule, scores_of
+from segkit.evaluate.scores import Pair, Rule, scores_of
 from segkit.evaluate.sweep import Sweep, sweep_of
 from segkit.evaluate.worst import Mistake, worst
 from segkit.io.address import as_address

@@ -14,7 +14,7 @@ from segkit.blockwise.job import BlockTask
 from segkit.blockwise.store import file_digest, load_array, save_array
 from segkit.data import Affinities, Volume
 from segkit.errors import StorageError
-from segkit.fragment.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
+from segkit.fragment.block_labels import AFTER, BEFORE, BlockLabels, BlockLabelsFile, seam_name
 from segkit.fragment.stitch import Renaming, same_fragments, seam
 from segkit.io import RegionSource, Target
 
@@ -56,44 +56,44 @@ class FragmentTask(BlockTask):
 
     def run(self, number: int) -> dict:
         """The number of fragments with voxels in the block."""
-        pieces = self._pieces(number)
-        pieces.save(self.path(number))
-        return {"fragments": pieces.count}
+        found = self._block_labels(number)
+        found.save(self.path(number))
+        return {"fragments": found.count}
 
     def digest(self, number: int) -> str | None:
         """Of the file of the block."""
         return file_digest(self.path(number))
 
     def path(self, number: int) -> Path:
-        """Where the pieces of the block lie."""
+        """Where the labels of the block lie."""
         return _file(self.folder, number, "npz")
 
-    def read(self, number: int, take: Callable[[PiecesFile], Taken]) -> Taken:
-        """What `take` takes from the pieces on disk; they are made again if they are missing or damaged."""
+    def read(self, number: int, take: Callable[[BlockLabelsFile], Taken]) -> Taken:
+        """What `take` takes from the labels on disk; they are made again if they are missing or damaged."""
         try:
             return self._taken(number, take)
         except StorageError:
             self.run(number)
             return self._taken(number, take)
 
-    def _taken(self, number: int, take: Callable[[PiecesFile], Taken]) -> Taken:
-        with PiecesFile(self.path(number)) as file:
+    def _taken(self, number: int, take: Callable[[BlockLabelsFile], Taken]) -> Taken:
+        with BlockLabelsFile(self.path(number)) as file:
             return take(file)
 
-    def _pieces(self, number: int) -> Pieces:
+    def _block_labels(self, number: int) -> BlockLabels:
         block = self.lattice[number]
         grid = self.affinities.grid.crop([along.start for along in block.outer])
         mask = None if self.mask is None else Volume(self.mask.read(block.outer), grid)
         if mask is not None and not mask.array.any():
-            return Pieces.none(self.lattice, number)
+            return BlockLabels.none(self.lattice, number)
         array, neighborhood = self.affinities.read(block.outer), self.affinities.neighborhood
         assert neighborhood is not None  # only volumes of one channel have none
         cut_leaving(array, neighborhood)
         labels = self.fragmenter.load().fragment(Affinities(array, neighborhood, grid), mask)
-        return Pieces.of(labels.array, self.lattice, number)
+        return BlockLabels.of(labels.array, self.lattice, number)
 
 
-def _seam(file: PiecesFile, name: str) -> tuple[np.ndarray, int]:
+def _seam(file: BlockLabelsFile, name: str) -> tuple[np.ndarray, int]:
     return file.seam(name), file.count
 
 
@@ -187,8 +187,8 @@ class WriteTask(BlockTask):
         """The number of fragments that begin in this block: over all blocks, that of all fragments."""
         renaming = Renaming.load(self.ids)
         block = self.lattice[number]
-        pieces = self.fragments.read(number, PiecesFile.pieces)
-        self.target.write(block.inner, pieces.named(renaming.ids(number), block.shape))
+        found = self.fragments.read(number, BlockLabelsFile.without_seams)
+        self.target.write(block.inner, found.named(renaming.ids(number), block.shape))
         return {"fragments": renaming.rooted(number)}
 
     def digest(self, number: int) -> str | None:
