@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,9 +29,6 @@ from segkit.errors import InvalidInput
 from segkit.io import RegionSource
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.lookup import AnyAddress
-
-if TYPE_CHECKING:
-    from segkit.io.shard_target import ShardOutput
 
 TREE = ("leaf_ids", "parents", "altitudes")
 FEATURE, NODE_FEATURE = "feature ", "node feature "
@@ -244,7 +241,7 @@ class Merged:
 def agglomerate_files(
     affinities: AnyAddress,
     fragments: AnyAddress,
-    out: "AnyAddress | io.Output | ShardOutput",
+    out: AnyAddress | io.Output,
     agglomerator: ComponentSpec,
     *,
     neighborhood: ArrayLike | None = None,
@@ -304,7 +301,7 @@ def agglomerate_files(
 
 
 def _from_graphs(
-    output: "io.Output | ShardOutput",
+    output: io.Output,
     inputs: tuple[RegionSource, RegionSource, ComponentSpec],
     notes: Mapping[str, object],
     make_tree: Callable[..., MergeTree],
@@ -374,7 +371,7 @@ def list_nodes(task: GraphTask, folder: Path) -> np.ndarray:
     return ids
 
 
-def _finished(output: "io.Output | ShardOutput", stated: Mapping[str, object]) -> MergeTree | None:
+def _finished(output: io.Output, stated: Mapping[str, object]) -> MergeTree | None:
     """The tree that is there, if it was made by this key and is as it was; it then says what is stated now."""
     out = output.address
     if not out.path.exists() or not io.exists(out, "merge_tree"):
@@ -391,7 +388,7 @@ def _finished(output: "io.Output | ShardOutput", stated: Mapping[str, object]) -
     return tree
 
 
-def _put(output: "io.Output | ShardOutput", tree: MergeTree, notes: Mapping[str, object]) -> None:
+def _put(output: io.Output, tree: MergeTree, notes: Mapping[str, object]) -> None:
     """Put a new tree into the file, in place of what is of another one."""
     if output.address.dataset is None:
         output.drop("volumes/segmentation")

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
@@ -30,9 +29,6 @@ from segkit.blockwise.store import Shelf, clear, work_folder
 from segkit.io import Output, RegionSource
 from segkit.io.address import Address
 from segkit.io.lookup import AnyAddress
-
-if TYPE_CHECKING:
-    from segkit.io.shard_target import ShardOutput
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,12 @@ class Work:
         return Lattice(tuple(shape), self.block, tuple(halo))  # type: ignore[arg-type]
 
     @contextmanager
-    def output(self, out: "AnyAddress | Output | ShardOutput") -> "Iterator[Output | ShardOutput]":
+    def output(self, out: AnyAddress | Output) -> Iterator[Output]:
         """Where volumes are written; the file is finished in the end, unless it is an output that others began."""
         if not isinstance(out, str | Path | Address):
             yield out
             return
-        output: Output | ShardOutput = Output(out)
+        output = Output(out)
         if self.block is not None:
             from segkit.io import shard_target  # zarr is not needed for whole volumes in HDF5
 

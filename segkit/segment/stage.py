@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
 from segkit.io.writer import Form, Target
 from segkit.segment.cut import renamed, segments_at
-
-if TYPE_CHECKING:
-    from segkit.io.shard_target import ShardOutput
 
 Place = tuple[Grid, tuple[int, int, int]]
 """A grid, and how many of its voxels."""
@@ -72,7 +68,7 @@ class Segmented:
 
 def segment_files(
     merge_tree: AnyAddress | MergeTree,
-    out: "AnyAddress | io.Output | ShardOutput",
+    out: AnyAddress | io.Output,
     thresholds: Sequence[float],
     *,
     fragments: AnyAddress | io.RegionSource | Held | None = None,
