@@ -1,4 +1,4 @@
-"""The verb: fragments are merged into a tree, by the agglomerator at once or from graphs of blocks.
+"""Merge the fragments in files into a tree (`segkit agglomerate`): at once, or from the graphs of blocks.
 
 The blocks' graphs are reduced (:mod:`segkit.agglomerate.pieces`): merges that are certain whatever lies outside are
 made, and what is left goes up to blocks of 2 x 2 x 2 blocks, and so on, until one block is the volume. The merges of
@@ -65,7 +65,7 @@ class GraphTask(BlockTask):
         return {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges)} | self._store(number, piece)
 
     def digest(self, number: int) -> str | None:
-        """Of the file."""
+        """Compute a checksum of the file of the graph."""
         return file_digest(piece_path(self.folder, number))
 
     def _store(self, number: int, piece: Piece) -> dict:
@@ -145,7 +145,7 @@ class ReduceTask(BlockTask):
 
     @property
     def parts(self) -> Lattice:
-        """The blocks of this level, a block of the volume being a voxel."""
+        """Return the lattice of the blocks of this level, in which a voxel stands for a block of the volume."""
         return Lattice(self.counts, (2**self.level,) * 3)
 
     def run(self, number: int) -> dict:
@@ -163,13 +163,13 @@ class ReduceTask(BlockTask):
         return found | left | {"merges": len(reduction.merges)}
 
     def digest(self, number: int) -> str | None:
-        """Of both files."""
+        """Compute a checksum of the files of graph and merges."""
         paths = piece_path(graphs(self.folder, self.level + 1), number), self._merges(number)
         found = [file_digest(path) for path in paths]
         return None if None in found else "-".join(map(str, found))
 
     def place(self, number: int) -> str:
-        """The blocks of the volume."""
+        """Say which blocks of the volume are united."""
         along = zip("zyx", self.parts[number].inner, strict=True)
         return "at blocks " + ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in along)
 
@@ -217,7 +217,7 @@ class ClusterTask(BlockTask):
         return {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges), "merges": len(tree.altitudes)}
 
     def digest(self, number: int) -> str | None:
-        """Of the files."""
+        """Compute a checksum of the files of the tree."""
         found = [file_digest(path) for path in self.paths().values()]
         return None if None in found else "-".join(map(str, found))
 
@@ -228,7 +228,7 @@ class ClusterTask(BlockTask):
 
 @dataclass(frozen=True)
 class Merged:
-    """What fragments were merged into."""
+    """Hold the tree that fragments were merged into, and figures of the graphs that it was made from."""
 
     tree: MergeTree
     fragments: RegionSource | Held

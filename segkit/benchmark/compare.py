@@ -1,4 +1,4 @@
-"""Are the results the same, how far apart are they, and how good."""
+"""Compare the results of several components: whether they are the same, how far apart, and how good."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What a block keeps of its fragments until they have their ids: its labels, and those of its seams."""
+"""Keep the labels of a block, and of its seams, on disk until its fragments have their final ids."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class BlockLabels:
 
     @classmethod
     def of(cls, outer: np.ndarray, lattice: Lattice, number: int) -> "BlockLabels":
-        """From the labels of all that a block sees, uint64 (z, y, x), numbered from 1 without gaps.
+        """Take them from the labels of all that a block sees, uint64 (z, y, x), numbered from 1 without gaps.
 
         Fragments that own voxels are numbered anew, in the same order, and then the others.
         """
@@ -55,7 +55,7 @@ class BlockLabels:
 
     @classmethod
     def none(cls, lattice: Lattice, number: int) -> "BlockLabels":
-        """Those of a block without fragments."""
+        """Make those of a block without fragments."""
         nothing = {
             name: np.zeros([along.stop - along.start for along in part], np.uint32)
             for name, part in seams_of(lattice, number).items()
@@ -63,7 +63,7 @@ class BlockLabels:
         return cls(0, np.zeros(1, np.uint32), np.array([lattice[number].voxels], np.uint32), nothing)
 
     def named(self, ids: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """The volume of a block of this shape, each label k as `ids[k]`."""
+        """Make the volume of a block of this shape, with each label k replaced by `ids[k]`."""
         return np.repeat(ids[self.labels], self.lengths).reshape(shape)
 
     def save(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class BlockLabels:
 
 
 class BlockLabelsFile:
-    """Pieces on disk; only what is asked for is read. Raises StorageError for what is missing or damaged."""
+    """Reads from disk what is asked for of the labels of a block. Raises StorageError for what is gone or damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,11 +84,11 @@ class BlockLabelsFile:
 
     @property
     def count(self) -> int:
-        """See :class:`BlockLabels`."""
+        """Read how many fragments own voxels of the block."""
         return int(self._array("count"))
 
     def seam(self, name: str) -> np.ndarray:
-        """See :class:`BlockLabels`."""
+        """Read the labels of the seam of this name."""
         return self._array(f"seam {name}")
 
     def without_seams(self) -> BlockLabels:
