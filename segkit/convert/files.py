@@ -25,7 +25,7 @@ SIDE = 64
 VALUES = 2**24
 """About how many values a block may have."""
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 class Options(TypedDict, total=False):
@@ -65,7 +65,7 @@ def convert(
     target: str | Path | Address,
     kind: str | None = None,
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     **options: Unpack[Options],
 ) -> dict[str, Any]:
     """Convert one array, block by block; what was written where, as a dict.
@@ -162,7 +162,7 @@ def _check_mask(found: Source, format_name: str) -> None:
 
 
 def _affinities(
-    found: Source, asked: _Asked, format_name: str, progress: Progress | None
+    found: Source, asked: _Asked, format_name: str, progress: OnProgress | None
 ) -> tuple[Blocks, dict[str, Any]]:
     stated = _stated(found)
     one = convention("from", stated=stated, **(asked.before or {}))
@@ -230,7 +230,7 @@ def _boxes(shape: tuple[int, int, int], channels: int, sections: bool) -> list[B
     return list(product(*ranges))
 
 
-def _counted(boxes: list[Box], progress: Progress | None) -> Iterator[Box]:
+def _counted(boxes: list[Box], progress: OnProgress | None) -> Iterator[Box]:
     for done, box in enumerate(boxes):
         if progress:
             progress(done, len(boxes))

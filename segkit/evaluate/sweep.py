@@ -70,7 +70,7 @@ def sweep(
     ignore_background: bool = True,
     border: float = 0.0,
 ) -> Sweep:
-    """What the metric `cremi` says of the segmentations of a merge tree, at all thresholds at once.
+    """Compute the scores of the metric `cremi` for the segmentations of a merge tree, at all thresholds at once.
 
     The voxels are counted once, for the fragments; then every merge changes the sums by what it joins (the shorter row
     of the table goes into the longer one), so that all thresholds together cost about as much as one. Pairs of voxels

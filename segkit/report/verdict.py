@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segkit.data import Affinities, Labels, edge_slices
-from segkit.health import Report
+from segkit.health import HealthFigures
 from segkit.health.channels import channel_name
 from segkit.health.findings import CONTRADICTION, GRID_SHARE, GUESSING
 from segkit.report.blocks import Block, Chart, Grid, Section, Table, Text
@@ -83,7 +83,7 @@ def _distribution(name: str, groups: dict[str, np.ndarray]) -> Chart:
     return chart(draw, alt, size=(3.1, 2.5))
 
 
-def _aucs(report: Report) -> Chart | None:
+def _aucs(report: HealthFigures) -> Chart | None:
     known = [(channel.name, channel.auc) for channel in report.channels if channel.auc is not None]
     if not known:
         return None
@@ -103,7 +103,7 @@ def _aucs(report: Report) -> Chart | None:
     return chart(draw, alt, "1 is perfect, 0.5 is chance.", size=(3.1, 2.3))
 
 
-def _contradictions(report: Report) -> Chart | None:
+def _contradictions(report: HealthFigures) -> Chart | None:
     pairs = [pair for pair in report.agreements if pair.chance is not None][: 2 * SHOWN]
     if not pairs:
         return None
@@ -124,7 +124,7 @@ def _contradictions(report: Report) -> Chart | None:
     return chart(draw, f"Contradictions of pairs of channels: {told}", "Fewer are better.", size=(3.1, 2.3))
 
 
-def _peaks(report: Report) -> Chart | None:
+def _peaks(report: HealthFigures) -> Chart | None:
     peaks = [*report.at_stride, *report.peaks][: 3 * SHOWN]
     if not peaks:
         return None
@@ -150,7 +150,7 @@ def _names(axes: "Axes", number: int, room: float = 1.1) -> None:
     axes.set_ylim(number - 0.5, -room)
 
 
-def _channels(report: Report) -> Table:
+def _channels(report: HealthFigures) -> Table:
     rows: list[dict[str, object]] = []
     for each in report.channels:
         row: dict[str, object] = {"channel": each.name, "mean": each.mean, "deviation": each.variance**0.5}
