@@ -9,7 +9,7 @@ from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json
 from segkit.cli.types import FILE
 
 if TYPE_CHECKING:
-    from segkit.run import Stage
+    from segkit.run import RecipeStage
 
 ROWS = {
     "evaluate-untrained": "untrained network, python",
@@ -65,7 +65,7 @@ def command(out: str, steps: int | None, seed: int, as_json: bool) -> dict:
     return scores
 
 
-def _available(stage: "Stage") -> bool:
+def _available(stage: "RecipeStage") -> bool:
     from segkit.errors import UnknownComponent
     from segkit.registry import find
 

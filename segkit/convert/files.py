@@ -143,7 +143,7 @@ def _attributes(found: Source, recorded: str) -> dict[str, object]:
     return {"kind": recorded, "format_version": FORMAT_VERSION} | place
 
 
-def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress: Progress | None) -> Blocks:
+def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress: OnProgress | None) -> Blocks:
     boxes = _boxes(found.shape, 1, format_name == "tiff")
     parts = ((box, read_values(found, box, kind, dtype)) for box in _counted(boxes, progress))
     return Blocks(found.shape, dtype, parts)
