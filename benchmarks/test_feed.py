@@ -15,13 +15,13 @@ from segkit.run.recipe import load_recipe
 torch = pytest.importorskip("torch")
 
 from segkit.benchmark.infer import BareNetwork  # noqa: E402
+from segkit.benchmark.train_step import Parts  # noqa: E402
 from segkit.data.source import Held  # noqa: E402
 from segkit.infer import predict, predict_parts  # noqa: E402
 from segkit.infer.settings import Settings  # noqa: E402
 from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402
 from segkit.train import TrainConfig, TrainingVolume  # noqa: E402
-from segkit.train.cost import Parts  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NEAREST = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]

@@ -2,8 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222")
 """Okabe and Ito's, which the colour-blind can tell apart."""
@@ -75,7 +79,9 @@ def _range(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, ...], tu
     return tuple(-tick for tick in ticks(-least, 3)) if least < 0 else (0.0,), ticks(max(values), 4)
 
 
-def _write(draw, place: tuple[float, float], shift: tuple[int, int], text: str, colour: str, anchor: str) -> float:
+def _write(
+    draw: "ImageDraw", place: tuple[float, float], shift: tuple[int, int], text: str, colour: str, anchor: str
+) -> float:
     """Write `text`, and return its width."""
     from PIL import ImageFont
 

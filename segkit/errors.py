@@ -8,7 +8,7 @@ and an exit code: 2 where the call is wrong, 1 where the work failed.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segkit.blockwise.report import BlockFailure
+    from segkit.blockwise.progress import BlockFailure
 
 
 class SegkitError(Exception):

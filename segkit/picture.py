@@ -4,8 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
 
 GAP = 6
 HEAD = 18
@@ -171,7 +176,7 @@ def save_picture(path: Path, rows: Sequence[Row], scale: int = 3) -> None:
     draw_rows(rows, scale).save(path, format="PNG")
 
 
-def draw_rows(rows: Sequence[Row], scale: int = 1):
+def draw_rows(rows: Sequence[Row], scale: int = 1) -> "Image":
     """The picture that :func:`save_picture` writes, as a PIL image in RGB."""
     from PIL import Image
 
@@ -184,7 +189,7 @@ def draw_rows(rows: Sequence[Row], scale: int = 1):
     return canvas
 
 
-def _draw_row(row: Row, scale: int):
+def _draw_row(row: Row, scale: int) -> "Image":
     from PIL import Image, ImageDraw
 
     top = HEAD * (bool(row.caption) + any(panel.title for panel in row.panels)) or GAP
@@ -203,7 +208,7 @@ def _draw_row(row: Row, scale: int):
     return canvas
 
 
-def _draw_panel(panel: Panel, scale: int):
+def _draw_panel(panel: Panel, scale: int) -> "Image":
     """The panel enlarged, stretched to the proportions of the world, with its scale bar."""
     from PIL import Image
 
@@ -217,7 +222,7 @@ def _draw_panel(panel: Panel, scale: int):
     return image
 
 
-def _draw_scale_bar(image, across: float) -> None:
+def _draw_scale_bar(image: "Image", across: float) -> None:
     """Draw a bar and its length into the lower left of an image that is `across` nm wide."""
     from PIL import ImageDraw
 
@@ -230,7 +235,7 @@ def _draw_scale_bar(image, across: float) -> None:
     _write(draw, (left, bottom - BAR - TEXT - 5), length_in_words(length), fill="white", stroke_width=2)
 
 
-def _write(draw, place: tuple[int, int], text: str, fill: str = "black", stroke_width: int = 0) -> None:
+def _write(draw: "ImageDraw", place: tuple[int, int], text: str, fill: str = "black", stroke_width: int = 0) -> None:
     from PIL import ImageFont
 
     font = ImageFont.load_default(TEXT)

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 PIECES = 4
 """Pieces a thread: few enough to cost nothing, enough to even out slow ones."""
@@ -41,7 +42,7 @@ def thread_count() -> int:
     return numba.config.NUMBA_NUM_THREADS if numba else os.cpu_count() or 1
 
 
-def share(work: Callable, count: int, *arguments, least: int = 1) -> list:
+def share(work: Callable, count: int, *arguments: Any, least: int = 1) -> list:
     """Call ``work(start, stop, *arguments)`` for pieces that together make up ``range(count)``; results in order.
 
     The calling thread works too, and no thread is started for fewer than `least` of the count. Where there are more

@@ -40,6 +40,7 @@ PLACES = {
         "agglomerate/gpu.py",
         "benchmark/infer.py",
         "benchmark/loss_step.py",
+        "benchmark/train_step.py",
         "testing/predictions.py",
         "testing/pytest_plugin.py",
         "testing/conformance/models.py",

@@ -16,7 +16,7 @@ from numba import njit
 
 from segkit.agglomerate._kernels_contacts import DEAD, NONE, unite
 from segkit.kernels.borrowed import borrowed
-from segkit.kernels.pair_table import EMPTY, MULTIPLIER, find_slot
+from segkit.kernels.pair_table import EMPTY, MULTIPLIER, find_slot, pair_key
 from segkit.kernels.prefetch import prefetch
 from segkit.kernels.union_find import find_in_records as find
 
@@ -348,12 +348,6 @@ def _unite(e, f, across, frame, rule, nodes, records, runs, hubs, heap, ties, co
         if node.hub != NONE:
             _push(hubs[node.hub], heap, now, kept)
     return now < before
-
-
-@njit(cache=True, nogil=True, inline="always")
-def pair_key(a, b):
-    """What the hash table has for a pair of clusters."""
-    return (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
 
 
 @njit(cache=True, nogil=True)

@@ -11,11 +11,11 @@ import numpy as np
 from numba import njit
 
 from segkit.agglomerate._kernels_contacts import NONE, unite
-from segkit.kernels.pair_table import EMPTY, find_slot
+from segkit.kernels.pair_table import EMPTY, find_slot, pair_key
 from segkit.kernels.union_find import find_root
 
 MAX_EDGES = 2**30  # places in the lists of edges are int32
-HUB = 64
+SHORT = 64
 """A cluster with more entries in its list is a hub."""
 MOST_BUCKETS = 2**16
 
@@ -107,7 +107,7 @@ def merge_all(nodes, edges, rule, contacts, sizes, max_size):
         lists.following[lists.last[stays]] = goes
         lists.last[stays] = lists.last[goes]
         hubs.stored[stays] += found
-        if hubs.stored[stays] > HUB and not hubs.hub[stays]:
+        if hubs.stored[stays] > SHORT and not hubs.hub[stays]:
             table = _become_hub(stays, lists, hubs, table)
     return merges[:merged], scores[:merged]
 
@@ -137,7 +137,7 @@ def _unite_neighbours(stays, found, lists, hubs, table, rule, contacts, queue):
         if not hub[stays]:
             f = np.int64(mark[across])
         elif hub[across]:
-            slot = find_slot(slots, _key(stays, across))
+            slot = find_slot(slots, pair_key(stays, across))
             f = np.int64(NONE) if slots[slot] == EMPTY else np.int64(slot_edges[slot])
         else:
             f = _edge_to(stays, across, lists, alive, parent)
@@ -153,7 +153,7 @@ def _unite_neighbours(stays, found, lists, hubs, table, rule, contacts, queue):
                 put(queue, records[kept].score, kept)
         if slot != NONE:
             used[0] += slots[slot] == EMPTY
-            slots[slot], slot_edges[slot] = _key(stays, across), kept
+            slots[slot], slot_edges[slot] = pair_key(stays, across), kept
     for k in range(own):
         mark[hubs.other[k, 0]] = NONE
 
@@ -163,14 +163,14 @@ def _become_hub(cluster, lists, hubs, table):
     """Enter the pairs of a cluster whose list has become long, unless it is short once cleaned; the hash table."""
     found = _gather(cluster, lists, hubs.near)
     hubs.stored[cluster] = found
-    if found <= HUB:
+    if found <= SHORT:
         return table
     hubs.hub[cluster] = True
     if table[2][0] + found > 0.5 * len(table[0]):
         table = _hash_again(table, lists.parent, found)
     for k in range(found):
         if hubs.hub[hubs.near[k, 0]]:
-            _enter_pair(table, _key(cluster, hubs.near[k, 0]), hubs.near[k, 1])
+            _enter_pair(table, pair_key(cluster, hubs.near[k, 0]), hubs.near[k, 1])
     return table
 
 
@@ -183,8 +183,8 @@ def _make_lists(nodes, edges):
     lists = Lists(
         starts, entries, length, chains[0], chains[1], np.arange(nodes).astype(np.int32), np.ones(len(edges), np.bool_)
     )
-    near, other = np.empty((nodes, 2), np.int32), np.empty((HUB + 1, 2), np.int32)
-    return lists, Hubs(length > HUB, length.copy(), np.full(nodes, NONE, np.int32), near, other)
+    near, other = np.empty((nodes, 2), np.int32), np.empty((SHORT + 1, 2), np.int32)
+    return lists, Hubs(length > SHORT, length.copy(), np.full(nodes, NONE, np.int32), near, other)
 
 
 @njit(cache=True, nogil=True)
@@ -258,7 +258,7 @@ def _hash_hubs(edges, hub):
     table = _empty_table(pairs)
     for e in range(len(edges)):
         if hub[edges[e, 0]] and hub[edges[e, 1]]:
-            _enter_pair(table, _key(edges[e, 0], edges[e, 1]), e)
+            _enter_pair(table, pair_key(edges[e, 0], edges[e, 1]), e)
     return table
 
 
@@ -291,11 +291,6 @@ def _enter_pair(table, key, edge):
     slot = find_slot(slots, key)
     used[0] += slots[slot] == EMPTY
     slots[slot], slot_edges[slot] = key, edge
-
-
-@njit(cache=True, nogil=True)
-def _key(a, b):
-    return (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
 
 
 @njit(cache=True, nogil=True)

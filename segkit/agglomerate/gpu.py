@@ -182,7 +182,9 @@ def _parents(nodes: int, children: "torch.Tensor", order: "torch.Tensor") -> "to
     return parents
 
 
-def _region_graph(affinities: Affinities, fragments: Labels, features: tuple[str, ...], device) -> tuple:
+def _region_graph(
+    affinities: Affinities, fragments: Labels, features: tuple[str, ...], device: "torch.device"
+) -> tuple:
     """Sorted ids, key u * _stride(ids) + v of each edge, sorted, and the columns of `features`."""
     import torch
 
@@ -219,14 +221,14 @@ def _stride(node_ids: np.ndarray) -> int:
     return max(len(node_ids), 1)
 
 
-def _tensor(array: np.ndarray, device) -> "torch.Tensor":
+def _tensor(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
     """A copy on the device: what is given may be read-only."""
     import torch
 
     return torch.tensor(np.ascontiguousarray(array), device=device)
 
 
-def _device(text: str):
+def _device(text: str) -> "torch.device":
     """The device; MPS, which has no float64, is no such device, and "auto" passes it over."""
     from segkit.models.device import resolve_device
 

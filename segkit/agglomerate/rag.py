@@ -20,6 +20,8 @@ UNIT = _kernels_rag.UNIT
 FEATURES = ("count", "sum", "min", "max", "histogram", "size")
 VOXELS_OF_SLAB = 2**21
 Box = tuple[slice, slice, slice]
+Ranges = tuple[tuple[int, int], ...]
+"""A box as kernels take it: begin and end along z, y and x."""
 PIECES = 4
 """Pieces a thread: few enough to cost nothing, enough to even out slow ones."""
 
@@ -200,7 +202,7 @@ def _collect(affinities: Affinities, fragments: Labels, wanted: Wanted, bins: in
     return contacts if inner is None else _without_others(contacts, whole_wanted)
 
 
-def _checked(inner: Box, affinities: Affinities, fragments: Labels) -> tuple[tuple[int, int], ...]:
+def _checked(inner: Box, affinities: Affinities, fragments: Labels) -> Ranges:
     """First and last + 1 voxel of the box along each axis."""
     box = tuple((part.start, part.stop) for part in inner)
     if not all(0 <= start < stop <= size for (start, stop), size in zip(box, fragments.shape, strict=True)):
@@ -219,7 +221,7 @@ def _without_others(contacts: _Contacts, wanted: Wanted) -> _Contacts:
     return contacts._replace(node_ids=contacts.node_ids[belongs], sizes=sizes, edges=number[contacts.edges])
 
 
-def _slabs(box, shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[int, int]]:
+def _slabs(box: Ranges, shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[int, int]]:
     """First and last + 1 section of each slab: some for each thread, but not so thin that they overlap much."""
     begin, end = box[0]
     reach = int(np.abs(neighborhood[:, 0]).max())
@@ -228,7 +230,15 @@ def _slabs(box, shape: tuple[int, ...], neighborhood: np.ndarray) -> list[tuple[
     return [(first, min(first + sections, end)) for first in range(begin, end, sections)]
 
 
-def _look_at(ids, shape, values, neighborhood, part, box, wanted: Wanted) -> _Slab:
+def _look_at(
+    ids: np.ndarray,
+    shape: tuple[int, int, int],
+    values: np.ndarray,
+    neighborhood: np.ndarray,
+    part: Ranges,
+    box: Ranges,
+    wanted: Wanted,
+) -> _Slab:
     """The slab `part` of the box; the neighbours of its voxels may lie around it."""
     (first, last), (top, bottom), (left, right) = part
     before = max(0, first + min(0, int(neighborhood[:, 0].min())))

@@ -1,4 +1,4 @@
-"""The verb: fragments are merged into a tree, by the agglomerator at once or from graphs of blocks.
+"""Merge the fragments in files into a tree (`segkit agglomerate`): at once, or from the graphs of blocks.
 
 The blocks' graphs are reduced (:mod:`segkit.agglomerate.pieces`): merges that are certain whatever lies outside are
 made, and what is left goes up to blocks of 2 x 2 x 2 blocks, and so on, until one block is the volume. The merges of
@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,9 +29,6 @@ from segkit.errors import InvalidInput
 from segkit.io import RegionSource
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.lookup import AnyAddress
-
-if TYPE_CHECKING:
-    from segkit.io.shard_target import ShardOutput
 
 TREE = ("leaf_ids", "parents", "altitudes")
 FEATURE, NODE_FEATURE = "feature ", "node feature "
@@ -68,7 +65,7 @@ class GraphTask(BlockTask):
         return {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges)} | self._store(number, piece)
 
     def digest(self, number: int) -> str | None:
-        """Of the file."""
+        """Compute a checksum of the file of the graph."""
         return file_digest(piece_path(self.folder, number))
 
     def _store(self, number: int, piece: Piece) -> dict:
@@ -148,7 +145,7 @@ class ReduceTask(BlockTask):
 
     @property
     def parts(self) -> Lattice:
-        """The blocks of this level, a block of the volume being a voxel."""
+        """Return the lattice of the blocks of this level, in which a voxel stands for a block of the volume."""
         return Lattice(self.counts, (2**self.level,) * 3)
 
     def run(self, number: int) -> dict:
@@ -166,13 +163,13 @@ class ReduceTask(BlockTask):
         return found | left | {"merges": len(reduction.merges)}
 
     def digest(self, number: int) -> str | None:
-        """Of both files."""
+        """Compute a checksum of the files of graph and merges."""
         paths = piece_path(graphs(self.folder, self.level + 1), number), self._merges(number)
         found = [file_digest(path) for path in paths]
         return None if None in found else "-".join(map(str, found))
 
     def place(self, number: int) -> str:
-        """The blocks of the volume."""
+        """Say which blocks of the volume are united."""
         along = zip("zyx", self.parts[number].inner, strict=True)
         return "at blocks " + ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in along)
 
@@ -220,7 +217,7 @@ class ClusterTask(BlockTask):
         return {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges), "merges": len(tree.altitudes)}
 
     def digest(self, number: int) -> str | None:
-        """Of the files."""
+        """Compute a checksum of the files of the tree."""
         found = [file_digest(path) for path in self.paths().values()]
         return None if None in found else "-".join(map(str, found))
 
@@ -231,7 +228,7 @@ class ClusterTask(BlockTask):
 
 @dataclass(frozen=True)
 class Merged:
-    """What fragments were merged into."""
+    """Hold the tree that fragments were merged into, and figures of the graphs that it was made from."""
 
     tree: MergeTree
     fragments: RegionSource | Held
@@ -244,7 +241,7 @@ class Merged:
 def agglomerate_files(
     affinities: AnyAddress,
     fragments: AnyAddress,
-    out: "AnyAddress | io.Output | ShardOutput",
+    out: AnyAddress | io.Output,
     agglomerator: ComponentSpec,
     *,
     neighborhood: ArrayLike | None = None,
@@ -304,7 +301,7 @@ def agglomerate_files(
 
 
 def _from_graphs(
-    output: "io.Output | ShardOutput",
+    output: io.Output,
     inputs: tuple[RegionSource, RegionSource, ComponentSpec],
     notes: Mapping[str, object],
     make_tree: Callable[..., MergeTree],
@@ -374,7 +371,7 @@ def list_nodes(task: GraphTask, folder: Path) -> np.ndarray:
     return ids
 
 
-def _finished(output: "io.Output | ShardOutput", stated: Mapping[str, object]) -> MergeTree | None:
+def _finished(output: io.Output, stated: Mapping[str, object]) -> MergeTree | None:
     """The tree that is there, if it was made by this key and is as it was; it then says what is stated now."""
     out = output.address
     if not out.path.exists() or not io.exists(out, "merge_tree"):
@@ -391,7 +388,7 @@ def _finished(output: "io.Output | ShardOutput", stated: Mapping[str, object]) -
     return tree
 
 
-def _put(output: "io.Output | ShardOutput", tree: MergeTree, notes: Mapping[str, object]) -> None:
+def _put(output: io.Output, tree: MergeTree, notes: Mapping[str, object]) -> None:
     """Put a new tree into the file, in place of what is of another one."""
     if output.address.dataset is None:
         output.drop("volumes/segmentation")

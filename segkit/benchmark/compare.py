@@ -1,4 +1,4 @@
-"""Are the results the same, how far apart are they, and how good."""
+"""Compare the results of several components: whether they are the same, how far apart, and how good."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from segkit.data import Labels, MergeTree
 from segkit.evaluate import contingency, sweep
 from segkit.evaluate.cremi import cremi_scores
-from segkit.evaluate.report import same_score
+from segkit.evaluate.scores import same_score
 from segkit.evaluate.voi import voi_scores
 
 

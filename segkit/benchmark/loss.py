@@ -46,7 +46,7 @@ class Cubes:
 
 @dataclass(frozen=True)
 class Entry:
-    """One of those that compete."""
+    """Holds a loss that is measured, with its backend."""
 
     contender: Contender
     backend: str | None
@@ -134,7 +134,7 @@ def _entries(contender: Contender, backends: Sequence[str]) -> list[Entry]:
 
 
 def title(label: str, backend: str | None) -> str:
-    """What a row is called."""
+    """Name a row of the report."""
     return f"{label} by {backend}" if backend else label
 
 
@@ -155,7 +155,7 @@ def centred(address: str, role: str, size: int) -> str:
 
 
 def compare(ours: Results, first: Results) -> dict[str, object]:
-    """Do the results of a loss agree with those of another, and how far apart are they?
+    """Compare the results of a loss with those of another: whether they agree, and how far apart they are.
 
     `identical`: whether each edge decides the same numbers of `positive` and `negative` pairs; None where one of both
     counts none. `agrees`: whether that is not False, and `loss` and `gradient` differ by rounding at most. `loss_apart`

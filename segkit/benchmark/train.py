@@ -1,4 +1,4 @@
-"""Does the feed keep up? A step of training from the bare network to the whole loop."""
+"""Report what a step of training costs, part by part: whether the feed of patches keeps up with the network."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ TITLES = {
 def benchmark_training(
     config: "TrainConfig", volumes: "Sequence[TrainingVolume]", *, repeat: int = 10, progress: Callable[..., None]
 ) -> dict[str, object]:
-    """What :func:`segkit.train.cost.measure_training` finds, as a report.
+    """Measure training by :func:`segkit.benchmark.train_step.measure_training`, and make a report of it.
 
     Each row is the step with one part more than in the row before it: `seconds` and `cpu_seconds` (of this process, not
     of workers) of the step in the middle of `repeat`, and `over_network`, the ratio of its seconds to the first row.
@@ -29,7 +29,7 @@ def benchmark_training(
     shared out over the steps between them; `steps_per_second` and `megavoxels_per_second` (of the output) are those of
     the whole.
     """
-    from segkit.train.cost import measure_training
+    from segkit.benchmark.train_step import measure_training
 
     costs = measure_training(config, volumes, repeat=repeat, report=progress)
     bare = costs.seconds("network")

@@ -13,7 +13,7 @@ _PLACES = {
     "Work": "work",
     "duration": "engine",
     "open_executor": "cluster",
-    "rows": "report",
+    "rows": "progress",
 }
 
 __all__ = list(_PLACES)

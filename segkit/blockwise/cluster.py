@@ -116,7 +116,7 @@ class Local(Cluster):
         return client_of(self._cluster, timeout=timeout)
 
     def keep_up(self) -> None:
-        """Dask starts a process again that died; here, one whose keeper died too."""
+        """Start a worker process again that died together with its keeper; Dask starts others again by itself."""
         if len(self._cluster.workers) < self.processes:
             self._cluster.scale(self.processes)
 
@@ -145,10 +145,10 @@ class Running(Cluster):
         return client_of(scheduler_file=self.spec, timeout=timeout)
 
     def keep_up(self) -> None:
-        """Who started the scheduler sees to its workers."""
+        """Do nothing: who started the scheduler sees to its workers."""
 
     def close(self) -> None:
-        """It goes on running."""
+        """Do nothing: the scheduler goes on running."""
 
     def __str__(self) -> str:
         return f"the scheduler {self.spec}"

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from segkit.blockwise.executor import Executor, Inline, Patience, inline
 from segkit.blockwise.job import BlockTask, Job, Outcome
-from segkit.blockwise.report import BlockFailure, Pace, Progress, SlowBlock, StageReport, Tally
+from segkit.blockwise.progress import BlockFailure, Pace, SlowBlock, StageProgress, StageReport, Tally
 from segkit.errors import BlocksFailed, StorageError, sentence
 
 __all__ = [
     "BlockTask",
     "Executor",
     "Patience",
-    "Progress",
     "SlowBlock",
     "Stage",
+    "StageProgress",
     "StageReport",
     "inline",
     "run_stage",
@@ -34,7 +34,7 @@ TICK = 1.0
 """Seconds after which the driver looks around, at the latest."""
 AGAIN = "give the same command again"
 
-Report = Callable[[Progress], object]
+OnStageProgress = Callable[[StageProgress], object]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Stage:
     so that a changed setting computes all blocks anew."""
 
 
-def run_stage(stage: Stage, executor: Executor | None = None, report: Report | None = None) -> StageReport:
+def run_stage(stage: Stage, executor: Executor | None = None, report: OnStageProgress | None = None) -> StageReport:
     """Have all blocks done, in this process or by `executor`; those that are done already are not computed again.
 
-    `report` is called with a :class:`Progress` whenever a block ends, or there is something to say. Results do not
+    `report` is called with a :class:`StageProgress` whenever a block ends, or there is something to say. Results do not
     depend on the executor, nor on the order in which blocks end.
 
     Raises BlocksFailed after all other blocks, for blocks that raised (or whose worker died) as often as
@@ -79,7 +79,7 @@ def run_stage(stage: Stage, executor: Executor | None = None, report: Report | N
 
 
 class _Run:
-    def __init__(self, stage: Stage, executor: Executor, report: Report) -> None:
+    def __init__(self, stage: Stage, executor: Executor, report: OnStageProgress) -> None:
         self.stage, self.executor, self.report = stage, executor, report
         self.patience: Patience = executor.patience
         self.job = Job(stage.name, stage.task, Path(stage.folder).absolute(), stage.key, executor.threads)
@@ -184,9 +184,9 @@ class _Run:
         if not self.done and len(self.failures) >= self.patience.hopeless:
             raise self.failed()
 
-    def progress(self, message: str | None = None) -> Progress:
+    def progress(self, message: str | None = None) -> StageProgress:
         speed = self.pace.speed
-        return Progress(
+        return StageProgress(
             stage=self.stage.name,
             done=self.done,
             kept=self.tally.kept,

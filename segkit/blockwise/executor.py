@@ -95,7 +95,7 @@ class Inline(Executor):
         self._todo: deque[tuple[Job, int]] = deque()
 
     def submit(self, job: Job, number: int) -> None:
-        """Computed by :meth:`next`."""
+        """Put a block into the queue that :meth:`next` computes."""
         self._todo.append((job, number))
 
     def next(self, timeout: float) -> Iterable[Outcome]:

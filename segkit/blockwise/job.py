@@ -1,4 +1,4 @@
-"""One block, in the process that computes it: is it done already? If not, compute it, read it back, mark it."""
+"""Compute one block in the process of a worker, read it back and mark it, unless it is done already."""
 
 import errno
 import json

@@ -13,7 +13,7 @@ IN_A_FOLDER = 1000
 
 @dataclass(frozen=True)
 class Mark:
-    """Written once the product of a block lies on disk, whole."""
+    """Records that the product of a block lies on disk, whole: what it looked like, and what it took."""
 
     key: str
     """Fingerprint of all that decides the result; a mark with another one does not count."""

@@ -18,21 +18,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
 from segkit.blockwise.blocks import Lattice, Triple
-from segkit.blockwise.engine import Report, Stage, run_stage
+from segkit.blockwise.engine import OnStageProgress, Stage, run_stage
 from segkit.blockwise.executor import Executor
-from segkit.blockwise.report import Progress, StageReport
+from segkit.blockwise.progress import StageProgress, StageReport
 from segkit.blockwise.store import Shelf, clear, work_folder
 from segkit.io import Output, RegionSource
 from segkit.io.address import Address
 from segkit.io.lookup import AnyAddress
-
-if TYPE_CHECKING:
-    from segkit.io.shard_target import ShardOutput
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ class Work:
     """Voxels that a block sees beyond its own, along z, y, x; None leaves it to the stage."""
     executor: Executor | None = None
     """Who computes the blocks; None: this process."""
-    report: Report | None = None
-    """Called with a :class:`segkit.blockwise.report.Progress` whenever a block ends, or there is something to say."""
+    report: OnStageProgress | None = None
+    """Called with a :class:`~segkit.blockwise.progress.StageProgress` when a block ends, or something is to be said."""
     folder: Path | None = None
     """Where unfinished things lie meanwhile; beside the result if not given. All workers must reach it."""
     ended: list[StageReport] = field(default_factory=list, compare=False)
@@ -72,12 +68,12 @@ class Work:
         return Lattice(tuple(shape), self.block, tuple(halo))  # type: ignore[arg-type]
 
     @contextmanager
-    def output(self, out: "AnyAddress | Output | ShardOutput") -> "Iterator[Output | ShardOutput]":
+    def output(self, out: AnyAddress | Output) -> Iterator[Output]:
         """Where volumes are written; the file is finished in the end, unless it is an output that others began."""
         if not isinstance(out, str | Path | Address):
             yield out
             return
-        output: Output | ShardOutput = Output(out)
+        output = Output(out)
         if self.block is not None:
             from segkit.io import shard_target  # zarr is not needed for whole volumes in HDF5
 
@@ -108,7 +104,7 @@ class Work:
     def tell(self, stage: str, done: int, total: int) -> None:
         """Report how far the one block of a whole volume is, in parts of it."""
         if self.report is not None:
-            self.report(Progress(stage, done, 0, 0, total, 1, None, None))
+            self.report(StageProgress(stage, done, 0, 0, total, 1, None, None))
 
 
 WHOLE = Work()

@@ -1,11 +1,12 @@
 """segkit agglomerate: Merge fragments into a merge tree."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, costs
-from segkit.cli.chosen import RUN, ThresholdType, choice_for
+from segkit.cli.by_blocks import Blocks, blockwise_options, costs
+from segkit.cli.chosen import ThresholdType, choice_for
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -19,6 +20,10 @@ from segkit.cli.common import (
     set_option,
 )
 from segkit.cli.types import ADDRESS, ComponentName
+
+if TYPE_CHECKING:
+    from segkit.io import Address
+    from segkit.io.lookup import AnyAddress
 
 EXAMPLES = examples(
     "segkit agglomerate affinities.h5 --fragments fragments.h5 --out tree.h5",
@@ -70,7 +75,15 @@ class Backend:
 @out_option
 @blockwise_options()
 @gathered("chosen", Backend)
-def command(affinities, fragments, chosen, thresholds, neighborhood, out, blocks) -> dict:
+def command(
+    affinities: str,
+    fragments: "AnyAddress | None",
+    chosen: Backend,
+    thresholds: tuple[float | str, ...],
+    neighborhood: str | None,
+    out: str,
+    blocks: Blocks,
+) -> dict:
     """Merge fragments (supervoxels) by AFFINITIES into a merge tree.
 
     The tree holds all merges in order, so that it can be cut at any threshold. FILE also receives the fragments, so
@@ -86,25 +99,27 @@ def command(affinities, fragments, chosen, thresholds, neighborhood, out, blocks
     from segkit.blockwise import ComponentSpec
     from segkit.segment.stage import segment_files
 
-    parse_thresholds(tuple(each for each in thresholds if each != RUN))  # what is no number is refused first
+    numbers = tuple(each for each in thresholds if not isinstance(each, str))
+    parse_thresholds(numbers)  # what is no number is refused first
     io.check_writable(out, dataset=False)
     agglomerator = ComponentSpec("agglomerators", chosen.backend, chosen.parameters())
     agglomerator.load()  # what is wrong with it is said before anything is read
     fragments = fragments or _fragments_of_same_file(io.parse_address(affinities))
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
     choice = choice_for(*notes, agglomerator.settings())
-    thresholds = choice.thresholds(thresholds)
+    cuts = choice.thresholds(thresholds)
     offsets = parse_neighborhood(neighborhood)
     with blocks.work() as work, work.output(out) as output:
-        options = {"neighborhood": offsets, "notes": choice.notes, "work": work}
-        merged = agglomerate_files(affinities, fragments, output, agglomerator, **options)
-        if thresholds:
-            segment_files(merged.tree, output, thresholds, fragments=merged.fragments, work=work)
+        merged = agglomerate_files(
+            affinities, fragments, output, agglomerator, neighborhood=offsets, notes=choice.notes, work=work
+        )
+        if cuts:
+            segment_files(merged.tree, output, cuts, fragments=merged.fragments, work=work)
     count = len(merged.tree.altitudes)
     note(f"{len(merged.tree.leaf_ids)} fragments, {count} merges -> {out}")
     return {"out": out, "backend": chosen.backend, "merges": count} | costs(work)
 
 
-def _fragments_of_same_file(address):
+def _fragments_of_same_file(address: "Address") -> "Address":
     """The fragments in the file of the affinities, with the same crop."""
     return replace(address, dataset=None)

@@ -13,8 +13,8 @@ from segkit.cli.types import FILE
 from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
-    from segkit.blockwise.engine import Report
-    from segkit.blockwise.report import Progress, StageReport
+    from segkit.blockwise.engine import OnStageProgress
+    from segkit.blockwise.progress import StageProgress, StageReport
     from segkit.blockwise.work import Work
 
 BLOCK = (256, 256, 256)
@@ -63,10 +63,10 @@ class Blocks:
                     note(summary_line(each.row()))
 
 
-def _telling(bar: "Report") -> "Report":
+def _telling(bar: "OnStageProgress") -> "OnStageProgress":
     """Show how far a stage is; say what there is to say."""
 
-    def report(progress: "Progress") -> None:
+    def report(progress: "StageProgress") -> None:
         if progress.message:
             note(f"{progress.stage}: {progress.message}")
         bar(progress)
@@ -128,7 +128,7 @@ def stage_bars() -> Iterator[Callable]:
         yield show
 
 
-def how_fast(progress: "Progress") -> str:
+def how_fast(progress: "StageProgress") -> str:
     """Speed and time left, as far as they are known."""
     from segkit.blockwise import duration
 

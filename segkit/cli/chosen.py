@@ -23,7 +23,7 @@ class ThresholdType(click.ParamType):
 
     name = "number|run"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         """The number, or the word."""
         try:
             return value if value == RUN else float(value)

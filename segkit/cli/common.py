@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -34,7 +34,7 @@ class Stopped(Failure):
     def __init__(self, message: str) -> None:
         super().__init__(message, 130)
 
-    def show(self, file=None) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence on stderr."""
         note(f"Stopped: {self.message}")
 
@@ -58,10 +58,10 @@ class Verb(click.Command):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         stopped: Callable[[Mapping[str, Any]], str] = nothing_written,
         stage: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.stopped, self.stage = stopped, stage
@@ -71,7 +71,7 @@ class Verb(click.Command):
             click.Option(["--debug"], is_flag=True, help="Show the Python traceback of an error."),
         ]
 
-    def invoke(self, ctx: click.Context):
+    def invoke(self, ctx: click.Context) -> Any:
         """Run the verb as the user's own call."""
         configure_warnings()
         params = dict(ctx.params)
@@ -81,14 +81,14 @@ class Verb(click.Command):
         except KeyboardInterrupt:
             raise Stopped(self.stopped(params)) from None
 
-    def work(self, ctx: click.Context):
+    def work(self, ctx: click.Context) -> Any:
         """Run the verb, and let its errors pass."""
         ctx.params.pop("debug")
         limit_threads(ctx.params.pop("threads"))
         with telling_of_compiling(note):
             return self._timed(ctx)
 
-    def _timed(self, ctx: click.Context):
+    def _timed(self, ctx: click.Context) -> Any:
         if not ctx.params.pop("verbose"):
             return super().invoke(ctx)
         from segkit.timing import listening
@@ -173,7 +173,7 @@ DEVICES = "Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1 or 
 device_option = click.option("--device", default="auto", show_default=True, metavar="NAME", help=DEVICES)
 
 
-def precision_option(default: str | None):
+def precision_option(default: str | None) -> Callable:
     """--precision; without a default here, that of the settings."""
     text = "Numbers that the network computes with: float32, bfloat16, on a GPU float16; auto is bf16 where it is fast."
     text += "" if default else "  [default: 32]"
@@ -338,7 +338,7 @@ def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
     return sorted({threshold + 0.0 for threshold in thresholds})  # -0 is 0
 
 
-def component_parameters(assignments: tuple[str, ...], **shortcuts) -> dict[str, object]:
+def component_parameters(assignments: tuple[str, ...], **shortcuts: object) -> dict[str, object]:
     """Parameters from ``--set`` and from options that are shortcuts for them; None = not given."""
     values = {name: value for name, value in shortcuts.items() if value is not None}
     assigned = parse_assignments(assignments)
@@ -382,7 +382,7 @@ def note(message: str) -> None:
 def _logged(title: str) -> Callable[..., None]:
     last = time.monotonic()
 
-    def report(done, total, text="", more="") -> None:
+    def report(done: int, total: int, text: str = "", more: str = "") -> None:
         nonlocal last
         if time.monotonic() - last >= LOG_EVERY:
             last = time.monotonic()

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 AFTER = 1.0
 """Seconds of compiling from which it is worth saying."""
@@ -26,7 +27,7 @@ class Watch:
         self.depth, self.since, self.spent = 0, 0.0, 0.0
         self.timer: threading.Timer | None = None
 
-    def notify(self, event) -> None:
+    def notify(self, event: Any) -> None:
         """Take note of the begin or the end of a compilation; Numba's lock lets one thread do so at a time."""
         self.depth = max(self.depth + (1 if event.is_start else -1), 0)
         if event.is_start and self.depth == 1 and not self.said:

@@ -1,6 +1,8 @@
 """segkit convert: Read and write the files and conventions of other tools."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import click
 
@@ -20,7 +22,7 @@ PRESETS = ("segkit", "gunpowder", "waterz", "pytorch-connectomics", "torch-em", 
 """The names in segkit.convert.PRESETS, so that --help need not import it."""
 
 
-def convention_options(function):
+def convention_options(function: Callable) -> Callable:
     """--from, --to, and --from-NAME, --to-NAME for all that a convention says."""
     for side, whose in (("to", "OUT"), ("from", "IN")):
         for name, (values, text) in reversed(CHOICES.items()):
@@ -81,7 +83,9 @@ class Wanted:
 @click.option("--no-checks", is_flag=True, help="Accept values that contradict the convention of the affinities.")
 @gathered("stated", Stated)
 @gathered("wanted", Wanted)
-def command(source, target, kind, stated, wanted, no_checks, **sides) -> dict:
+def command(
+    source: str, target: str, kind: str | None, stated: Stated, wanted: Wanted, no_checks: bool, **sides: Any
+) -> dict:
     """Convert IN to OUT, between segkit's files and those of other tools, block by block.
 
     Formats go by the suffix: .h5 .hdf .hdf5, .zarr, .tif .tiff (also a folder of sections, to be read), and

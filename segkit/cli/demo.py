@@ -1,11 +1,15 @@
 """segkit demo: A small volume, everything from raw to scores, in minutes, on a CPU."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json_option, note
 from segkit.cli.types import FILE
+
+if TYPE_CHECKING:
+    from segkit.run import RecipeStage
 
 ROWS = {
     "evaluate-untrained": "untrained network, python",
@@ -29,7 +33,7 @@ EXAMPLES = examples("segkit demo", "segkit demo --steps 50 --out quick-demo")
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the volumes and the weights."
 )
 @json_option
-def command(out, steps, seed, as_json) -> dict:
+def command(out: str, steps: int | None, seed: int, as_json: bool) -> dict:
     """Grow two synthetic volumes of neurites, train on the one, segment and score the other.
 
     Training, inference, fragments, agglomeration by `python` and by `waterz` (where segkit-waterz is installed),
@@ -43,14 +47,15 @@ def command(out, steps, seed, as_json) -> dict:
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    changes = {"data": _grow(folder, seed), "train": {"seed": seed} | ({"steps": steps} if steps else {})}
+    volumes = _grow(folder, seed)
+    changes = {"data": volumes, "train": {"seed": seed} | ({"steps": steps} if steps else {})}
     recipe = load_recipe("demo", folder, changes)
-    steps = [Step.of(stage) for stage in recipe.stages if _available(stage)]
-    check(steps)
-    results = execute(steps, folder)
+    stages = [Step.of(stage) for stage in recipe.stages if _available(stage)]
+    check(stages)
+    results = execute(stages, folder)
     scores = {title: results[stage] for stage, title in ROWS.items() if stage in results}
     picture = folder / "demo.png"
-    _draw(folder, changes["data"]["test"], picture)
+    _draw(folder, volumes["test"], picture)
     if as_json:
         echo_json(scores | {"picture": str(picture)})
     else:
@@ -60,7 +65,7 @@ def command(out, steps, seed, as_json) -> dict:
     return scores
 
 
-def _available(stage) -> bool:
+def _available(stage: "RecipeStage") -> bool:
     from segkit.errors import UnknownComponent
     from segkit.registry import find
 

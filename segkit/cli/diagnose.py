@@ -36,7 +36,16 @@ EXAMPLES = examples("segkit diagnose affinities.h5 --labels sample_C.hdf --strid
 @neighborhood_option
 @set_option
 @json_option
-def command(affinities, labels, stride, method, crop, neighborhood, assignments, as_json) -> dict:
+def command(
+    affinities: str,
+    labels: str | None,
+    stride: str | None,
+    method: str,
+    crop: int,
+    neighborhood: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> dict:
     """Measure the health of AFFINITIES, and say in words what training, or the network, did wrong.
 
     For each channel how its values are spread; for each pair of channels how often they contradict each other (in a

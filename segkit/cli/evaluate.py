@@ -1,8 +1,9 @@
 """segkit evaluate: Score a segmentation against the truth."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +11,13 @@ from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, examples, json_option, set_option
 from segkit.cli.types import ADDRESS, ComponentName
 from segkit.errors import InvalidParameter, sentence
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from segkit.evaluate import Sweep
+    from segkit.evaluate.worst import Mistake
+    from segkit.io.lookup import AnyAddress
 
 ROWS = 10
 """Thresholds in the table of a sweep, if none are given."""
@@ -52,7 +60,16 @@ EXAMPLES = examples(
 @set_option
 @json_option
 @blockwise_options()
-def command(segmentation, truth, metrics, assignments, as_json, sweeps, blocks, **options) -> dict:
+def command(
+    segmentation: str,
+    truth: tuple[str, ...],
+    metrics: tuple[str, ...],
+    assignments: tuple[str, ...],
+    as_json: bool,
+    sweeps: bool,
+    blocks: Blocks,
+    **options: Any,
+) -> dict:
     """Score SEGMENTATION against TRUTH, or with --sweep a merge tree at all its thresholds.
 
     Voxels where TRUTH is 0 do not count. Of several TRUTHs (or FILE:volumes/labels/annotator_*) the scores are the
@@ -89,7 +106,7 @@ def _check(metrics: tuple[str, ...], sweeps: bool, options: dict) -> None:
         raise InvalidParameter(sentence("--metric", rule, ", ".join(metrics), next_step))
 
 
-def _only(truths):
+def _only(truths: "Sequence[AnyAddress]") -> "AnyAddress":
     """The one truth. Raises InvalidParameter if there are several."""
     if len(truths) > 1:
         rule, next_step = "must be one with --sweep or --worst", "name one annotator"
@@ -97,7 +114,15 @@ def _only(truths):
     return truths[0]
 
 
-def _score(segmentation, truths, parameters, metrics, options, blocks: Blocks, as_json) -> dict:
+def _score(
+    segmentation: str,
+    truths: tuple[str, ...],
+    parameters: dict[str, object],
+    metrics: tuple[str, ...],
+    options: dict[str, Any],
+    blocks: Blocks,
+    as_json: bool,
+) -> dict:
     from segkit import io
     from segkit.evaluate.stage import Worst, evaluate_files
     from segkit.registry import load
@@ -124,7 +149,7 @@ def _score(segmentation, truths, parameters, metrics, options, blocks: Blocks, a
     return found.scores
 
 
-def _record(mistake, what: str) -> dict:
+def _record(mistake: "Mistake", what: str) -> dict:
     values = asdict(mistake)
     parts = [{"id": part, "voxels": voxels} for part, voxels in mistake.parts]
     return {what: values.pop("id")} | values | {"parts": parts}
@@ -136,7 +161,7 @@ def _mistake_row(record: dict) -> dict[str, object]:
     return record | {"parts": parts} | places
 
 
-def _swept(tree, fragments, truth, options: dict, blocks: Blocks):
+def _swept(tree: str, fragments: "AnyAddress | None", truth: "AnyAddress", options: dict, blocks: Blocks) -> "Sweep":
     """The scores of a merge tree at all thresholds."""
     from segkit import io
     from segkit.evaluate.stage import sweep_files
@@ -146,14 +171,13 @@ def _swept(tree, fragments, truth, options: dict, blocks: Blocks):
         return sweep_files(tree, fragments, truth, **options, work=work)
 
 
-def _show_sweep(title: str, found, thresholds, as_json) -> dict:
+def _show_sweep(title: str, found: "Sweep", thresholds: tuple[float, ...], as_json: bool) -> dict:
     rows = found.at(thresholds or _spread(found.thresholds))
-    result = {"fragments": found.fragments, "best": found.best(), "oracle": found.oracle, "thresholds": rows}
+    bounds = {"fragments": found.fragments, "best": found.best(), "oracle": found.oracle}
     if as_json:
-        echo_json(result)
+        echo_json(bounds | {"thresholds": rows})
         return found.best()
-    bounds = ("fragments", "best", "oracle")
-    echo_table(title, [_titled(name, result[name]) for name in bounds])
+    echo_table(title, [_titled(name, scores) for name, scores in bounds.items()])
     echo_table("at a threshold", [_exact(row) for row in rows])
     return found.best()
 
@@ -167,7 +191,7 @@ def _exact(scores: dict[str, float]) -> dict[str, object]:
     return scores | ({"threshold": repr(scores["threshold"])} if "threshold" in scores else {})
 
 
-def _spread(thresholds) -> list[float]:
+def _spread(thresholds: "np.ndarray") -> list[float]:
     """Round thresholds between the lowest and the highest."""
     low, high = float(thresholds[0]), float(thresholds[-1])
     return sorted({round(low + (high - low) * k / ROWS, 3) for k in range(1, ROWS + 1)})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -54,7 +54,15 @@ class Method:
 @out_option
 @blockwise_options(halo=True)
 @gathered("chosen", Method)
-def command(affinities, chosen, mask, from_labels, neighborhood, out, blocks) -> dict:
+def command(
+    affinities: str | None,
+    chosen: Method,
+    mask: str | None,
+    from_labels: str | None,
+    neighborhood: str | None,
+    out: str,
+    blocks: Blocks,
+) -> dict:
     """Cut AFFINITIES into fragments (supervoxels), the pieces that `segkit agglomerate` merges.
 
     FILE receives volumes/fragments, uint64 of shape (Z, Y, X), 0 = background.
@@ -73,6 +81,7 @@ def command(affinities, chosen, mask, from_labels, neighborhood, out, blocks) ->
         if from_labels is not None:
             count = fragment_truth(from_labels, out, per_section=chosen.per_section)
         else:
+            assert affinities is not None  # or from_labels would be given
             fragmenter = ComponentSpec("fragmenters", chosen.method, parameters)
             count = fragment_files(affinities, out, fragmenter, mask=mask, neighborhood=offsets, work=work)
     note(f"{count} fragments -> {out}")

@@ -1,10 +1,11 @@
 """segkit infer: Predict affinities of a volume of any size."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import (
     NetworkUse,
@@ -19,6 +20,9 @@ from segkit.cli.common import (
 from segkit.cli.runs import model_file
 from segkit.cli.types import ADDRESS, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_stated
+
+if TYPE_CHECKING:
+    from segkit.infer.stage import Voxels
 
 EXAMPLES = examples(
     "segkit infer sample_C.hdf --run run --out affinities.h5",
@@ -51,7 +55,16 @@ EXAMPLES = examples(
 @device_option
 @blockwise_options(halo=True)
 @gathered("use", NetworkUse)
-def command(raw, run_folder, checkpoint, out, use, voxel_size, keep_grid, blocks) -> dict:
+def command(
+    raw: str,
+    run_folder: str,
+    checkpoint: str | None,
+    out: str,
+    use: NetworkUse,
+    voxel_size: list[float] | None,
+    keep_grid: bool,
+    blocks: Blocks,
+) -> dict:
     """Predict the affinities of RAW with the network of a training run.
 
     RAW is a volume of images (volumes/raw where no dataset is named). FILE receives volumes/affinities, float32 of
@@ -69,10 +82,10 @@ def command(raw, run_folder, checkpoint, out, use, voxel_size, keep_grid, blocks
     file = model_file(Path(run_folder), checkpoint)
     trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(use.device))
     settings = Settings(**use.keywords())
-    voxel_size = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
-    if voxel_size:
+    size: Any = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
+    if size:
         check_stated(raw, "raw", "resampling")
-    voxels = Voxels(voxel_size and tuple(voxel_size), keep_grid)
+    voxels = Voxels(size and tuple(size), keep_grid)
     notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, use.augment, *_lengths(raw, voxels)))
     with blocks.work("infer") as work:
         shape = infer_files(raw, trained, out, settings, voxels=voxels, notes=notes, work=work)
@@ -81,7 +94,7 @@ def command(raw, run_folder, checkpoint, out, use, voxel_size, keep_grid, blocks
     return {"out": out} | costs(work)
 
 
-def _lengths(raw, voxels) -> tuple:
+def _lengths(raw: str, voxels: "Voxels") -> tuple:
     """The size of the voxels that the network sees, and of those of the affinities."""
     from segkit import io
     from segkit.data.resample import resampled_grid

@@ -1,6 +1,7 @@
 """segkit plugins: List, show, check and start plugins."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from segkit.cli.plugins_check import check
 from segkit.cli.plugins_new import new
 from segkit.errors import UnknownComponent, sentence
 from segkit.parameters import nearest, prose
+
+if TYPE_CHECKING:
+    from segkit.registry.component import Component
 
 USABLE = {True: "yes", False: "no", None: "not checked"}
 
@@ -38,7 +42,7 @@ command.add_command(new)
     help="Seconds for the imports of one distribution, with --check.",
 )
 @json_option
-def list_components(kind, check, timeout, as_json) -> list[dict]:
+def list_components(kind: str | None, check: bool, timeout: float, as_json: bool) -> list[dict]:
     """List all components that the installed distributions declare, or those of one KIND.
 
     KIND is models, losses, fragmenters, agglomerators or metrics.
@@ -70,7 +74,7 @@ def _list(rows: list[dict]) -> None:
 @click.argument("kind", shell_complete=complete_kind)
 @click.argument("name", required=False, shell_complete=complete_component_of_kind)
 @json_option
-def show(kind, name, as_json) -> dict:
+def show(kind: str, name: str | None, as_json: bool) -> dict:
     """Show the parameters, their defaults and the description of the component NAME of a KIND.
 
     KIND is models, losses, fragmenters, agglomerators or metrics. It may be left out where only one kind has the name.
@@ -84,7 +88,7 @@ def show(kind, name, as_json) -> dict:
     return result
 
 
-def _of_any_kind(name: str):
+def _of_any_kind(name: str) -> "Component":
     """The one component of this name."""
     from segkit.protocols import GROUPS
     from segkit.registry import components, find
@@ -102,7 +106,7 @@ def _of_any_kind(name: str):
     return find(kinds[0], name)
 
 
-def _echo(component, result: dict) -> None:
+def _echo(component: "Component", result: dict) -> None:
     """The description for a person: the docstring, but for what the table of parameters says."""
     click.echo(f"{component.title}, {component.distribution} {component.version} ({component.target})\n")
     click.echo(prose(result["description"]) + "\n")

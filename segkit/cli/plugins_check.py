@@ -26,7 +26,14 @@ EXAMPLES = examples("segkit plugins check segkit-waterz", "segkit plugins check 
 @set_option
 @json_option
 @click.pass_context
-def check(ctx: click.Context, distribution, name, kind, assignments, as_json) -> list[dict]:
+def check(
+    ctx: click.Context,
+    distribution: str,
+    name: str | None,
+    kind: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> list[dict]:
     """Test whether the components of DISTRIBUTION, or the one called NAME, keep what their plug point promises.
 
     Each runs in a process of its own, with --set where given: large networks may want fewer features. The exit code

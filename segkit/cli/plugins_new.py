@@ -19,7 +19,7 @@ EXAMPLES = examples("segkit plugins new my-watershed --kind fragmenter")
 @click.option("--out", type=FILE, metavar="DIR", help="Folder to write; it must not exist.  [default: NAME]")
 @click.option("--author", default="", metavar="NAME", help="Copyright holder.  [default: the authors of NAME]")
 @json_option
-def new(name, kind, out, author, as_json) -> dict:
+def new(name: str, kind: str, out: str | None, author: str, as_json: bool) -> dict:
     """Write a plugin called NAME: a distribution with a working component, tests, README, licence and CI.
 
     NAME becomes the distribution, the component and, with underscores, the package. It installs and passes its tests

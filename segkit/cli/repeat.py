@@ -1,7 +1,7 @@
 """Repeating a run: what `segkit train --like RUN` takes over from it, and what it says of differences."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ from segkit.cli.common import note
 from segkit.errors import InvalidInput, sentence
 
 
-def source_of(data, validation, raw_dataset, labels_dataset) -> dict[str, Any]:
+def source_of(
+    data: Sequence[str], validation: Sequence[str], raw_dataset: str | None, labels_dataset: str | None
+) -> dict[str, Any]:
     """Where the volumes of a call are read, in a form that holds in any working directory."""
     return {
         "data": [_absolute(text) for text in data],

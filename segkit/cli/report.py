@@ -1,5 +1,6 @@
 """segkit report: Write one HTML page about a run: curves, scores, sections, mistakes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ ROLES = {
 }
 
 
-def _with_roles(command):
+def _with_roles(command: Callable) -> Callable:
     """The command with an option for each role."""
     for role, text in reversed(ROLES.items()):
         command = click.option(f"--{role.replace('_', '-')}", role, type=ADDRESS, help=text)(command)
@@ -45,7 +46,9 @@ def _with_roles(command):
 )
 @_with_roles
 @json_option
-def command(folder, out, beside, border, as_json, **given) -> dict:
+def command(
+    folder: str, out: str | None, beside: tuple[str, ...], border: float | None, as_json: bool, **given: str | None
+) -> dict:
     """Write one HTML page about FOLDER: a training run, what a recipe made (`segkit run`, `demo`), or any with files.
 
     What was run, the health of the affinities, training curves, scores at all thresholds, sections in matched colours,

@@ -3,9 +3,14 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segkit.errors import InvalidInput, MissingFile, StorageError, sentence
 from segkit.parameters import nearest, nest, overlay, parse_assignments
+
+if TYPE_CHECKING:
+    from segkit.data.boxes import Slices
+    from segkit.train import TrainingVolume
 
 CONTENT = "config.json, card.json and, from the first checkpoint on, model.safetensors"
 """What the folder of a training run holds."""
@@ -94,7 +99,7 @@ def _read_config(path: str) -> dict[str, object]:
         raise InvalidInput(f"--config {path} is not valid TOML: {error}") from error
 
 
-def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None) -> list:
+def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None) -> "list[TrainingVolume]":
     """The volume at an address, once for each dataset of labels."""
     from segkit import io
     from segkit.train import TrainingVolume
@@ -106,7 +111,7 @@ def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None)
             sentence("DATA, as of --val,", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
         )
 
-    def at(dataset: str | None, crop=address.crop) -> io.Address:
+    def at(dataset: str | None, crop: "Slices | None" = address.crop) -> io.Address:
         return io.Address(address.path, dataset, crop)
 
     places = io.matching(at(labels_dataset), "truth")

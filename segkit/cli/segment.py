@@ -1,15 +1,20 @@
 """segkit segment: Cut a merge tree at a threshold into a segmentation."""
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of
 from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note
 from segkit.cli.types import ADDRESS, TARGET
 from segkit.cli.voxels import check_stated
 from segkit.errors import InvalidParameter, sentence
+
+if TYPE_CHECKING:
+    from segkit.data import Grid
+    from segkit.io.lookup import AnyAddress
 
 EXAMPLES = examples(
     "segkit segment tree.h5 --threshold 0.4 --out segmentation.h5",
@@ -41,7 +46,16 @@ EXAMPLES = examples(
 )
 @json_option
 @blockwise_options()
-def command(merge_tree, thresholds, fragments, like, out, count, as_json, blocks) -> dict:
+def command(
+    merge_tree: str,
+    thresholds: tuple[float | str, ...],
+    fragments: "AnyAddress | None",
+    like: str | None,
+    out: str | None,
+    count: int | None,
+    as_json: bool,
+    blocks: Blocks,
+) -> dict:
     """Cut MERGE_TREE at a threshold, or at several, into segmentations.
 
     FILE receives volumes/segmentation for one threshold, volumes/segmentation_T for each of several; uint64 of shape
@@ -55,25 +69,25 @@ def command(merge_tree, thresholds, fragments, like, out, count, as_json, blocks
     from segkit.segment.stage import segment_files
 
     notes = io.read_notes(merge_tree, "merge_tree")
-    thresholds = choice_of(notes).thresholds(thresholds, required=True)
+    chosen = choice_of(notes).thresholds(thresholds, required=True)
     fragments = fragments or io.fragments_of(merge_tree, notes)
     refuse_with_blocks(blocks, like=like, uncertain=count)
     if count:
-        listed = _uncertain(merge_tree, fragments, thresholds, count, as_json)
+        listed = _uncertain(merge_tree, fragments, chosen, count, as_json)
         if out is None:
             return listed
     if out is None:
         raise click.MissingParameter(param_type="option", param_hint="'--out'")
     with blocks.work() as work:
         place = None if like is None else _place_of(like)
-        found = segment_files(merge_tree, out, thresholds, fragments=fragments, like=place, work=work)
+        found = segment_files(merge_tree, out, chosen, fragments=fragments, like=place, work=work)
     if found.fragments is not None and found.fragments < found.leaves:
         note(f"only {found.fragments} of the {found.leaves} fragments of the merge tree are in {fragments}")
     note("; ".join(f"{row['segments']} segments at {row['threshold']:g}" for row in found.rows) + f" -> {out}")
-    return {"out": out} | (found.rows[0] if len(thresholds) == 1 else {"thresholds": found.rows}) | costs(work)
+    return {"out": out} | (found.rows[0] if len(chosen) == 1 else {"thresholds": found.rows}) | costs(work)
 
 
-def _uncertain(merge_tree, fragments, thresholds: list[float], count: int, as_json: bool) -> dict:
+def _uncertain(merge_tree: str, fragments: "AnyAddress", thresholds: list[float], count: int, as_json: bool) -> dict:
     """Print the merges on which most hangs."""
     from segkit import io
     from segkit.segment import uncertain
@@ -102,7 +116,7 @@ def _uncertain(merge_tree, fragments, thresholds: list[float], count: int, as_js
     return result
 
 
-def _place_of(address: str):
+def _place_of(address: str) -> "tuple[Grid, tuple[int, int, int]]":
     """The grid of the volume at `address`, and its size."""
     from segkit import io
 

@@ -14,7 +14,7 @@ from segkit.cli.main import VERBS, verb_named
 from segkit.cli.types import Assignment, components, texts
 from segkit.errors import InvalidInput, sentence
 from segkit.parameters import parse_value
-from segkit.run.recipe import Results, Stage, as_assignment, fill, flatten, result_among
+from segkit.run.recipe import RecipeStage, Results, as_assignment, fill, flatten, result_among
 
 Values = dict[str, Any]
 """What the function of a verb is called with, by the names of its parameters."""
@@ -30,7 +30,7 @@ class Step:
     """By the name of the parameter. Results of earlier stages are filled in when they are known."""
 
     @classmethod
-    def of(cls, stage: Stage) -> "Step":
+    def of(cls, stage: RecipeStage) -> "Step":
         """Find the verb of a stage and the parameter of each option. Raises InvalidInput where there is none."""
         verb = verb_named(stage.verb) if stage.verb in VERBS else None
         if not isinstance(verb, Verb) or not verb.stage:

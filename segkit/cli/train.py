@@ -2,11 +2,11 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,10 @@ from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
 from segkit.cli.types import ADDRESS, FILE, NEW_RUN, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
+
+if TYPE_CHECKING:
+    from segkit.train import TrainConfig, TrainingVolume
+    from segkit.train.run import TrainResult
 
 EXAMPLES = examples(
     "segkit train sample_A.hdf --val sample_B.hdf --out run",
@@ -119,7 +123,17 @@ class Given:
 @gathered("volumes", Volumes)
 @gathered("patches", Patches)
 @gathered("given", Given)
-def command(volumes, out, resume, like, patches, given, listed, as_json, **options) -> dict:
+def command(
+    volumes: Volumes,
+    out: str | None,
+    resume: bool,
+    like: str | None,
+    patches: Patches,
+    given: Given,
+    listed: bool,
+    as_json: bool,
+    **options: Any,
+) -> dict:
     """Train a network on DATA to predict affinities.
 
     DATA are files with raw images (volumes/raw), the ids of their neurons (volumes/labels/neuron_ids; 0 is background)
@@ -137,8 +151,10 @@ def command(volumes, out, resume, like, patches, given, listed, as_json, **optio
     from segkit.train import TrainConfig, train
     from segkit.train.voxels import needs_voxel_size
 
-    if out is None and (resume or not patches.preview):
-        raise click.MissingParameter(param_type="option", param_hint="'--out'")
+    if out is None:
+        if resume or not patches.preview:
+            raise click.MissingParameter(param_type="option", param_hint="'--out'")
+        out = ""  # a preview writes no run
     if like and resume:
         raise click.UsageError("--like begins a new run, --resume goes on with an old one; give one of them")
     source = source_of(volumes.data, volumes.validation, volumes.raw_dataset, volumes.labels_dataset)
@@ -185,10 +201,10 @@ def telling(
     validated = _Validated()
     with progress("train") as report:
 
-        def on_step(step, total, loss, parts, steps_per_second):
+        def on_step(step: int, total: int, loss: float, parts: Mapping[str, float], steps_per_second: float) -> None:
             report(step, total, *words_of_step(loss, parts, steps_per_second, validated.text))
 
-        def begin(card):
+        def begin(card: dict) -> None:
             if settings.patch in (None, "auto"):
                 note(f"patch={','.join(map(str, card['settings']['patch']))}, the network's output")
             if validates:
@@ -210,7 +226,7 @@ def _list_settings(as_json: bool) -> dict:
     return {}
 
 
-def _summary(result, settings, out: str) -> dict:
+def _summary(result: "TrainResult", settings: "TrainConfig", out: str) -> dict:
     """Say what a run came to, and return it."""
     losses = f"loss {result.first_loss:.4f} -> {result.last_loss:.4f}"
     recoveries = f", {result.recoveries} recoveries from a collapse" if result.recoveries else ""
@@ -226,7 +242,7 @@ def _summary(result, settings, out: str) -> dict:
     return found | ({"best": {"step": result.best.step, **result.best.scores}} if result.best else {})
 
 
-def _early(result, settings) -> str:
+def _early(result: "TrainResult", settings: "TrainConfig") -> str:
     """What ended a run before its last step, in words."""
     if result.ended_by == "max_minutes":
         return f"stopped by max_minutes after step {result.steps} of {settings.steps}; --resume goes on"
@@ -234,7 +250,7 @@ def _early(result, settings) -> str:
     return f"ended early, after step {result.steps} of {settings.steps}: {rule}"
 
 
-def _preview(settings, volumes, path: Path, samples: int) -> dict:
+def _preview(settings: "TrainConfig", volumes: "Sequence[TrainingVolume]", path: Path, samples: int) -> dict:
     from segkit.io.atomic import check_folder, replacing, storage_errors
     from segkit.picture import save_picture
     from segkit.train.preview import enlargement, preview
@@ -252,7 +268,7 @@ class _Validated:
 
     text = problem = ""
 
-    def see(self, step, values) -> None:
+    def see(self, step: int, values: Mapping[str, Any]) -> None:
         score = values.get("cremi_score")
         seen = f"validation loss {values['loss']:.4f}" if score is None else f"CREMI {score:.3f}"
         self.text = f"{seen} (step {step})"

@@ -20,7 +20,7 @@ from segkit.cli.completion import (
     training_settings,
 )
 
-Settings = Mapping[str, Sequence[str]]
+SettingNames = Mapping[str, Sequence[str]]
 """Names that --set takes, each with its values where these are a few."""
 
 
@@ -99,7 +99,7 @@ class Assignment(Value):
 
     metavar = "NAME=VALUE"
 
-    def __init__(self, known: Callable[[click.Context], Settings]) -> None:
+    def __init__(self, known: Callable[[click.Context], SettingNames]) -> None:
         self.known = known
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

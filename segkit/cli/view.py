@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,12 +21,16 @@ LOOK_EVERY = 5
 """Seconds between looks for what was written anew, with --follow."""
 
 
+Place = tuple[tuple[float, ...], bool]
+"""Three numbers, z, y, x, and whether they are nm."""
+
+
 class PlaceType(click.ParamType):
     """A voxel z,y,x, or a place in nm."""
 
     name = "Z,Y,X[nm]"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
         """The three numbers, and whether they are nm."""
         text = value.removesuffix("nm")
         try:
@@ -85,7 +90,15 @@ class Picture:
 @click.option("--size", default=(1400, 1000), type=int, nargs=2, show_default=True, help="Of that picture, in pixels.")
 @gathered("page", Page)
 @gathered("picture", Picture)
-def command(data, threshold, at, largest, follow, page, picture) -> dict:
+def command(
+    data: tuple[str, ...],
+    threshold: float | None,
+    at: Place | None,
+    largest: int | None,
+    follow: bool,
+    page: Page,
+    picture: Picture,
+) -> dict:
     """Show THINGs in the browser: files, stores, training runs and folders of recipes, each as what it is.
 
     Volumes are read chunk by chunk, never as a whole. ROLE=ADDRESS says what an object is where its file does not, as

@@ -1,10 +1,14 @@
 """``--voxel-size``, and the files that must say theirs."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from segkit.errors import InvalidInput, sentence
+
+if TYPE_CHECKING:
+    from segkit.io.lookup import AnyAddress
 
 
 class VoxelSizeType(click.ParamType):
@@ -12,7 +16,7 @@ class VoxelSizeType(click.ParamType):
 
     name = "Z,Y,X"
 
-    def convert(self, value, param, ctx) -> list[float]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
         """The lengths. Refuses anything but three positive numbers."""
         if isinstance(value, list | tuple):
             return [float(part) for part in value]
@@ -25,7 +29,7 @@ class VoxelSizeType(click.ParamType):
         return lengths
 
 
-def check_stated(address, role: str, why: str) -> None:
+def check_stated(address: "AnyAddress", role: str, why: str) -> None:
     """Raise InvalidInput if the object at `address` does not say its voxel size."""
     from segkit import io
     from segkit.io.formats import EXCHANGE, module_of

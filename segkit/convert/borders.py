@@ -9,8 +9,10 @@ from segkit.errors import InvalidInput, sentence
 WIDTH = 1024
 """Faces are looked at up to this many voxels along each axis."""
 NEARLY = 1e-6
+Face = tuple[int, int]
+"""An axis, and on which side of the volume (-1 = at voxel 0)."""
 FACES = [(axis, step) for axis in range(3) for step in (-1, 1)]
-"""The six faces: the axis, and on which side (-1 = at voxel 0)."""
+"""All six."""
 
 
 def check_borders(source: Source, claimed: Convention) -> None:
@@ -38,7 +40,7 @@ def check_borders(source: Source, claimed: Convention) -> None:
             raise InvalidInput(sentence(f"channel {channel} of the affinities", rule, next_step=next_step))
 
 
-def _problem(leaving, split, united) -> tuple[str, str] | None:
+def _problem(leaving: Face, split: list[Face], united: list[Face]) -> tuple[str, str] | None:
     """What the faces of a channel suggest, and the option that would say so."""
     if leaving in split:
         return None

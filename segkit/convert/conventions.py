@@ -163,7 +163,7 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def convention(side: str, *, name: str | None = None, stated: Mapping | None = None, **given) -> Convention:
+def convention(side: str, *, name: str | None = None, stated: Mapping | None = None, **given: object) -> Convention:
     """A convention from what is `given` (None = not), else from the preset `name`, else from what the file `stated`.
 
     `side` is "from" or "to" and stands in messages. Raises InvalidInput for what nobody said.

@@ -25,11 +25,14 @@ SIDE = 64
 VALUES = 2**24
 """About how many values a block may have."""
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 class Options(TypedDict, total=False):
-    """What :func:`convert` can be told beside kind and addresses."""
+    """Name the keywords of :func:`convert`, where they are explained, for type checkers.
+
+    It stands beside the dataclass `_Asked` because a signature cannot take its keywords from one.
+    """
 
     axes: str | None
     voxel_size: Sequence[float] | None
@@ -44,7 +47,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class _Asked:
-    """What it was told, and the defaults of the rest; another name is a TypeError."""
+    """Hold the options that were given, and the defaults of the rest; another name is a TypeError."""
 
     axes: str | None = None
     voxel_size: Sequence[float] | None = None
@@ -62,7 +65,7 @@ def convert(
     target: str | Path | Address,
     kind: str | None = None,
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     **options: Unpack[Options],
 ) -> dict[str, Any]:
     """Convert one array, block by block; what was written where, as a dict.
@@ -139,7 +142,7 @@ def _attributes(found: Source, recorded: str) -> dict[str, object]:
     return {"kind": recorded, "format_version": FORMAT_VERSION} | place
 
 
-def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress) -> Blocks:
+def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress: OnProgress | None) -> Blocks:
     boxes = _boxes(found.shape, 1, format_name == "tiff")
     parts = ((box, read_values(found, box, kind, dtype)) for box in _counted(boxes, progress))
     return Blocks(found.shape, dtype, parts)
@@ -158,7 +161,7 @@ def _check_mask(found: Source, format_name: str) -> None:
 
 
 def _affinities(
-    found: Source, asked: _Asked, format_name: str, progress: Progress | None
+    found: Source, asked: _Asked, format_name: str, progress: OnProgress | None
 ) -> tuple[Blocks, dict[str, Any]]:
     stated = _stated(found)
     one = convention("from", stated=stated, **(asked.before or {}))
@@ -225,7 +228,7 @@ def _boxes(shape: tuple[int, int, int], channels: int, sections: bool) -> list[B
     return list(product(*ranges))
 
 
-def _counted(boxes: list[Box], progress: Progress | None) -> Iterator[Box]:
+def _counted(boxes: list[Box], progress: OnProgress | None) -> Iterator[Box]:
     for done, box in enumerate(boxes):
         if progress:
             progress(done, len(boxes))

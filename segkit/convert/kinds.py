@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from segkit.errors import InvalidInput, sentence
 from segkit.io import ROLES, Address
+from segkit.io.formats import Store
 from segkit.io.lookup import open_file
 from segkit.io.missing import missing_dataset
 from segkit.io.records import KINDS as RECORDED
@@ -39,7 +40,7 @@ def identify(address: Address, kind: str | None) -> tuple[Address, str]:
             return replace(address, dataset=name or None), role or _role(name, stored, kind)
 
 
-def _name(address: Address, store, kind: str | None) -> str | None:
+def _name(address: Address, store: Store, kind: str | None) -> str | None:
     """The name of the dataset, "" for a file that is one array; None if it is not there."""
     if address.dataset is not None:
         return store.find(address.dataset, False)

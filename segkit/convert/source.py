@@ -9,9 +9,9 @@ import numpy as np
 from segkit.data import Grid
 from segkit.errors import InvalidInput, sentence
 from segkit.io import Address, Stored, opened
-from segkit.io.dialects import Placement
+from segkit.io.placement import Placement
 from segkit.io.records import KINDS as RECORDED
-from segkit.io.records import grid_of, oriented
+from segkit.io.records import grid_of, located, oriented
 
 Box = tuple[slice, slice, slice]
 
@@ -76,16 +76,22 @@ def source(
     """
     with opened(address, role, kinds) as (stored, place):
         channels = kinds == ("affinities",)
-        axes = _axes(stored, address.axes, usual_axes, channels)
-        stored = oriented(stored, replace(address, axes=axes), channels=channels)
-        if 0 in stored.shape:
-            raise InvalidInput(sentence(place, "must not be empty", stored.shape))
-        if len(stored.shape) != 3 + channels:
-            rule = f"must have {3 + channels} axes, {', '.join('czyx'[-3 - channels :])}"
-            raise InvalidInput(sentence(place, rule, stored.placement.axes, "say them by --axes"))
-        bounds = address.bounds(stored.shape[-3:])
-        grid = _grid(stored.placement, place, voxel_size, offset).crop([part.start for part in bounds])
+        with located(place):
+            stored = _seen(stored, address, usual_axes, channels)
+            bounds = address.bounds(stored.shape[-3:])
+            grid = _grid(stored.placement, place, voxel_size, offset).crop([part.start for part in bounds])
         yield Source(str(address), stored, bounds, grid)
+
+
+def _seen(stored: Stored, address: Address, usual: str | None, channels: bool) -> Stored:
+    """The array as [channel,] z, y, x."""
+    stored = oriented(stored, replace(address, axes=_axes(stored, address.axes, usual, channels)), channels=channels)
+    if 0 in stored.shape:
+        raise InvalidInput(sentence("it", "must not be empty", stored.shape))
+    if len(stored.shape) != 3 + channels:
+        rule = f"must have {3 + channels} axes, {', '.join('czyx'[-3 - channels :])}"
+        raise InvalidInput(sentence("it", rule, stored.placement.axes, "say them by --axes"))
+    return stored
 
 
 def _axes(stored: Stored, given: str | None, usual: str | None, channels: bool) -> str | None:
@@ -95,6 +101,9 @@ def _axes(stored: Stored, given: str | None, usual: str | None, channels: bool) 
     """
     ndim, stated = len(stored.shape), stored.placement.axes
     if given is not None:
+        if any(given.count(axis) != 1 for axis in "xyz") or len(set(given)) < len(given):
+            rule = "must name each of x, y, z once, other axes once at most"
+            raise InvalidInput(sentence("the axes", rule, f"{given} for an array of shape {stored.shape}"))
         spatial = stated is not None and set(stated) <= set("czyx" if channels else "zyx")
         if spatial and stated != given:
             rule = f"must be those that the file states, {stated}"

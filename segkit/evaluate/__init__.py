@@ -17,7 +17,7 @@ The arithmetic is exact up to one rounding at the end: squares of counts are sum
 
 from segkit.evaluate.contingency import Contingency, contingency
 from segkit.evaluate.pooled import mean_sweep
-from segkit.evaluate.report import evaluate, evaluate_many
+from segkit.evaluate.scores import evaluate, evaluate_many
 from segkit.evaluate.sweep import Sweep, sweep
 from segkit.evaluate.worst import Mistake, worst
 

@@ -142,7 +142,9 @@ def _count(segmentation: np.ndarray, truth: np.ndarray, ignored: np.ndarray, low
     return Contingency(*tabulate(segments, objects, voxels.astype(np.int64)))
 
 
-def _entries(first: int, last: int, segmentation: np.ndarray, truth: np.ndarray, ignored, lowest) -> np.ndarray:
+def _entries(
+    first: int, last: int, segmentation: np.ndarray, truth: np.ndarray, ignored: np.ndarray, lowest: np.uint64
+) -> np.ndarray:
     """The pairs in slabs `first` to `last`, in no particular order: segment, object, voxels, uint64 (N, 3)."""
     start, stop = first * SLAB, min(last * SLAB, truth.size)
     volumes, counted = (segmentation, truth, ignored), (lowest, FIRST_OUTSIDE)

@@ -16,7 +16,7 @@ from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.evaluate.border import near_boundary
 from segkit.evaluate.contingency import Contingency, check_counted, count, unite
-from segkit.evaluate.report import Rule
+from segkit.evaluate.scores import Rule
 from segkit.io import RegionSource
 from segkit.io.lookup import AnyAddress
 from segkit.protocols import Metric
@@ -56,7 +56,7 @@ class CountTask(BlockTask):
         return {"sections": (np.flatnonzero(holding) + block.inner[0].start).tolist()}
 
     def digest(self, number: int) -> str | None:
-        """Of the file."""
+        """Compute a checksum of the file of the tables."""
         return file_digest(table_path(self.folder, number))
 
     def _ignored(self, outer: np.ndarray, block: Block, border: float) -> np.ndarray | None:
@@ -72,7 +72,7 @@ class CountTask(BlockTask):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables of a segmentation and a truth: what :class:`segkit.evaluate.report.Pair` is, without the voxels."""
+    """The tables of a segmentation and a truth: what :class:`segkit.evaluate.scores.Pair` is, without the voxels."""
 
     counted: Mapping[tuple[Rule, int], Contingency]
     """By rule and section; the section is 0 where the volume was counted as one."""
@@ -80,10 +80,10 @@ class Tables:
     """The sections in which the truth holds an object."""
 
     def check(self) -> None:
-        """They were found aligned before they were counted."""
+        """Do nothing: both were found aligned before they were counted."""
 
     def sections(self) -> Iterator[int]:
-        """See `holding`."""
+        """List the sections in which the truth holds an object."""
         return iter(self.holding)
 
     def counts(self, rule: Rule, z: int) -> bool:
@@ -95,7 +95,7 @@ class Tables:
         return check_counted(self.counted[rule, z or 0], rule[1])
 
     def score(self, metric: Metric, z: int | None) -> Mapping[str, float]:
-        """Not to be had: :func:`segkit.evaluate.stage.evaluate_files` refuses metrics that need the voxels."""
+        """Refuse a metric that needs voxels; :func:`segkit.evaluate.stage.evaluate_files` does so before."""
         raise NotImplementedError(f"{type(metric).__name__} needs the voxels")
 
 

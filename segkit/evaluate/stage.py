@@ -1,4 +1,4 @@
-"""The verb: a segmentation is scored against the truth, or a merge tree at all thresholds.
+"""Score a segmentation in a file against the truth, or a merge tree at all thresholds (`segkit evaluate`).
 
 By blocks the contingency tables of the blocks are added (:mod:`segkit.evaluate.count`): the scores are those of the
 whole volume, to the last bit.
@@ -13,7 +13,7 @@ from segkit.errors import InvalidInput, sentence
 from segkit.evaluate.contingency import check_border
 from segkit.evaluate.count import Tables, count_files
 from segkit.evaluate.counting import CountingMetric
-from segkit.evaluate.report import Pair, Rule, scores_of
+from segkit.evaluate.scores import Pair, Rule, scores_of
 from segkit.evaluate.sweep import Sweep, sweep_of
 from segkit.evaluate.worst import Mistake, worst
 from segkit.io.address import as_address
@@ -36,7 +36,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a segmentation came to."""
+    """Hold the scores of a segmentation, and its worst mistakes."""
 
     scores: dict[str, float]
     splits: list[Mistake]

@@ -70,7 +70,7 @@ def sweep(
     ignore_background: bool = True,
     border: float = 0.0,
 ) -> Sweep:
-    """What the metric `cremi` says of the segmentations of a merge tree, at all thresholds at once.
+    """Compute the scores of the metric `cremi` for the segmentations of a merge tree, at all thresholds at once.
 
     The voxels are counted once, for the fragments; then every merge changes the sums by what it joins (the shorter row
     of the table goes into the longer one), so that all thresholds together cost about as much as one. Pairs of voxels
@@ -137,7 +137,9 @@ def sweep_of(tree: MergeTree, table: Contingency) -> Sweep:
     )
 
 
-def _scores(table: Contingency, unmerged: dict[str, float], bits, both, apart) -> dict[str, np.ndarray]:
+def _scores(
+    table: Contingency, unmerged: dict[str, float], bits: np.ndarray, both: np.ndarray, apart: np.ndarray
+) -> dict[str, np.ndarray]:
     """All scores at all steps, from the scores before any merge and from the changes."""
     split, merge = np.maximum(bits.T / table.total + [[unmerged["voi_split"]], [unmerged["voi_merge"]]], 0.0)
     pairs, segment_pairs, object_pairs = pair_counts(table)

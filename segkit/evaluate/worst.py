@@ -107,7 +107,9 @@ def _voxels(segmentation: Labels, truth: Labels, pieces: np.ndarray) -> np.ndarr
     return result
 
 
-def _mistake(ids: np.ndarray, other_ids: np.ndarray, others: np.ndarray, table: Contingency, found) -> tuple:
+def _mistake(
+    ids: np.ndarray, other_ids: np.ndarray, others: np.ndarray, table: Contingency, found: tuple[int, float, np.ndarray]
+) -> tuple:
     group, bits, entries = found
     parts = tuple((int(other_ids[others[k]]), int(table.counts[k])) for k in entries[:MOST_PARTS])
     return int(ids[group]), bits, int(table.counts[entries].sum()), parts

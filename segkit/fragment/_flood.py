@@ -47,7 +47,16 @@ def flooded(depths: np.ndarray, places: np.ndarray, seeds: Seeds, allowed: np.nd
     return labels
 
 
-def _flood_slabs(start: int, stop: int, depths, places, seeds, last, allowed, labels) -> None:
+def _flood_slabs(
+    start: int,
+    stop: int,
+    depths: np.ndarray,
+    places: list[np.ndarray],
+    seeds: Seeds,
+    last: np.ndarray,
+    allowed: np.ndarray,
+    labels: np.ndarray,
+) -> None:
     slab = (len(depths) // len(seeds), *depths.shape[1:])
     state = _state(slab)
     for k in range(start, stop):

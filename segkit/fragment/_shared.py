@@ -1,6 +1,6 @@
 """What fragmenters share: which edges they use, the mask, and sections treated apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,7 +121,9 @@ def voxels_above(
     return above
 
 
-def _write_above(start: int, stop: int, edges, least: bool, threshold: float, above: np.ndarray) -> None:
+def _write_above(
+    start: int, stop: int, edges: tuple[np.ndarray, ...], least: bool, threshold: float, above: np.ndarray
+) -> None:
     """Section by section, so that affinities of voxels stay in the cache."""
     section, mask = np.empty((1, *above.shape[1:]), np.float32), edges[-1]
     for z in range(start, stop):
@@ -140,7 +142,7 @@ def slabs(shape: tuple[int, int, int], per_section: bool) -> Iterator[slice]:
         yield slice(z, z + 1)
 
 
-def stacked(parts, shape: tuple[int, int, int], per_section: bool) -> np.ndarray:
+def stacked(parts: Iterable[tuple[np.ndarray, int]], shape: tuple[int, int, int], per_section: bool) -> np.ndarray:
     """The labels of all slabs in one uint64 volume, ids of each moved above those before it.
 
     `parts` yields, for each slab in order, labels numbered from 1 without gaps and how many they are.

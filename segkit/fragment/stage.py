@@ -1,4 +1,4 @@
-"""The verb: affinities are cut into fragments, whole or by blocks and without seams.
+"""Cut the affinities in files into fragments (`segkit fragment`), whole or by blocks and without seams.
 
 Of a whole volume, what the fragmenter gives is written as it is: one task, "write". By blocks, three come before it.
 "fragments": the fragmenter runs on each block and its halo, and what it finds is kept in files. "faces": the blocks on
@@ -43,7 +43,7 @@ def fragment_files(
     neighborhood: ArrayLike | None = None,
     work: Work = WHOLE,
 ) -> int:
-    """Cut a volume of any size into fragments; the number of fragments.
+    """Cut a volume of any size into fragments; returns how many there are.
 
     By blocks, ids are global, from 1 without gaps. Many blocks give nearly what the whole volume gives: close to faces
     the fragmenter may decide otherwise for what it does not see, the less so the wider the halo; where that is 0,

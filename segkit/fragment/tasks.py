@@ -14,7 +14,7 @@ from segkit.blockwise.job import BlockTask
 from segkit.blockwise.store import file_digest, load_array, save_array
 from segkit.data import Affinities, Volume
 from segkit.errors import StorageError
-from segkit.fragment.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name
+from segkit.fragment.block_labels import AFTER, BEFORE, BlockLabels, BlockLabelsFile, seam_name
 from segkit.fragment.stitch import Renaming, same_fragments, seam
 from segkit.io import RegionSource, Target
 
@@ -33,14 +33,14 @@ class WholeTask(BlockTask):
     target: Target
 
     def run(self, number: int) -> dict:
-        """The number of fragments."""
+        """Cut the volume into fragments and write them; returns how many there are."""
         mask = None if self.mask is None else self.mask.whole()
         found = self.fragmenter.load().fragment(self.affinities.whole(), mask)
         self.target.write(tuple(slice(0, size) for size in found.shape), found.array)
         return {"fragments": len(found.ids())}
 
     def digest(self, number: int) -> str | None:
-        """None: nothing is kept of a volume that is not done."""
+        """Return None: nothing is kept of a volume that is not done."""
         return None
 
 
@@ -55,45 +55,45 @@ class FragmentTask(BlockTask):
     folder: Path
 
     def run(self, number: int) -> dict:
-        """The number of fragments with voxels in the block."""
-        pieces = self._pieces(number)
-        pieces.save(self.path(number))
-        return {"fragments": pieces.count}
+        """Cut what the block sees into fragments and store them; returns how many have voxels in the block."""
+        found = self._block_labels(number)
+        found.save(self.path(number))
+        return {"fragments": found.count}
 
     def digest(self, number: int) -> str | None:
-        """Of the file of the block."""
+        """Compute a checksum of the file of the block."""
         return file_digest(self.path(number))
 
     def path(self, number: int) -> Path:
-        """Where the pieces of the block lie."""
+        """Where the labels of the block lie."""
         return _file(self.folder, number, "npz")
 
-    def read(self, number: int, take: Callable[[PiecesFile], Taken]) -> Taken:
-        """What `take` takes from the pieces on disk; they are made again if they are missing or damaged."""
+    def read(self, number: int, take: Callable[[BlockLabelsFile], Taken]) -> Taken:
+        """Return what `take` takes from the labels on disk, which are made again if they are missing or damaged."""
         try:
             return self._taken(number, take)
         except StorageError:
             self.run(number)
             return self._taken(number, take)
 
-    def _taken(self, number: int, take: Callable[[PiecesFile], Taken]) -> Taken:
-        with PiecesFile(self.path(number)) as file:
+    def _taken(self, number: int, take: Callable[[BlockLabelsFile], Taken]) -> Taken:
+        with BlockLabelsFile(self.path(number)) as file:
             return take(file)
 
-    def _pieces(self, number: int) -> Pieces:
+    def _block_labels(self, number: int) -> BlockLabels:
         block = self.lattice[number]
         grid = self.affinities.grid.crop([along.start for along in block.outer])
         mask = None if self.mask is None else Volume(self.mask.read(block.outer), grid)
         if mask is not None and not mask.array.any():
-            return Pieces.none(self.lattice, number)
+            return BlockLabels.none(self.lattice, number)
         array, neighborhood = self.affinities.read(block.outer), self.affinities.neighborhood
         assert neighborhood is not None  # only volumes of one channel have none
         cut_leaving(array, neighborhood)
         labels = self.fragmenter.load().fragment(Affinities(array, neighborhood, grid), mask)
-        return Pieces.of(labels.array, self.lattice, number)
+        return BlockLabels.of(labels.array, self.lattice, number)
 
 
-def _seam(file: PiecesFile, name: str) -> tuple[np.ndarray, int]:
+def _seam(file: BlockLabelsFile, name: str) -> tuple[np.ndarray, int]:
     return file.seam(name), file.count
 
 
@@ -114,7 +114,7 @@ class FaceTask(BlockTask):
         return -(-len(self.lattice) // self.group)
 
     def run(self, number: int) -> dict:
-        """The number of pairs found."""
+        """Find the pairs of fragments that are one, and store them; returns how many there are."""
         blocks = range(number * self.group, min((number + 1) * self.group, len(self.lattice)))
         pairs = np.concatenate([np.zeros((0, 4), np.int64), *(each for block in blocks for each in self._pairs(block))])
         counts = [self.fragments.read(block, lambda file: file.count) for block in blocks]
@@ -123,11 +123,11 @@ class FaceTask(BlockTask):
         return {"pairs": len(pairs)}
 
     def digest(self, number: int) -> str | None:
-        """Of both files."""
+        """Compute a checksum of the files of pairs and counts."""
         return _digest(self.paths(number))
 
     def place(self, number: int) -> str:
-        """The first of the blocks."""
+        """Name the first of the blocks."""
         return f"of blocks from {number * self.group} on"
 
     def paths(self, number: int) -> tuple[Path, Path]:
@@ -158,7 +158,7 @@ class IdTask(BlockTask):
     folder: Path
 
     def run(self, number: int) -> dict:
-        """How many fragments there are in the end, and how many pieces of them in blocks."""
+        """Number all fragments and store the ids; returns how many there are, and of how many pieces in blocks."""
         found, counts = (
             np.concatenate([load_array(self.faces.paths(group)[which]) for group in range(len(self.faces))])
             for which in (0, 1)
@@ -170,7 +170,7 @@ class IdTask(BlockTask):
         return {"fragments": renaming.count, "pieces": int(starts[-1])}
 
     def digest(self, number: int) -> str | None:
-        """Of the table."""
+        """Compute a checksum of the files of the table."""
         return _digest([self.folder / name for name in Renaming.files()])
 
 
@@ -184,15 +184,15 @@ class WriteTask(BlockTask):
     target: Target
 
     def run(self, number: int) -> dict:
-        """The number of fragments that begin in this block: over all blocks, that of all fragments."""
+        """Write the block; returns how many fragments begin in it, which over all blocks are all fragments."""
         renaming = Renaming.load(self.ids)
         block = self.lattice[number]
-        pieces = self.fragments.read(number, PiecesFile.pieces)
-        self.target.write(block.inner, pieces.named(renaming.ids(number), block.shape))
+        found = self.fragments.read(number, BlockLabelsFile.without_seams)
+        self.target.write(block.inner, found.named(renaming.ids(number), block.shape))
         return {"fragments": renaming.rooted(number)}
 
     def digest(self, number: int) -> str | None:
-        """Of the block as it is stored."""
+        """Compute a checksum of the block as it is stored."""
         return self.target.digest(self.lattice[number].inner)
 
 
@@ -206,7 +206,7 @@ def cut_leaving(array: np.ndarray, neighborhood: np.ndarray) -> None:
 
 
 def _digest(paths: Iterable[Path]) -> str | None:
-    """Of several files; None unless all can be read."""
+    """Compute a checksum of several files; None unless all can be read."""
     found = [file_digest(path) for path in paths]
     return None if None in found else "-".join(map(str, found))
 

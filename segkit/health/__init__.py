@@ -2,9 +2,9 @@
 
 from segkit.health.agreement import Agreement
 from segkit.health.channels import Channel
+from segkit.health.figures import HealthFigures, examine
 from segkit.health.findings import Finding, verdict
 from segkit.health.objects import Objects
-from segkit.health.report import Report, examine
 from segkit.health.spectrum import Peak
 
-__all__ = ["Agreement", "Channel", "Finding", "Objects", "Peak", "Report", "examine", "verdict"]
+__all__ = ["Agreement", "Channel", "Finding", "HealthFigures", "Objects", "Peak", "examine", "verdict"]

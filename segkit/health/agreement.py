@@ -1,4 +1,4 @@
-"""Whether the channels tell one story: in a square of voxels, a single cut edge separates nothing."""
+"""Measure whether channels of affinities contradict each other: in a square of voxels, one cut edge parts nothing."""
 
 from dataclasses import dataclass
 from itertools import combinations

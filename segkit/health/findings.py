@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from segkit.health.agreement import CUT, Agreement
 from segkit.health.channels import Channel
-from segkit.health.report import Report
+from segkit.health.figures import HealthFigures
 from segkit.health.spectrum import Peak
 
 UNIFORM = 1e-5
@@ -36,7 +36,7 @@ class Finding:
     """What was seen, with its figure, and what it comes from."""
 
 
-def verdict(report: Report) -> tuple[Finding, ...]:
+def verdict(report: HealthFigures) -> tuple[Finding, ...]:
     """Everything that is wrong, the worst first; nothing if the affinities are healthy."""
     found = [finding for channel in report.channels for finding in _of_channel(channel)]
     spoiled = {channel.name for channel in report.channels if is_uniform(channel)}
@@ -90,7 +90,7 @@ def _contradictory(pair: Agreement) -> Finding:
     )
 
 
-def _grids(report: Report, spoiled: set[str]) -> list[Peak]:
+def _grids(report: HealthFigures, spoiled: set[str]) -> list[Peak]:
     """Peaks that are grids, those at the stride first; one a channel and axis."""
     found: dict[tuple[str, str], Peak] = {}
     for peak in (*report.at_stride, *report.peaks):

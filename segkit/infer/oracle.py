@@ -1,6 +1,7 @@
 """Affinities with the faults of a network's, made from the truth: for experiments on what comes after."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
 from segkit.data import NEAREST, Affinities, Labels, edge_mask, edge_slices
@@ -15,7 +16,7 @@ OWN = 0.1
 
 def oracle_affinities(  # noqa: PLR0913 (each fault of a network has its keyword, by which experiments name it)
     labels: Labels,
-    neighborhood=NEAREST,
+    neighborhood: ArrayLike = NEAREST,
     *,
     noise: float = 0.1,
     blur: float = 1.2,

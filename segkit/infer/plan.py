@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, product
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from segkit.infer.slabs import Slabs
 from segkit.infer.symmetry import Slices, Symmetry, symmetries
 from segkit.infer.tiles import Span, check_tile, default_tile, reflected, smallest_volume, spans
 from segkit.protocols import Model
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Spans = tuple[Span, ...]
 Read = Callable[[Slices], np.ndarray]
@@ -171,6 +175,6 @@ def _check_volume(model: Model, spatial: Sequence[int]) -> None:
         raise InvalidShape(sentence("raw", rule, f"{tuple(spatial)}", next_step))
 
 
-def _features(model) -> int:
+def _features(model: "nn.Module") -> int:
     first = next((p for p in model.parameters() if p.ndim > 1), None)
     return 1 if first is None else first.shape[0]

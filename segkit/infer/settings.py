@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Options(TypedDict, total=False):
-    """Name the keywords of :func:`segkit.infer.predict`, where they are explained, for type checkers."""
+    """Name the keywords of :func:`segkit.infer.predict`, where they are explained, for type checkers.
+
+    It stands beside :class:`Settings` because a signature cannot take its keywords from a dataclass.
+    """
 
     tile_shape: Sequence[int] | None
     device: "str | torch.device"

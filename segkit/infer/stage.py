@@ -1,4 +1,4 @@
-"""The verb: a network predicts the affinities of a volume, as a whole or by blocks, loaded once a process."""
+"""Predict affinities of a volume in a file (`segkit infer`), whole or by blocks; a process loads a network once."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -58,7 +58,7 @@ class WholeTask(BlockTask):
     work: Work
 
     def run(self, number: int) -> dict:
-        """Raw data are read ahead of the network."""
+        """Predict the volume and write it; raw data are read ahead of the network."""
         from segkit.infer import predict_parts
 
         options: dict[str, Any] = vars(self.settings) | {"progress": partial(self.work.tell, "infer")}
@@ -68,7 +68,7 @@ class WholeTask(BlockTask):
         return {}
 
     def digest(self, number: int) -> str | None:
-        """None: nothing is kept of a volume that is not done."""
+        """Return None: nothing is kept of a volume that is not done."""
         return None
 
 
@@ -85,7 +85,7 @@ class InferTask(BlockTask):
     settings: Settings
 
     def run(self, number: int) -> dict:
-        """Raw data around the block are read as far as they are needed."""
+        """Predict the block and write it; raw data around it are read as far as they are needed."""
         with _ONE:
             affinities = self._predicted(self.lattice[number])
         self.target.write(self.lattice[number].inner, affinities)
@@ -105,12 +105,12 @@ class InferTask(BlockTask):
         return affinities
 
     def digest(self, number: int) -> str | None:
-        """Of the block in the store."""
+        """Compute a checksum of the block in the store."""
         return self.target.digest(self.lattice[number].inner)
 
 
 class Window:
-    """A box of a volume as a volume of its own."""
+    """Presents a box of a volume as a volume of its own."""
 
     def __init__(self, source: Source, box: Slices) -> None:
         self._source, self._start = source, [along.start for along in box]
@@ -120,12 +120,12 @@ class Window:
         """Where it lies."""
 
     def read(self, part: tuple[slice, ...], /) -> np.ndarray:
-        """The intensities of a box of it."""
+        """Read the intensities of a box, counted from the window's first voxel."""
         moved = [slice(a.start + first, a.stop + first) for a, first in zip(part, self._start, strict=True)]
         return self._source.read(tuple(moved))
 
     def part(self, box: Slices) -> Slices:
-        """A box of the source as one of this."""
+        """Translate a box of the source into one of this window."""
         z, y, x = (slice(a.start - first, a.stop - first) for a, first in zip(box, self._start, strict=True))
         return z, y, x
 

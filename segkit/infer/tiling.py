@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import nn
 
 from segkit.data import Affinities, Volume
@@ -22,15 +23,15 @@ from segkit.models.device import resolve_device
 from segkit.models.inputs import check_intensity
 from segkit.timing import phase
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 def predict(
     module: nn.Module,
     raw: Volume,
-    neighborhood,
+    neighborhood: ArrayLike,
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     **options: Unpack[Options],
 ) -> Affinities:
     """Predict the affinities that a network (:class:`segkit.protocols.Model`) gives to the edges of `neighborhood`.
@@ -86,11 +87,11 @@ def predict(
 def predict_parts(
     module: nn.Module,
     raw: Source,
-    neighborhood,
+    neighborhood: ArrayLike,
     *,
     thickness: int = 64,
     part: Slices | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     **options: Unpack[Options],
 ) -> Generator[Part, None, None]:
     """Predict the same values as :func:`predict`, with its options, but part by part: slices, and float32 (C, Z, Y, X).
@@ -122,7 +123,7 @@ def _parts(
     plan: Plan,
     slabs: Slabs,
     use: Settings,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> Generator[Part, None, None]:
     done = 0
     inputs = ahead(_inputs(plan, read, module.ndim))

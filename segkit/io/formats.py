@@ -13,8 +13,7 @@ from segkit.io.address import Address
 if TYPE_CHECKING:
     import numpy as np
 
-    from segkit.io.records import Stored
-    from segkit.io.schemas import About
+    from segkit.io.records import About, Stored
 
 FORMATS = {".h5": "hdf5", ".hdf": "hdf5", ".hdf5": "hdf5", ".zarr": "zarr"}
 """Suffix -> module of this package. (".ome.zarr" ends in ".zarr".)"""

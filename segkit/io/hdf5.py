@@ -14,9 +14,10 @@ import numpy as np
 
 from segkit.errors import InvalidInput, MissingDataset, StorageError, sentence
 from segkit.io.atomic import replacing, storage_errors
-from segkit.io.dialects import Placement, nanometers_along, read_placement
-from segkit.io.records import Blocks, Record, Stored
-from segkit.io.schemas import KNOWN, About, checked, parse_xml, plain
+from segkit.io.dialects import nanometers_along, read_placement
+from segkit.io.placement import Placement
+from segkit.io.records import About, Blocks, Record, Stored
+from segkit.io.schemas import KNOWN, parse_xml, plain, stated_about
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
@@ -70,7 +71,7 @@ class Hdf5File:
 
     def about(self, name: str) -> About:
         """What segkit wrote about the dataset or group of that name."""
-        return checked(About, _attributes(self._item(name)))
+        return stated_about(_attributes(self._item(name)))
 
     def array(self, name: str) -> Stored:
         """The dataset of that name."""
@@ -79,7 +80,7 @@ class Hdf5File:
             raise MissingDataset(sentence(name, "must be a dataset", "a group", "name one of the datasets in it"))
         self._check_storage(dataset)
         attributes = _attributes(dataset)
-        about, shape = checked(About, attributes), dataset.shape or ()
+        about, shape = stated_about(attributes), dataset.shape or ()
         names = {"the labels of the dimensions": [dimension.label for dimension in dataset.dims]} if shape else {}
         ours = about.kind is not None and "format_version" in attributes
         placement = read_placement(attributes, len(shape), ours=ours, names=names)
@@ -99,7 +100,7 @@ class Hdf5File:
             if isinstance(item, h5py.Dataset):
                 self._check_storage(item)
                 arrays[key] = self._reading(item)(())
-        return arrays, checked(About, _attributes(group))
+        return arrays, stated_about(_attributes(group))
 
     def _item(self, name: str) -> Any:
         with storage_errors("read", self._path):

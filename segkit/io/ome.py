@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from segkit.errors import InvalidInput, sentence
-from segkit.io.dialects import Placement, nanometers_along
+from segkit.io.dialects import nanometers_along
+from segkit.io.placement import Placement
 from segkit.io.schemas import OmeAxis, OmeGroup, OmeImage, OmeScale, Step, checked
 
 SPACE = ("z", "y", "x")

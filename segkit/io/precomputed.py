@@ -31,8 +31,8 @@ from segkit.errors import (
 )
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.dialects import nanometers_along
-from segkit.io.records import Blocks, Record, Stored
-from segkit.io.schemas import About, PrecomputedInfo, Scale, checked
+from segkit.io.records import About, Blocks, Record, Stored
+from segkit.io.schemas import PrecomputedInfo, Scale, checked
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""

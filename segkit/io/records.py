@@ -17,8 +17,7 @@ from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
 from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
 from segkit.io.address import MADE_BY, ROLES, Address
-from segkit.io.dialects import Placement, nanometers
-from segkit.io.schemas import About
+from segkit.io.placement import Placement, nanometers
 
 FORMAT_VERSION = 1
 POLARITY = "1=same object"
@@ -54,6 +53,21 @@ class Record:
 
     data: "np.ndarray | Blocks | Mapping[str, np.ndarray]"
     attributes: dict[str, object]
+
+
+@dataclass(frozen=True)
+class About:
+    """What segkit writes about an object, or says of one that another tool made."""
+
+    kind: str | None = None
+    format_version: int = 1
+    neighborhood: list[list[int]] | None = None
+    polarity: str | None = None
+    convention: dict[str, Any] | None = None
+    notes: str | None = None
+    made_by: str | None = None
+    chunks: str | None = None
+    """"all" where every chunk of a Zarr array is a file: one that is not there was lost."""
 
 
 NOTHING, NOWHERE = About(), Placement()

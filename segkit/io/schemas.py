@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, Json, ValidationError, field_validator
 
 from segkit.errors import InvalidInput, sentence
+from segkit.io.records import About
 
 MOST = 2**48
 """Voxels along an axis; a file that states more is damaged."""
@@ -84,8 +85,8 @@ def inside(path: str) -> str:
     return path
 
 
-class About(Schema):
-    """What segkit writes about an object."""
+class Own(Schema):
+    """What segkit writes about an object: see :class:`segkit.io.records.About`."""
 
     kind: Annotated[str | None, BeforeValidator(lambda kind: None if kind is None else str(kind))] = None
     format_version: int = 1
@@ -95,7 +96,11 @@ class About(Schema):
     notes: Annotated[str | None, BeforeValidator(lambda notes: notes if isinstance(notes, str) else None)] = None
     made_by: str | None = None
     chunks: str | None = None
-    """"all" where every chunk of a Zarr array is a file: one that is not there was lost."""
+
+
+def stated_about(values: object, where: str = "") -> About:
+    """What is said about an object by attributes that lie in `where`."""
+    return About(**checked(Own, values, where).model_dump())
 
 
 class PixelResolution(Schema):
@@ -160,7 +165,7 @@ class Sizes(Schema):
         return self.units
 
 
-KNOWN = {*About.model_fields, *Sizes.model_fields, "axistags"}
+KNOWN = {*Own.model_fields, *Sizes.model_fields, "axistags"}
 """The attributes of an array that are read."""
 
 

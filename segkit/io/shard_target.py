@@ -23,7 +23,7 @@ from segkit.io.address import Address, Box, as_address, role_of
 from segkit.io.atomic import remove, replacing, storage_errors, swap, sync_entry
 from segkit.io.lookup import AnyAddress
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes
-from segkit.io.records import KEY, encode
+from segkit.io.records import KEY, Record, encode
 from segkit.io.shards import chunk_of, encoded, make_folder, open_array
 from segkit.io.writer import Form, Output, Target, as_attributes, check_writable
 from segkit.io.zarr import CODECS, check_addable, check_room, make_parents
@@ -258,32 +258,16 @@ def _attributes(form: Form) -> dict[str, object]:
     return encode(container(np.zeros((1, 1, 1), form.values), form.grid)).attributes
 
 
-class ShardOutput:
-    """A Zarr store, volumes of which are made by shards of one size, by any process."""
+class ShardOutput(Output):
+    """A Zarr store, volumes of which are made by shards of one size, by any process.
+
+    Any other object is written when it is put, so that a later call finds it; in any format that holds all kinds.
+    """
 
     def __init__(self, address: AnyAddress, shard: Sequence[int]) -> None:
-        self.address, self.shard = as_address(address), shard
+        super().__init__(address)
+        self.shard = shard
         self._targets: list[ShardTarget] = []
-        self._dropped: str | None = None
-
-    def put(
-        self,
-        container: object,
-        role: str,
-        *,
-        dataset: str | None = None,
-        notes: Mapping[str, object] | None = None,
-    ) -> None:
-        """Write an object, now, so that a later call finds it; in any format that holds all kinds."""
-        output = Output(self.address)
-        output.put(container, role, dataset=dataset, notes=notes)
-        if self._dropped is not None:
-            output.drop(self._dropped)
-        output.finish()
-
-    def drop(self, beginning: str) -> None:
-        """Have datasets removed whose names begin so when the next object is written."""
-        self._dropped = beginning
 
     def volume(
         self, form: Form, *, key: str = "", dataset: str | None = None, notes: Mapping[str, object] | None = None
@@ -298,3 +282,8 @@ class ShardOutput:
         """Move all volumes into place. Their blocks must all be written."""
         for target in self._targets:
             target.finish()
+
+    def _add(self, name: str, record: Record) -> None:
+        """Write it now, alone."""
+        self._records = {name: record}
+        self._write()

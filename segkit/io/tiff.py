@@ -20,9 +20,10 @@ from pydantic import FiniteFloat
 
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
 from segkit.io.atomic import replacing, storage_errors
-from segkit.io.dialects import Placement, nanometers_along, read_placement
-from segkit.io.records import Blocks, Record, Stored
-from segkit.io.schemas import About, Schema, checked, parse_xml, plain
+from segkit.io.dialects import nanometers_along, read_placement
+from segkit.io.placement import Placement
+from segkit.io.records import About, Blocks, Record, Stored
+from segkit.io.schemas import Schema, checked, parse_xml, plain, stated_about
 
 SUFFIXES = (".tif", ".tiff")
 BIG = 2**32 - 2**25
@@ -166,7 +167,7 @@ def _stated(file: tifffile.TiffFile, axes: str) -> tuple[About, Placement]:
     shaped = file.shaped_metadata
     if shaped and isinstance(shaped[0], dict) and "segkit" in shaped[0]:
         ours = plain(shaped[0]["segkit"])
-        return checked(About, ours, "segkit"), replace(read_placement(ours, 3, ours=True), axes=axes)
+        return stated_about(ours, "segkit"), replace(read_placement(ours, 3, ours=True), axes=axes)
     found = _of_imagej(file) if file.is_imagej else _of_ome(file.ome_metadata)
     return About(), replace(found or Placement(), axes=axes)
 

@@ -157,7 +157,7 @@ class Output:
         notes: Mapping[str, object] | None = None,
     ) -> None:
         """Add an object, under `dataset`, the dataset of the address or the usual name of its role."""
-        self._records[dataset or self.address.at(role)] = _record(container, role, notes)
+        self._add(dataset or self.address.at(role), _record(container, role, notes))
 
     def volume(
         self, form: Form, *, key: str = "", dataset: str | None = None, notes: Mapping[str, object] | None = None
@@ -176,8 +176,13 @@ class Output:
 
     def finish(self) -> None:
         """Write the file."""
-        if self._streamed:
-            return
+        if not self._streamed:
+            self._write()
+
+    def _add(self, name: str, record: Record) -> None:
+        self._records[name] = record
+
+    def _write(self) -> None:
         path = self.address.path
         backend = own_format(path)
         check_folder(path)

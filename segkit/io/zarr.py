@@ -24,11 +24,12 @@ from zarr.storage import LocalStore
 
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
 from segkit.io.atomic import remove, replacing, storage_errors
-from segkit.io.dialects import Placement, read_placement
+from segkit.io.dialects import read_placement
 from segkit.io.formats import ZARR
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes, image_of, place_of_scale
-from segkit.io.records import Blocks, Record, Stored
-from segkit.io.schemas import About, OmeImage, OmeScale, Schema, ZarrV2, ZarrV3, checked, inside
+from segkit.io.placement import Placement
+from segkit.io.records import About, Blocks, Record, Stored
+from segkit.io.schemas import OmeImage, OmeScale, Schema, ZarrV2, ZarrV3, checked, inside, stated_about
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
@@ -61,7 +62,7 @@ class Node:
     @property
     def about(self) -> About:
         """What segkit wrote about it."""
-        return checked(About, self.attributes.get("segkit") or {}, "segkit")
+        return stated_about(self.attributes.get("segkit") or {}, "segkit")
 
     @property
     def is_object(self) -> bool:
@@ -217,7 +218,7 @@ class ZarrStore:
         return Stored(array.shape, read, about, placement, array.dtype, below.name)
 
     def _bare(self, node: Node, above: Node | None) -> Stored:
-        array, about = node.array(), checked(About, node.attributes)
+        array, about = node.array(), stated_about(node.attributes)
         placement = _placement(node, above, about, array.ndim)
         return Stored(array.shape, _reading(node, array, False), about, placement, array.dtype, node.name)
 

@@ -14,6 +14,12 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio: multiples of it are spread evenly."""
 
 
+@njit(cache=True, nogil=True)
+def pair_key(a, b):
+    """Put the numbers of two nodes, in either order, into one int64: the lower in the high 32 bits."""
+    return (np.int64(min(a, b)) << 32) | np.int64(max(a, b))
+
+
 @njit(cache=True, nogil=True, inline="always")
 def find_slot(slots, key):
     """Find the slot that holds `key`, or the empty one where it belongs; for keys that differ in their low bits.

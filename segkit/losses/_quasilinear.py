@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from segkit.losses import _kernels_errors
 from segkit.losses._forest import Decided
@@ -39,7 +40,9 @@ def counted_terms(affinities: Tensor, labels: Tensor, edges: Tensor, count: Call
 
 class _PairTerms(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, affinities: Tensor, labels: Tensor, edges: Tensor, count: Callable, balanced: bool) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, affinities: Tensor, labels: Tensor, edges: Tensor, count: Callable, balanced: bool
+    ) -> Tensor:
         values, objects, exist = (tensor.detach().cpu().numpy() for tensor in (affinities, labels, edges))
 
         def work(start: int, stop: int) -> list:
@@ -52,7 +55,7 @@ class _PairTerms(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         factors = upstream.cpu().double().numpy()
         gradient = np.empty(ctx.shape, np.float32)
 

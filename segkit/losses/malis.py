@@ -12,6 +12,7 @@ from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from segkit.data.affinities import as_neighborhood
@@ -102,7 +103,9 @@ class ConstrainedMalis(PairLoss):
     constrained = True
 
 
-def pair_counts(affinities, labels, edges, neighborhood, *, constrained: bool) -> tuple[np.ndarray, np.ndarray]:
+def pair_counts(
+    affinities: ArrayLike, labels: ArrayLike, edges: ArrayLike, neighborhood: ArrayLike, *, constrained: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """For each edge the number of positive and of negative pairs of voxels whose maximin edge it is.
 
     `affinities`, in 0..1, and `edges`, bool, have shape (C, Z, Y, X); `labels`, integers, (Z, Y, X); `neighborhood`
@@ -123,7 +126,9 @@ def pair_counts(affinities, labels, edges, neighborhood, *, constrained: bool) -
     return dense(decided_pairs(affinities, labels, edges, neighborhood, constrained=constrained), np.shape(affinities))
 
 
-def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool) -> Pairs:
+def decided_pairs(
+    affinities: ArrayLike, labels: ArrayLike, edges: ArrayLike, neighborhood: ArrayLike, *, constrained: bool
+) -> Pairs:
     """What :func:`pair_counts` counts, for the edges that decide any pair; the same arguments and errors.
 
     The edges of each object come in the order in which they join components, strongest first, and so do those between
@@ -153,7 +158,9 @@ def dense(pairs: Pairs, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]
     return counts[0], counts[1]
 
 
-def checked(affinities, labels, edges, neighborhood) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def checked(
+    affinities: ArrayLike, labels: ArrayLike, edges: ArrayLike, neighborhood: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Affinities as float32, labels as int64, edges as bool, the neighborhood; read-only; raises unless they fit."""
     affinities = np.ascontiguousarray(affinities, np.float32)
     labels, edges = np.asarray(labels), np.ascontiguousarray(edges)

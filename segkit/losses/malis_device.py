@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from segkit.data.affinities import as_neighborhood, edge_slices
@@ -44,7 +45,7 @@ class _Decided(NamedTuple):
 
 @torch.compiler.disable
 def pair_terms(
-    affinities: Tensor, labels: Tensor, edges: Tensor, neighborhood, *, constrained: bool, balanced: bool
+    affinities: Tensor, labels: Tensor, edges: Tensor, neighborhood: ArrayLike, *, constrained: bool, balanced: bool
 ) -> Tensor:
     """The loss of each item, (B, 2): wrong splits and wrong merges; differentiable by the affinities.
 
@@ -67,7 +68,7 @@ def pair_terms(
 
 
 def pair_counts(
-    affinities: Tensor, labels: Tensor, edges: Tensor, neighborhood, *, constrained: bool
+    affinities: Tensor, labels: Tensor, edges: Tensor, neighborhood: ArrayLike, *, constrained: bool
 ) -> tuple[Tensor, Tensor]:
     """For each edge the positive and the negative pairs that it decides: two int64 (B, C, Z, Y, X).
 
@@ -88,7 +89,7 @@ def pair_counts(
     return counts[0].view(affinities.shape), counts[1].view(affinities.shape)
 
 
-def _checked(affinities: Tensor, labels: Tensor, edges: Tensor, neighborhood) -> np.ndarray:
+def _checked(affinities: Tensor, labels: Tensor, edges: Tensor, neighborhood: ArrayLike) -> np.ndarray:
     """The neighborhood; raises unless shapes and dtypes fit."""
     neighborhood = as_neighborhood(neighborhood)
     shape = (len(labels), len(neighborhood), *labels.shape[1:])

@@ -3,6 +3,7 @@
 import fastremap
 import higra as hg
 import numpy as np
+from numpy.typing import ArrayLike
 
 from segkit.losses._quasilinear import Decided, Pairs
 from segkit.losses.malis import PairLoss, bad_affinity, checked
@@ -31,7 +32,9 @@ class MalisHigra(PairLoss):
         self.constrained = constrained
 
 
-def decided_pairs(affinities, labels, edges, neighborhood, *, constrained: bool) -> Pairs:
+def decided_pairs(
+    affinities: ArrayLike, labels: ArrayLike, edges: ArrayLike, neighborhood: ArrayLike, *, constrained: bool
+) -> Pairs:
     """The same as :func:`segkit.losses.malis.decided_pairs`.
 
     Both passes of constrained MALIS need one tree only: with all edges inside objects ranked first, it begins with

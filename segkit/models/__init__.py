@@ -1,6 +1,7 @@
 """Networks that predict affinities, and what training and inference share: input scaling, devices, checkpoints."""
 
 from importlib import import_module
+from typing import Any
 
 _HOMES = {
     "TrainedModel": "segkit.models.checkpoint",
@@ -13,7 +14,7 @@ _HOMES = {
 __all__ = ["TrainedModel", "check_intensity", "load_model", "resolve_device", "save_model", "scale_intensity"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'segkit.models' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

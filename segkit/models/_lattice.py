@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from math import prod
 
-from torch import nn
+from torch import Tensor, nn
 
 from segkit.errors import InvalidShape, sentence
 
@@ -109,7 +109,7 @@ class LatticeModel(nn.Module):
             raise InvalidShape(sentence(name, f"must be {self.ndim} positive sizes, {names}", shape))
         return shape
 
-    def _check_input(self, raw) -> None:
+    def _check_input(self, raw: Tensor) -> None:
         if raw.ndim != self.ndim + 2 or raw.shape[1] != self.sections:
             names = "Z, Y, X" if self.ndim == 3 else "Y, X"
             rule = f"must have shape (B, {self.sections}, {names})"

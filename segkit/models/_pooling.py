@@ -1,6 +1,7 @@
 """Pooling that follows from the size of the voxels."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from segkit.errors import InvalidParameter, sentence
 
@@ -30,7 +31,9 @@ def pooling_for(voxel_size: Sequence[float], poolings: int) -> Pooling:
     return tuple(factors)
 
 
-def automatic_pooling(pooling, voxel_size: Sequence[float] | None, levels: int | None) -> Pooling:
+def automatic_pooling(
+    pooling: Pooling | Literal["auto"], voxel_size: Sequence[float] | None, levels: int | None
+) -> Pooling:
     """`pooling`, or what follows from the voxel size if it is "auto". Raises InvalidParameter for what is missing."""
     if pooling != "auto":
         if levels is not None and levels != len(pooling) + 1:

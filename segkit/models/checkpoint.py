@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -52,7 +53,7 @@ def save_model(
     *,
     name: str,
     parameters: Mapping[str, object],
-    neighborhood,
+    neighborhood: ArrayLike,
     extra: Mapping[str, object] | None = None,
 ) -> None:
     """Write the weights of `module`, and how to build it again, in one step: there is never half a file.
@@ -166,7 +167,7 @@ def _build(path: str | os.PathLike, name: str, parameters: Mapping[str, object])
         raise CheckpointMismatch(sentence(f"the checkpoint {path}", rule, next_step=next_step)) from error
 
 
-def _check_weights(path, name: str, expected: Mapping, found: Mapping) -> None:
+def _check_weights(path: str | os.PathLike, name: str, expected: Mapping, found: Mapping) -> None:
     difference = _difference(expected, found)
     if difference:
         rule = f"must hold the weights of model {name!r} with its own parameters"

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segkit.report.blocks import Block, Chart, Code, Grid, Number, Page, Section, Table, Text
 from segkit.report.charts import COLOURS, chart, finish_voi, point, series
 from segkit.report.page import write_page
 from segkit.report.scores import LOWEST, NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "++")
 Rows = Sequence[Mapping[str, Any]]
@@ -92,7 +95,7 @@ def _bars(done: Rows, values: Mapping[str, float], title: str, unit: str) -> Cha
     """A bar for each backend, in its colour and with its hatch."""
     places = {row["backend"]: number for number, row in enumerate(done)}
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         for name, value in values.items():
             k = places[name]
             look = {"color": COLOURS[k % len(COLOURS)], "hatch": HATCHES[k % len(HATCHES)], "edgecolor": "white"}
@@ -122,7 +125,7 @@ def _scores(done: Rows) -> list[Block]:
 
 
 def _plane_of(points: Rows) -> Grid:
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         for number, row in enumerate(points):
             axes.scatter(row["voi_merge"], row["voi_split"], s=50, label=row["backend"], **point(number))
         axes.margins(0.12)
@@ -135,7 +138,7 @@ def _plane_of(points: Rows) -> Grid:
 
 
 def _curves(rows: Rows) -> Grid:
-    def over_threshold(axes) -> None:
+    def over_threshold(axes: "Axes") -> None:
         for number, row in enumerate(rows):
             found = [(each["threshold"], each["cremi_score"]) for each in row["thresholds"]]
             axes.plot(*zip(*found, strict=True), label=row["backend"], **series(number))
@@ -147,7 +150,7 @@ def _curves(rows: Rows) -> Grid:
         axes.set_title("CREMI score over the threshold")
         axes.legend()
 
-    def plane(axes) -> None:
+    def plane(axes: "Axes") -> None:
         for number, row in enumerate(rows):
             found = [(each["voi_merge"], each["voi_split"]) for each in row["thresholds"]]
             axes.plot(*zip(*found, strict=True), label=row["backend"], **series(number))

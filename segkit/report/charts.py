@@ -5,9 +5,13 @@ import re
 from collections.abc import Callable
 from html import escape
 from itertools import count
+from typing import TYPE_CHECKING
 
 from segkit.curves import COLOURS
 from segkit.report.blocks import Chart
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MARKERS = "osD^vPX"
 DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)))
@@ -48,7 +52,7 @@ def series(number: int) -> dict[str, object]:
     return point(number) | {"linestyle": DASHES[number % len(DASHES)]}
 
 
-def finish_voi(axes, title: str) -> None:
+def finish_voi(axes: "Axes", title: str) -> None:
     """Name the axes of a plot of VOI split against VOI merge, let them begin at 0, and add the legend."""
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)

@@ -64,7 +64,7 @@ class Facts:
         return found + [Found(f"M{k}", mistake) for k, mistake in enumerate(merges, 1)]
 
     @cached_property
-    def health(self) -> tuple[health.Report, tuple[health.Finding, ...]]:
+    def health(self) -> tuple[health.HealthFigures, tuple[health.Finding, ...]]:
         """The figures of the affinities, and what is wrong with them."""
         affinities, part = self.scene.affinities()
         truth = None

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from math import isclose
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segkit.report.blocks import Block, Chart, Grid, Section, Table, Text
 from segkit.report.charts import COLOURS, DASHES, chart, finish_voi, point
 from segkit.report.facts import Facts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BITS = ("voi_split", "voi_merge")
 LOWEST = (*BITS, "adapted_rand_error", "cremi_score")
@@ -89,7 +93,7 @@ def _in_words(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _curve(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> Chart:
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         found = facts.sweep
         axes.plot(found.voi_merge, found.voi_split, color="#444", linewidth=1.4, zorder=2)
         for number, (name, row) in enumerate(points.items()):
@@ -109,7 +113,7 @@ def _curve(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> Chart:
 def _over_thresholds(facts: Facts, points: Mapping[str, Mapping[str, float]]) -> Chart:
     found = facts.sweep
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         steps = np.append(0.0, found.thresholds)
         names = ("cremi_score", "voi_split", "voi_merge")
         for number, name in enumerate(names):

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segkit.report.blocks import Block, Chart, Grid, Section, Text
 from segkit.report.charts import chart, series, sparse
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KEY, TITLE = "training", "Training"
 Lines = Sequence[Mapping[str, Any]]
@@ -73,7 +76,7 @@ def _points(lines: Lines, name: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in rows], [value for _, value in rows]
 
 
-def _draw(axes, lines: Lines, names: Iterable[tuple[str, str]]) -> None:
+def _draw(axes: "Axes", lines: Lines, names: Iterable[tuple[str, str]]) -> None:
     """A curve for each (name in the log, label)."""
     for number, (name, label) in enumerate(names):
         steps, values = _points(lines, name)
@@ -92,7 +95,7 @@ def _losses(lines: Lines) -> Chart | None:
     if any("validation_loss" in line for line in lines):
         names.append(("validation_loss", "validation loss"))
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         _draw(axes, lines, names)
         axes.set_title("Loss")
         values = [value for name, _ in names for value in _points(lines, name)[1]]
@@ -111,7 +114,7 @@ def _validation(lines: Lines, best: Mapping[str, Any]) -> Chart | None:
     if not known:
         return None
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         _draw(axes, lines, known)
         if "cremi_score" in best:
             axes.plot(best["step"], best["cremi_score"], "*", color="black", markersize=12, label="best network")
@@ -127,7 +130,7 @@ def _learning_rate(lines: Lines) -> Chart | None:
     if not _points(lines, "learning_rate")[0]:
         return None
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         _draw(axes, lines, [("learning_rate", "learning rate")])
         axes.set_title("Learning rate")
         axes.set_ylim(bottom=0)
@@ -144,7 +147,7 @@ def _health(lines: Lines) -> Chart | None:
     if not names:
         return None
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         _draw(axes, lines, names)
         axes.axhline(0.5, color="#777", linewidth=1, linestyle=":")
         axes.text(0.5, 0.505, "guessing", transform=axes.get_yaxis_transform(), ha="center", fontsize=8, color="#555")

@@ -1,14 +1,19 @@
 """The section on the health of the affinities: the verdict in words first, then the figures that it rests on."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from segkit.data import Affinities, Labels, edge_slices
-from segkit.health import Report
+from segkit.health import HealthFigures
 from segkit.health.channels import channel_name
 from segkit.health.findings import CONTRADICTION, GRID_SHARE, GUESSING
 from segkit.report.blocks import Block, Chart, Grid, Section, Table, Text
 from segkit.report.charts import COLOURS, chart
 from segkit.report.facts import Facts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KEY, TITLE = "health", "Health of the affinities"
 SHOWN = 3
@@ -62,7 +67,7 @@ def _distributions(affinities: Affinities, truth: Labels | None) -> list[Chart]:
 
 
 def _distribution(name: str, groups: dict[str, np.ndarray]) -> Chart:
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         for number, (label, values) in enumerate(groups.items()):
             counts, edges = np.histogram(values, bins=40, range=(0, 1))
             shares = counts / max(values.size, 1)
@@ -78,12 +83,12 @@ def _distribution(name: str, groups: dict[str, np.ndarray]) -> Chart:
     return chart(draw, alt, size=(3.1, 2.5))
 
 
-def _aucs(report: Report) -> Chart | None:
+def _aucs(report: HealthFigures) -> Chart | None:
     known = [(channel.name, channel.auc) for channel in report.channels if channel.auc is not None]
     if not known:
         return None
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         names, values = zip(*known, strict=True)
         axes.scatter(values, names, s=45, color=COLOURS[0], zorder=3)
         axes.axvline(0.5, color="#777", linestyle=":", linewidth=1)
@@ -98,13 +103,13 @@ def _aucs(report: Report) -> Chart | None:
     return chart(draw, alt, "1 is perfect, 0.5 is chance.", size=(3.1, 2.3))
 
 
-def _contradictions(report: Report) -> Chart | None:
+def _contradictions(report: HealthFigures) -> Chart | None:
     pairs = [pair for pair in report.agreements if pair.chance is not None][: 2 * SHOWN]
     if not pairs:
         return None
     names = [f"{pair.first}-{pair.second}" for pair in pairs]
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         limits = [CONTRADICTION * (pair.chance or 0) for pair in pairs]
         axes.scatter([pair.contradictions for pair in pairs], names, s=45, color=COLOURS[0], label="here", zorder=3)
         axes.scatter(limits, names, s=90, marker="|", color=COLOURS[1], label="too many", zorder=3)
@@ -119,13 +124,13 @@ def _contradictions(report: Report) -> Chart | None:
     return chart(draw, f"Contradictions of pairs of channels: {told}", "Fewer are better.", size=(3.1, 2.3))
 
 
-def _peaks(report: Report) -> Chart | None:
+def _peaks(report: HealthFigures) -> Chart | None:
     peaks = [*report.at_stride, *report.peaks][: 3 * SHOWN]
     if not peaks:
         return None
     names = [f"{peak.channel} along {peak.axis}, {peak.period:.3g} voxels" for peak in peaks]
 
-    def draw(axes) -> None:
+    def draw(axes: "Axes") -> None:
         axes.barh(names, [100 * peak.share for peak in peaks], color=COLOURS[0], height=0.6)
         axes.axvline(100 * GRID_SHARE, color=COLOURS[1], linestyle="--", linewidth=1.2, label="seen as a grid")
         axes.invert_yaxis()
@@ -140,12 +145,12 @@ def _peaks(report: Report) -> Chart | None:
     )
 
 
-def _names(axes, number: int, room: float = 1.1) -> None:
+def _names(axes: "Axes", number: int, room: float = 1.1) -> None:
     """Put the first of a few names above, with room for a legend above that."""
     axes.set_ylim(number - 0.5, -room)
 
 
-def _channels(report: Report) -> Table:
+def _channels(report: HealthFigures) -> Table:
     rows: list[dict[str, object]] = []
     for each in report.channels:
         row: dict[str, object] = {"channel": each.name, "mean": each.mean, "deviation": each.variance**0.5}

@@ -32,7 +32,7 @@ EXAMPLES = {"train": "sample_A.hdf", "val": "sample_B.hdf", "test": "sample_C.hd
 
 
 @dataclass(frozen=True)
-class Stage:
+class RecipeStage:
     """One step: a verb with its options."""
 
     name: str
@@ -46,7 +46,7 @@ class Recipe:
 
     name: str
     title: str
-    stages: tuple[Stage, ...]
+    stages: tuple[RecipeStage, ...]
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -109,7 +109,7 @@ def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = Non
             raise InvalidInput(sentence(f"{key!r} in recipe {path}", "must be a table of options", repr(value)))
         options = _resolve(dict(value), values, path)
         verb = options.pop("verb", key)
-        stages.append(Stage(key, str(verb), options))
+        stages.append(RecipeStage(key, str(verb), options))
     if not stages:
         raise InvalidInput(
             sentence(f"recipe {path}", "must have at least one stage", next_step="add a table [infer], say")
@@ -163,7 +163,7 @@ def result_among(results: Results) -> Callable[[str, str], object]:
     return result
 
 
-def _check_results(stages: list[Stage], path: Path) -> None:
+def _check_results(stages: list[RecipeStage], path: Path) -> None:
     """Raise InvalidInput if a stage asks for the result of one that does not come before it."""
     earlier: list[str] = []
     for stage in stages:

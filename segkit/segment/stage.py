@@ -1,8 +1,7 @@
-"""The verb: a merge tree is cut at one threshold or several, and each block looks up its own fragments."""
+"""Cut a merge tree at one threshold or several (`segkit segment`): a block looks up its own fragments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
 from segkit.io.writer import Form, Target
 from segkit.segment.cut import renamed, segments_at
-
-if TYPE_CHECKING:
-    from segkit.io.shard_target import ShardOutput
 
 Place = tuple[Grid, tuple[int, int, int]]
 """A grid, and how many of its voxels."""
@@ -53,14 +49,14 @@ class SegmentTask(BlockTask):
         return {"fragments": len(ids), "segments": [len(np.unique(each)) for each in names]}
 
     def digest(self, number: int) -> str | None:
-        """Of the block in all segmentations."""
+        """Compute a checksum of the block in all segmentations."""
         found = [target.digest(self.lattice[number].inner) for target in self.targets]
         return None if None in found else "-".join(map(str, found))
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """What a tree was cut into."""
+    """Hold the numbers of segments and fragments that a tree was cut into."""
 
     rows: list[dict[str, float]]
     """For each threshold the number of segments: in a whole volume; by blocks, of all fragments of the tree."""
@@ -72,7 +68,7 @@ class Segmented:
 
 def segment_files(
     merge_tree: AnyAddress | MergeTree,
-    out: "AnyAddress | io.Output | ShardOutput",
+    out: AnyAddress | io.Output,
     thresholds: Sequence[float],
     *,
     fragments: AnyAddress | io.RegionSource | Held | None = None,

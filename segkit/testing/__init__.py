@@ -11,6 +11,7 @@ Nothing is imported before it is used: :mod:`segkit.testing.phantoms` needs no p
 """
 
 from importlib import import_module
+from typing import Any
 
 _HOMES = {
     "AgglomeratorConformance": "segkit.testing.conformance.agglomerators",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'segkit.testing' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

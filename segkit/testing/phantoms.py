@@ -132,7 +132,9 @@ def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def _ball(shape: Sequence[int], centre: np.ndarray, radii, scale: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
+def _ball(
+    shape: Sequence[int], centre: np.ndarray, radii: float | np.ndarray, scale: np.ndarray
+) -> tuple[tuple[slice, ...], np.ndarray]:
     """The box of an ellipsoid and, in it, the distance from the centre in units of the radii."""
     reach = np.broadcast_to(radii, 3)
     low = np.maximum(np.floor((centre - reach) / scale), 0).astype(int)
@@ -188,7 +190,7 @@ def _depth(labels: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.minimum(distance, 1e6) - np.float32(0.5)
 
 
-def _field(rng: Generator, shape: Sequence[int], sigma) -> np.ndarray:
+def _field(rng: Generator, shape: Sequence[int], sigma: float | np.ndarray) -> np.ndarray:
     """A smooth random field of mean 0 and standard deviation 1, float32; `sigma` in voxels along z, y, x."""
     from scipy.ndimage import gaussian_filter
 

@@ -6,13 +6,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from segkit.data import NEAREST, Affinities, Grid, Labels, edge_mask
 from segkit.protocols import Prediction
 from segkit.testing import strategies
 
 
-def predicted(logits, labels: Sequence[np.ndarray], masks: Sequence[np.ndarray], neighborhood=NEAREST) -> Prediction:
+def predicted(
+    logits: ArrayLike, labels: Sequence[np.ndarray], masks: Sequence[np.ndarray], neighborhood: ArrayLike = NEAREST
+) -> Prediction:
     """The prediction of a batch: `logits` (B, C, Z, Y, X), `labels` and `masks` one (Z, Y, X) an item."""
     objects = [np.where(mask, item, 0) for item, mask in zip(labels, masks, strict=True)]
     targets = [Affinities.from_labels(Labels.convert(item, Grid()), neighborhood).array for item in objects]
@@ -28,7 +31,11 @@ def predicted(logits, labels: Sequence[np.ndarray], masks: Sequence[np.ndarray],
 
 
 def random_prediction(
-    seed: int = 0, batch: int = 2, shape: Sequence[int] = (3, 6, 5), neighborhood=NEAREST, masked: bool = True
+    seed: int = 0,
+    batch: int = 2,
+    shape: Sequence[int] = (3, 6, 5),
+    neighborhood: Sequence[Sequence[int]] = NEAREST,
+    masked: bool = True,
 ) -> Prediction:
     """Logits from -3 to 3 that are equally spaced in each item, so that none tie; a few objects; some background.
 
@@ -51,7 +58,7 @@ def item_of(prediction: Prediction, item: int) -> Prediction:
 
 
 @st.composite
-def predictions(draw, neighborhood=NEAREST, batch: int = 2) -> Prediction:
+def predictions(draw: st.DrawFn, neighborhood: strategies.AnyNeighborhood = NEAREST, batch: int = 2) -> Prediction:
     """Batches of one to `batch` items, with all-background items and items without any edge among them."""
     shape = draw(strategies.shapes(4))
     number = draw(st.integers(1, batch))

@@ -10,6 +10,10 @@ import shutil
 import subprocess
 from collections import Counter
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
 
 MARKERS = {
     "gpu": "a CUDA GPU that torch sees",
@@ -20,14 +24,14 @@ MARKERS = {
 """Marker -> what its tests need."""
 
 
-def pytest_configure(config) -> None:
+def pytest_configure(config: "pytest.Config") -> None:
     """Register the markers."""
     config.addinivalue_line("markers", "slow: takes long, or seldom finds what other tests do not")
     for marker, need in MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: needs {need}; skipped where there is none")
 
 
-def pytest_runtest_setup(item) -> None:
+def pytest_runtest_setup(item: "pytest.Item") -> None:
     """Skip a test whose marker names what this machine lacks."""
     import pytest
 
@@ -36,7 +40,7 @@ def pytest_runtest_setup(item) -> None:
             pytest.skip(f"needs {need}")
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     """List what was missing, each with the number of tests that were skipped for it."""
     reports = terminalreporter.stats.get("skipped", ())
     reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in reports if isinstance(report.longrepr, tuple)]

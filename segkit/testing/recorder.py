@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Generator
 
 import pytest
 from hypothesis import Phase, settings
@@ -9,12 +10,12 @@ from hypothesis import Phase, settings
 from segkit.testing import pytest_plugin
 
 
-def pytest_addoption(parser) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
     """Where to write."""
     parser.addoption("--findings", default=None, metavar="FILE", help="write what each promise came to")
 
 
-def pytest_configure(config) -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let hypothesis be: nobody will see how small an example it could have found."""
     if not config.pluginmanager.is_registered(pytest_plugin):
         config.pluginmanager.register(pytest_plugin)
@@ -23,14 +24,16 @@ def pytest_configure(config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item):
+def pytest_runtest_setup(item: pytest.Function) -> Generator[None, None, None]:
     """Say what begins, in case that the process does not survive it."""
     _write(item, {"outcome": "started"})
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Write the outcome of the test, or that of its preparation or its end where these go wrong."""
     report = yield
     if report.when == "call" or not report.passed:
@@ -38,7 +41,7 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def _write(item, outcome: dict) -> None:
+def _write(item: pytest.Function, outcome: dict) -> None:
     path = item.config.getoption("--findings")
     if path is None:
         return
@@ -50,7 +53,7 @@ def _write(item, outcome: dict) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def _reason(report, call) -> str:
+def _reason(report: pytest.TestReport, call: pytest.CallInfo) -> str:
     if report.passed or call.excinfo is None:
         return ""
     error = call.excinfo.value

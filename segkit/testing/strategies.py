@@ -1,10 +1,12 @@
 """hypothesis strategies for the containers. They shrink to one voxel, to ids 1, 2, 3, ... and to affinities of 0."""
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import DTypeLike
 
 from segkit.data import NEAREST, Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, Volume
 
@@ -12,6 +14,11 @@ UNIT = 2**30
 """Sums of affinities in a region adjacency graph are integers, in units of 1 / UNIT."""
 OUTSIDE = (2**64 - 2, 2**64 - 1)
 LARGE_IDS = (2**53 + 1, 2**63, 2**64 - 3)
+
+AnyShape: TypeAlias = Sequence[int] | st.SearchStrategy | None
+AnyGrid: TypeAlias = Grid | st.SearchStrategy | None
+AnyNeighborhood: TypeAlias = Sequence[Sequence[int]] | st.SearchStrategy
+"""What is given, or drawn where it is a strategy; a shape or grid that is None is drawn as well."""
 
 
 def shapes(largest: int = 5) -> st.SearchStrategy[tuple[int, int, int]]:
@@ -26,7 +33,7 @@ def grids() -> st.SearchStrategy[Grid]:
 
 
 @st.composite
-def volumes(draw, shape=None, dtype=np.uint8, grid=None) -> Volume:
+def volumes(draw: st.DrawFn, shape: AnyShape = None, dtype: DTypeLike = np.uint8, grid: AnyGrid = None) -> Volume:
     """Intensities of any real dtype, finite; floats lie in 0..1. `dtype` bool gives masks."""
     dtype = np.dtype(dtype)
     elements = st.floats(0, 1, width=8 * dtype.itemsize) if dtype.kind == "f" else None
@@ -34,13 +41,21 @@ def volumes(draw, shape=None, dtype=np.uint8, grid=None) -> Volume:
     return Volume(array, _grid(draw, grid))
 
 
-def masks(shape=None, grid=None) -> st.SearchStrategy[Volume]:
+def masks(shape: AnyShape = None, grid: AnyGrid = None) -> st.SearchStrategy[Volume]:
     """bool volumes."""
     return volumes(shape, bool, grid)
 
 
 @st.composite
-def labels(draw, shape=None, grid=None, *, largest: int = 6, outside: bool = True, large: bool = True) -> Labels:
+def labels(
+    draw: st.DrawFn,
+    shape: AnyShape = None,
+    grid: AnyGrid = None,
+    *,
+    largest: int = 6,
+    outside: bool = True,
+    large: bool = True,
+) -> Labels:
     """Up to `largest` small ids and 0; with `large` also ids that fit no float64 or int64, with `outside` those too."""
     shape = _shape(draw, shape)
     more = [*(LARGE_IDS if large else ()), *(OUTSIDE if outside else ())]
@@ -50,7 +65,7 @@ def labels(draw, shape=None, grid=None, *, largest: int = 6, outside: bool = Tru
 
 
 @st.composite
-def neighborhoods(draw, reach: int = 3, longer: int = 3) -> list[list[int]]:
+def neighborhoods(draw: st.DrawFn, reach: int = 3, longer: int = 3) -> list[list[int]]:
     """The nearest neighbours, each at either end, and up to `longer` other offsets."""
     offsets = [[sign * step for step in offset] for offset in NEAREST for sign in [draw(st.sampled_from([1, -1]))]]
     for offset in draw(st.lists(st.tuples(*[st.integers(-reach, reach)] * 3), max_size=longer)):
@@ -60,7 +75,14 @@ def neighborhoods(draw, reach: int = 3, longer: int = 3) -> list[list[int]]:
 
 
 @st.composite
-def affinities(draw, shape=None, neighborhood=NEAREST, grid=None, *, levels: int = 255) -> Affinities:
+def affinities(
+    draw: st.DrawFn,
+    shape: AnyShape = None,
+    neighborhood: AnyNeighborhood = NEAREST,
+    grid: AnyGrid = None,
+    *,
+    levels: int = 255,
+) -> Affinities:
     """Multiples of 1 / `levels`, in 0..1; few levels give many ties. `neighborhood` may be a strategy."""
     shape, neighborhood = _shape(draw, shape), _drawn(draw, neighborhood)
     steps = draw(arrays(np.uint16, (len(neighborhood), *shape), elements=st.integers(0, levels)))
@@ -68,7 +90,14 @@ def affinities(draw, shape=None, neighborhood=NEAREST, grid=None, *, levels: int
 
 
 @st.composite
-def fragmented(draw, shape=None, neighborhood=NEAREST, grid=None, *, levels: int = 255) -> tuple[Affinities, Labels]:
+def fragmented(
+    draw: st.DrawFn,
+    shape: AnyShape = None,
+    neighborhood: AnyNeighborhood = NEAREST,
+    grid: AnyGrid = None,
+    *,
+    levels: int = 255,
+) -> tuple[Affinities, Labels]:
     """Affinities and aligned fragments."""
     shape, grid = _shape(draw, shape), _grid(draw, grid)
     found = draw(affinities(shape, neighborhood, grid, levels=levels))
@@ -76,7 +105,7 @@ def fragmented(draw, shape=None, neighborhood=NEAREST, grid=None, *, levels: int
 
 
 @st.composite
-def segmented(draw, shape=None, grid=None) -> tuple[Labels, Labels]:
+def segmented(draw: st.DrawFn, shape: AnyShape = None, grid: AnyGrid = None) -> tuple[Labels, Labels]:
     """A segmentation and an aligned truth that holds at least one object."""
     shape, grid = _shape(draw, shape), _grid(draw, grid)
     truth = draw(labels(shape, grid))
@@ -88,7 +117,7 @@ def segmented(draw, shape=None, grid=None) -> tuple[Labels, Labels]:
 
 
 @st.composite
-def region_graphs(draw, nodes: int = 8) -> RegionAdjacencyGraph:
+def region_graphs(draw: st.DrawFn, nodes: int = 8) -> RegionAdjacencyGraph:
     """Up to `nodes` nodes; features "count", "sum", "min" and "max" that some affinities could have, and sizes."""
     ids = _ids(draw, nodes)
     possible = [(u, v) for u in range(len(ids)) for v in range(u + 1, len(ids))]
@@ -106,7 +135,7 @@ def region_graphs(draw, nodes: int = 8) -> RegionAdjacencyGraph:
 
 
 @st.composite
-def merge_trees(draw, leaves: int = 8) -> MergeTree:
+def merge_trees(draw: st.DrawFn, leaves: int = 8) -> MergeTree:
     """Forests of any shape over up to `leaves` fragments."""
     ids = _ids(draw, leaves)
     roots = list(range(len(ids)))
@@ -119,18 +148,18 @@ def merge_trees(draw, leaves: int = 8) -> MergeTree:
     return MergeTree.from_merges(ids, merges, np.array(scores, float) / 255)
 
 
-def _ids(draw, most: int) -> np.ndarray:
+def _ids(draw: st.DrawFn, most: int) -> np.ndarray:
     ids = [*range(1, 3 * most + 1), *LARGE_IDS]
     return np.array(sorted(draw(st.lists(st.sampled_from(ids), max_size=most, unique=True))), np.uint64)
 
 
-def _drawn(draw, value):
+def _drawn(draw: st.DrawFn, value: Any) -> Any:
     return draw(value) if isinstance(value, st.SearchStrategy) else value
 
 
-def _shape(draw, shape) -> Sequence[int]:
+def _shape(draw: st.DrawFn, shape: AnyShape) -> Sequence[int]:
     return draw(shapes()) if shape is None else _drawn(draw, shape)
 
 
-def _grid(draw, grid) -> Grid:
+def _grid(draw: st.DrawFn, grid: AnyGrid) -> Grid:
     return draw(grids()) if grid is None else _drawn(draw, grid)

@@ -123,7 +123,7 @@ class Recovery:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """How far a run has come."""
 
     step: int = 0
@@ -240,7 +240,7 @@ def refuse_old_run(path: Path) -> None:
         raise InvalidInput(sentence("run", rule, f"{str(path)!r}", "choose another --out, or --resume to go on"))
 
 
-def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
+def read_progress(folder: RunFolder, config: TrainConfig) -> TrainingProgress:
     """Read how far the run in `folder` has come; nowhere if it ended before its first checkpoint.
 
     That is the later of the last checkpoint and the last healthy one, unless a run that was killed just then would have
@@ -253,7 +253,7 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
         next_step = "check its path, or train without --resume"
         raise MissingFile(sentence("run", "must be the folder of an earlier run", f"{str(folder.path)!r}", next_step))
     _refuse_changes(folder.config, config)
-    progress = _progress(folder.checkpoint, config) if folder.checkpoint.exists() else Progress()
+    progress = _progress(folder.checkpoint, config) if folder.checkpoint.exists() else TrainingProgress()
     if progress.step >= config.steps:
         next_step = f"set steps above {progress.step} to train further"
         raise InvalidInput(
@@ -294,23 +294,23 @@ def _refuse_changes(path: Path, config: TrainConfig) -> None:
             raise CheckpointMismatch(sentence(name, rule, repr(now[name]), next_step))
 
 
-def _progress(path: Path, config: TrainConfig) -> Progress:
+def _progress(path: Path, config: TrainConfig) -> TrainingProgress:
     checkpoint = read_checkpoint(path)
     recovery = Recovery(**checkpoint["recovery"])
     if checkpoint["learning_rate"] != config.learning_rate:  # the new one is meant as it is
         recovery = replace(recovery, factor=1.0, tries=0)
     waited = (checkpoint["early_stopping"] or {}).get("waited", 0)
-    return Progress(checkpoint["global_step"], checkpoint["patches"], path, recovery, waited)
+    return TrainingProgress(checkpoint["global_step"], checkpoint["patches"], path, recovery, waited)
 
 
-def _refuse_ended(folder: RunFolder, progress: Progress, validation: ValidationConfig) -> None:
+def _refuse_ended(folder: RunFolder, progress: TrainingProgress, validation: ValidationConfig) -> None:
     if _ended_early(progress, validation):
         rule = f"has ended early, after {progress.step} steps"
         next_step = f"set validation.patience above {progress.waited}, or to 0, to train further"
         raise InvalidInput(sentence(f"run {str(folder.path)!r}", rule, None, next_step))
 
 
-def _ended_early(progress: Progress, validation: ValidationConfig) -> bool:
+def _ended_early(progress: TrainingProgress, validation: ValidationConfig) -> bool:
     return validation.segmentation and 0 < validation.patience <= progress.waited
 
 

@@ -17,7 +17,7 @@ from segkit.data.affinities import as_neighborhood
 from segkit.data.neighborhoods import long_range
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
 from segkit.parameters import nearest, type_name
-from segkit.train.augment.config import AugmentationSettings, Settings, setting_names
+from segkit.train.augment.config import AugmentationSettings, StrictSettings, setting_names
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -25,7 +25,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class HealthConfig(Settings):
+class HealthConfig(StrictSettings):
     """How training is watched, and what happens when the network collapses; given as health.NAME."""
 
     every: Annotated[int, Field(ge=0)] = 250
@@ -46,7 +46,7 @@ class HealthConfig(Settings):
     """Parameters of the fragmenter."""
 
 
-class ValidationConfig(Settings):
+class ValidationConfig(StrictSettings):
     """How validation volumes are segmented and scored, and when training ends early; given as validation.NAME."""
 
     segmentation: bool = True
@@ -70,7 +70,7 @@ class ValidationConfig(Settings):
     """By how much the CREMI score must fall to count as better for `patience`."""
 
 
-class DescriptorConfig(Settings):
+class DescriptorConfig(StrictSettings):
     """Local shape descriptors that the network learns beside affinities; given as descriptors.NAME."""
 
     sigma: Positive = 80.0
@@ -79,7 +79,7 @@ class DescriptorConfig(Settings):
     """Factor of the mean squared error of the descriptors, which is added to the loss."""
 
 
-class AveragingConfig(Settings):
+class AveragingConfig(StrictSettings):
     """Averaged weights, which are then those that are validated and saved; given as averaging.NAME."""
 
     decay: Decay = 0.999
@@ -88,7 +88,7 @@ class AveragingConfig(Settings):
     """Step after which the average begins; up to it, the average is the network itself."""
 
 
-class TrainConfig(Settings):
+class TrainConfig(StrictSettings):
     """The settings of a training run; an unknown or unfit one raises InvalidParameter.
 
     >>> TrainConfig(steps=10, loss="mse").learning_rate

@@ -10,7 +10,7 @@ from torch import Tensor
 from segkit.data import Affinities, Grid, Labels, edge_mask
 from segkit.data.labels import FIRST_OUTSIDE
 from segkit.errors import TrainingFailed, sentence
-from segkit.health import Channel, Report, examine
+from segkit.health import Channel, HealthFigures, examine
 from segkit.health.findings import is_uniform
 from segkit.train import distributed
 from segkit.train.config import TrainConfig
@@ -166,7 +166,7 @@ class Health:
         elif enough and step > self.config.warmup_steps:
             raise _uniform(lost, step)
 
-    def _check(self, step: int) -> Report:
+    def _check(self, step: int) -> HealthFigures:
         """Examine the crop, and write the figures and those collected since the last check into the log.
 
         Rank 0 does; what it finds, or raises, is what all of them find.
@@ -175,7 +175,7 @@ class Health:
         self._forget()
         return report
 
-    def _examine(self, step: int) -> Report:
+    def _examine(self, step: int) -> HealthFigures:
         network, health = self.objective.module.network, self.config.health
         check_weights(network, step)
         stride = (1,) * (3 - network.ndim) + tuple(network.stride)

@@ -14,8 +14,8 @@ from segkit.protocols import Loss
 from segkit.train import distributed
 from segkit.train.augment.finish import RawBatch
 from segkit.train.checkpoint import (
-    Progress,
     RunFolder,
+    TrainingProgress,
     load_optimiser,
     load_weights,
     read_checkpoint,
@@ -91,7 +91,7 @@ class Loop:
         self.network, self.optimiser = self.fabric.setup(self.module, self.adam)
         self.clock = Clock(self.config.max_minutes)
 
-    def run(self, start: Progress) -> End:
+    def run(self, start: TrainingProgress) -> End:
         """Train from `start` to the end, and say what ended it. Raises Collapse where training cannot go on."""
         self.journal = Journal(self.folder, self.config, start.step, self.on_step)
         try:
@@ -105,11 +105,11 @@ class Loop:
         finally:
             self.journal.close()
 
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingProgress:
         """Say how far it has come."""
-        return Progress(self.step, self.patches, None, self.recovery)
+        return TrainingProgress(self.step, self.patches, None, self.recovery)
 
-    def _begin(self, start: Progress) -> None:
+    def _begin(self, start: TrainingProgress) -> None:
         """Make what watches the steps, and take everything from the checkpoint of `start`, if there is one."""
         config, setup = self.config, self.setup
         self.step, self.patches, self.recovery, self.saved = start.step, start.patches, start.recovery, -1

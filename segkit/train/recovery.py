@@ -8,9 +8,9 @@ from segkit.losses.combined import Sum, terms_of
 from segkit.protocols import Loss
 from segkit.registry import find
 from segkit.train.checkpoint import (
-    Progress,
     Recovery,
     RunFolder,
+    TrainingProgress,
     load_weights,
     read_checkpoint,
     save_network,
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from segkit.train.step import Objective
 
 
-def recover(folder: RunFolder, objective: "Objective", reached: Progress, collapse: Collapse) -> Progress:
+def recover(
+    folder: RunFolder, objective: "Objective", reached: TrainingProgress, collapse: Collapse
+) -> TrainingProgress:
     """Go back to the last healthy checkpoint, and say from where to go on; `reached` is where training collapsed.
 
     The sampler goes on behind the patches that led into the collapse, so that they are not seen again in the same
@@ -46,10 +48,10 @@ def recover(folder: RunFolder, objective: "Objective", reached: Progress, collap
     seen: dict[str, float | str] = {"health/collapsed_at": collapse.step, "health/seen": collapse.seen}
     changed = {"health/learning_rate_factor": recovery.factor, "health/elementwise": recovery.elementwise}
     append_line(folder.journal, step, {"health/recovery": recovery.count, **seen, **changed})
-    return Progress(step, patches, folder.checkpoint, recovery)
+    return TrainingProgress(step, patches, folder.checkpoint, recovery)
 
 
-def describe(collapse: Collapse, now: Progress, health: HealthConfig) -> str:
+def describe(collapse: Collapse, now: TrainingProgress, health: HealthConfig) -> str:
     """Say what was seen, and what is done about it, in one sentence."""
     if health.on_collapse == "lower-learning-rate":
         change = f"with {now.recovery.factor:.3g} times the learning rate"

@@ -19,8 +19,8 @@ from segkit.registry import find
 from segkit.train import distributed
 from segkit.train.card import make_card
 from segkit.train.checkpoint import (
-    Progress,
     RunFolder,
+    TrainingProgress,
     read_progress,
     refuse_old_run,
     remove_left_over,
@@ -125,7 +125,7 @@ def train(
         refuse_old_run(folder.path)
     with isolated(config.seed, threads_per_process(config)):
         setup = prepare(config, volumes, validation)
-        done = read_progress(folder, setup.config) if resume else Progress()
+        done = read_progress(folder, setup.config) if resume else TrainingProgress()
         remove_left_over(folder.path)
         card = make_card(setup.config, volumes, validation, source)
         replace_whole(folder.config, lambda half: half.write_text(setup.config.model_dump_json(indent=2) + "\n"))
@@ -143,14 +143,14 @@ def _train_on_rank(
     volumes: Sequence[TrainingVolume],
     validation: Sequence[TrainingVolume],
     folder: RunFolder,
-    done: Progress,
+    done: TrainingProgress,
 ) -> None:
     """Train as one of the other processes: what each of them calls."""
     with isolated(config.seed, threads_per_process(config)):
         _train(prepare(config, volumes, validation), folder, done, Listeners())
 
 
-def _train(setup: Setup, folder: RunFolder, start: Progress, told: Listeners) -> tuple[Progress, End]:
+def _train(setup: Setup, folder: RunFolder, start: TrainingProgress, told: Listeners) -> tuple[TrainingProgress, End]:
     """Train to the end, and from the last healthy checkpoint again whenever training collapses."""
     distributed.on_rank_zero(lambda: trim_journal(folder.journal, -1 if start.checkpoint is None else start.step))
     loop = Loop(setup, folder, told.on_step, told.on_validation)
@@ -225,7 +225,7 @@ def _crop(config: TrainConfig, network: Model, volumes: Sequence[TrainingVolume]
     return choose_crop(PatchDataset(config, volumes, patch, neighborhood, purpose="health"))
 
 
-def _result(folder: RunFolder, reached: Progress, end: End, seconds: float) -> TrainResult:
+def _result(folder: RunFolder, reached: TrainingProgress, end: End, seconds: float) -> TrainResult:
     lines = [json.loads(line) for line in folder.journal.read_text().splitlines()] if folder.journal.exists() else []
     losses = [line["loss"] for line in lines if "loss" in line] or [float("nan")]
     validated = [line["validation_loss"] for line in lines if "validation_loss" in line]

@@ -3,13 +3,15 @@
 Needs neuroglancer (``pip install 'segkit-em[view]'``), which :class:`Session` imports.
 """
 
+from typing import Any
+
 from segkit.errors import BrokenComponent, sentence
 from segkit.view.things import Thing, things
 
 __all__ = ["Session", "Thing", "things"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name != "Session":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -48,7 +48,9 @@ def labels_layer(served: Served) -> neuroglancer.SegmentationLayer:
     return neuroglancer.SegmentationLayer(source=placed(served), selected_alpha=0.45, not_selected_alpha=0.15)
 
 
-def marks_layer(marks: list[Mark], points: list[list[float]], dimensions) -> neuroglancer.LocalAnnotationLayer:
+def marks_layer(
+    marks: list[Mark], points: list[list[float]], dimensions: neuroglancer.CoordinateSpace
+) -> neuroglancer.LocalAnnotationLayer:
     """Return a layer of marks at `points`, in the coordinates of the page."""
     annotations = [
         neuroglancer.PointAnnotation(id=str(number), point=point, description=mark.text, props=[mark.color])
@@ -60,7 +62,7 @@ def marks_layer(marks: list[Mark], points: list[list[float]], dimensions) -> neu
     )
 
 
-def show_few(state, first: str) -> None:
+def show_few(state: neuroglancer.ViewerState, first: str) -> None:
     """Of labels that lie over each other show one (`first`, or a segmentation, fragments, truth), and of images raw."""
     labels = [each for each in state.layers if isinstance(each.layer, neuroglancer.SegmentationLayer) and each.visible]
     images = [each for each in state.layers if isinstance(each.layer, neuroglancer.ImageLayer) and each.visible]
@@ -73,7 +75,7 @@ def show_few(state, first: str) -> None:
             layer.visible = layer.name.startswith("raw")
 
 
-def placed(served: Served):
+def placed(served: Served) -> Served | neuroglancer.LayerDataSource:
     """Return the volume as the source of a layer, moved by the part of a voxel that its offset has."""
     if not any(served.remainder):
         return served

@@ -1,5 +1,6 @@
 """Places to look at: the worst mistakes, or the merges on whose decision most hangs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segkit.data import Labels
@@ -75,5 +76,5 @@ def _labels_of(source: RegionSource, box: Slices) -> Labels:
     return Labels(source.read(box), source.grid.crop([along.start for along in box]))
 
 
-def _parts(parts) -> str:
+def _parts(parts: Sequence[tuple[int, int]]) -> str:
     return " + ".join(f"{identity} ({voxels} voxels)" for identity, voxels in parts[:2])

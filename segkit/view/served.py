@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable
 from io import BytesIO
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import neuroglancer
 import numpy as np
@@ -15,6 +15,9 @@ from segkit.data import Grid, MergeTree
 from segkit.errors import SegkitError
 from segkit.io import RegionSource
 from segkit.segment.uncertainty import own_leaves
+
+if TYPE_CHECKING:
+    from neuroglancer._neuroglancer import OnDemandObjectMeshGenerator
 
 PIECE = 64
 """Edge of the boxes that are read for a coarse chunk, in voxels."""
@@ -55,7 +58,9 @@ class Served(LocalVolume):
             max_voxels_per_chunk_log2=CHUNK - (2 if channels else 0),
         )
 
-    def get_encoded_subvolume(self, data_format, start, end, scale_key):
+    def get_encoded_subvolume(
+        self, data_format: str, start: np.ndarray, end: np.ndarray, scale_key: str
+    ) -> tuple[bytes, str]:
         """A chunk as neuroglancer's page asks for it: bytes, the first axis fastest, or of labels a compressed .npy."""
         factor = np.array(scale_key.split(","), np.int64)
         sizes = -(-np.array(self.shape) // factor)
@@ -96,13 +101,13 @@ class Served(LocalVolume):
             factor[np.argmin(size * factor)] *= 2
         return self.coarse(factor, np.zeros(3, np.int64), -(-np.array(self.source.shape) // factor)), factor
 
-    def _get_mesh_generator(self):
+    def _get_mesh_generator(self) -> "OnDemandObjectMeshGenerator":
         with self._mesh_generator_lock:
             if self._mesh_generator is None:
                 self._mesh_generator = self._generator()
             return self._mesh_generator
 
-    def _generator(self):
+    def _generator(self) -> "OnDemandObjectMeshGenerator":
         from neuroglancer import _neuroglancer
 
         volume, factor = self.overview()

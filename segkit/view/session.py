@@ -177,7 +177,7 @@ class Session:
             show_few(state, CUT)
             self._slide(state)
 
-    def _layer(self, state, thing: Thing) -> None:
+    def _layer(self, state: neuroglancer.ViewerState, thing: Thing) -> None:
         source = self.sources[thing.name] = RegionSource(thing.address, thing.role)
         self._seen.add(thing.key)
         self.volumes[thing.name], layer = layer_of(thing, source)
@@ -192,7 +192,7 @@ class Session:
         self.cut = Cut(read_merge_tree(thing.address), threshold)
         self.sources[CUT] = RegionSource(fragments_of(thing.address, notes), "fragments")
 
-    def _slide(self, state) -> None:
+    def _slide(self, state: neuroglancer.ViewerState) -> None:
         """Let the slider stand at the threshold."""
         if self.cut is None or (name := self._slider(state)) is None:
             return
@@ -200,7 +200,7 @@ class Session:
         controls = dict(layer.shader_controls.to_json() if layer.shader_controls else {})
         layer.shader, layer.shader_controls = SLIDER, controls | {"threshold": self.cut.threshold}
 
-    def _slider(self, state) -> str | None:
+    def _slider(self, state: neuroglancer.ViewerState) -> str | None:
         """The layer that has the slider."""
         return next((layer.name for layer in state.layers if layer.name.startswith("raw")), None)
 
@@ -271,7 +271,7 @@ class Session:
         value = (controls.to_json() if controls else {}).get("threshold")
         return float(value) if isinstance(value, int | float) else None
 
-    def _clicked(self, action) -> None:
+    def _clicked(self, action: neuroglancer.viewer_config_state.ActionState) -> None:
         """The first or the second of two places: which merge joins them?"""
         if self.cut is None or action.mouse_voxel_coordinates is None:
             return
@@ -289,7 +289,7 @@ class Session:
         (first, begin), self._first = self._first, None
         self._later(lambda: self._tell_merge(first, fragment, begin, place))
 
-    def _tell_merge(self, first: int, second: int, begin, end) -> None:
+    def _tell_merge(self, first: int, second: int, begin: np.ndarray, end: np.ndarray) -> None:
         """Say what joins two fragments, and mark where."""
         assert self.cut is not None
         tree, source = self.cut.tree, self.sources[CUT]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from trees import assert_same_tree
 
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
 from segkit.agglomerate.greedy import GreedyMerging
@@ -39,12 +40,6 @@ def volume(seed, shape, fragments, levels, neighborhood=NEAREST):
         values = np.round(values * levels) / levels
     ids = rng.integers(0, fragments + 1, shape)
     return Affinities.convert(values, neighborhood), Labels.convert(ids, Grid())
-
-
-def assert_same_tree(one, other):
-    np.testing.assert_array_equal(one.leaf_ids, other.leaf_ids)
-    np.testing.assert_array_equal(one.parents, other.parents)
-    np.testing.assert_array_equal(one.altitudes, other.altitudes)
 
 
 @settings(max_examples=120, deadline=None)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trees import assert_same_tree
 
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
 from segkit.agglomerate import greedy
@@ -42,11 +43,6 @@ def assert_equals_the_reference(parameters, data):
     expected = Reference(score="quantile", **parameters).agglomerate(*data)
     tree.check()
     assert_same_tree(tree, expected)
-
-
-def assert_same_tree(one, other, what=""):
-    np.testing.assert_array_equal(one.parents, other.parents, what)
-    np.testing.assert_array_equal(one.altitudes, other.altitudes, what)
 
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)

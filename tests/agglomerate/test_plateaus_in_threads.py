@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trees import assert_same_tree
 
 from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, threads
 from segkit.agglomerate import greedy
@@ -50,11 +51,6 @@ def tree_in_pieces(rag, pieces, score="mean"):
 def tree_by_the_queue(rag, score):
     """The tree under a constraint that forbids nothing, for which pairs are merged one after the other."""
     return GreedyMerging(score=score, mutex_above=1.0).cluster(rag)
-
-
-def assert_same_tree(one, other):
-    np.testing.assert_array_equal(one.parents, other.parents)
-    np.testing.assert_array_equal(one.altitudes, other.altitudes)
 
 
 @settings(max_examples=120, deadline=None)

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pieces_of_volumes import NEAREST, tree_by_reduction, volumes
+from trees import assert_same_tree
 
 from segkit import Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.agglomerate.greedy import GreedyMerging
@@ -22,12 +23,6 @@ PARAMETERS = [
     {"score": "quantile", "quantile": 0.0, "bins": 3},
     {"score": "median", "bins": 0},
 ]
-
-
-def assert_same_tree(one, other):
-    np.testing.assert_array_equal(one.leaf_ids, other.leaf_ids)
-    np.testing.assert_array_equal(one.altitudes, other.altitudes)
-    np.testing.assert_array_equal(one.parents, other.parents)
 
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)

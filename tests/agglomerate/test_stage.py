@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trees import assert_same_tree
 
 from segkit import Affinities, Grid, Labels, io, load
 from segkit.agglomerate import stage as module
@@ -42,12 +43,6 @@ def by_blocks(*given, block=BLOCK, **options):
     """What came of it, and the reports of the stages."""
     work = Work(block)
     return agglomerate_files(*given, **options, work=work), work.ended
-
-
-def assert_same_tree(one, other):
-    np.testing.assert_array_equal(one.leaf_ids, other.leaf_ids)
-    np.testing.assert_array_equal(one.altitudes, other.altitudes)
-    np.testing.assert_array_equal(one.parents, other.parents)
 
 
 @settings(max_examples=5, deadline=None)

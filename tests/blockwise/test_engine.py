@@ -13,7 +13,7 @@ from segkit.blockwise.engine import Stage, duration, run_stage
 from segkit.blockwise.executor import Executor, Inline, Patience, inline
 from segkit.blockwise.job import Job, Outcome, in_a_line, no_space
 from segkit.blockwise.marks import mark_path, read_mark
-from segkit.blockwise.report import Pace, Tally, rows
+from segkit.blockwise.progress import Pace, Tally, rows
 from segkit.errors import BlocksFailed, SegkitError, StorageError
 
 HASTY = Patience(pause=0.0, full_disk=0.5, full_disk_pauses=(0.01, 0.05))

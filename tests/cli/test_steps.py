@@ -9,11 +9,11 @@ from segkit.cli.main import VERBS, find_verbs, verb_named
 from segkit.cli.steps import Step
 from segkit.cli.types import Text, components
 from segkit.errors import InvalidInput
-from segkit.run import Stage
+from segkit.run import RecipeStage
 
 
 def step(verb: str, **options) -> Step:
-    return Step.of(Stage("own", verb, options))
+    return Step.of(RecipeStage("own", verb, options))
 
 
 def test_values_have_the_types_of_the_parameters():

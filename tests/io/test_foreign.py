@@ -142,7 +142,7 @@ def test_units(hdf5):
 
 @pytest.mark.parametrize("resolution", [[4, 4], [0, 4, 4], [4, 4, np.nan]])
 def test_nonsense_for_a_resolution(hdf5, resolution):
-    with pytest.raises(InvalidInput, match="raw: (resolution|voxel_size)"):
+    with pytest.raises(InvalidInput, match=r"raw: (resolution|voxel_size)"):
         read_volume(hdf5(volumes__raw=(np.zeros((1, 1, 1)), {"resolution": resolution})))
 
 

@@ -160,6 +160,7 @@ def test_what_ome_zarr_says(tmp_path):
         "format_version": 1,
         "neighborhood": OFFSETS,
         "polarity": "1=same object",
+        "chunks": "all",
     }
 
 

@@ -108,7 +108,11 @@ def test_half_a_voxel_size_is_none(tmp_path, part):
     [
         (np.zeros((4, 6, 7, 3), "u1"), {"photometric": "rgb"}, r"3 channels; pick one as ADDRESS\[c=0\]"),
         (np.zeros((4, 2, 6, 7), "u1"), {"imagej": True, "metadata": {"axes": "ZCYX"}}, r"2 channels; pick one"),
-        (np.zeros((4, 6, 7), "u1"), {"imagej": True, "metadata": {"axes": "TYX"}}, r"must include each of z, y, x once"),
+        (
+            np.zeros((4, 6, 7), "u1"),
+            {"imagej": True, "metadata": {"axes": "TYX"}},
+            r"must include each of z, y, x once",
+        ),
     ],
 )
 def test_what_is_no_stack(tmp_path, array, options, message):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segkit.kernels.pair_table import find_id, find_key, find_slot, hash_id, hash_pair, hashed_ids
+from segkit.kernels.pair_table import find_id, find_key, find_slot, hash_id, hash_pair, hashed_ids, pair_key
 
 IDS = {
     "dense": np.arange(1, 600, dtype=np.uint64),
@@ -46,10 +46,17 @@ def test_a_pair_is_in_order():
 
 def test_pairs_of_nodes_in_one_key():
     """A table that is full but for one slot: every look-up goes on to the next slot where one is taken."""
-    keys = [(u << 32) | v for u in range(1, 8) for v in range(u + 1, 12)][:31]
+    keys = [pair_key(u, v) for u in range(1, 8) for v in range(u + 1, 12)][:31]
     slots = np.zeros(32, np.int64)
     for key in keys:
         slots[find_slot(slots, key)] = key
     assert sorted(slots[slots > 0].tolist()) == sorted(keys)
     assert all(slots[find_slot(slots, key)] == key for key in keys)
-    assert slots[find_slot(slots, (20 << 32) | 21)] == 0
+    assert slots[find_slot(slots, pair_key(20, 21))] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_the_key_of_a_pair_holds_both_nodes_whatever_their_order(dtype):
+    highest = 2**31 - 1
+    for u, v in [(1, 2), (3, 3), (1, highest), (highest - 1, highest)]:
+        assert pair_key(dtype(u), dtype(v)) == pair_key(dtype(v), dtype(u)) == (u << 32) | v

@@ -4,9 +4,10 @@ import json
 import pickle
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,9 +31,9 @@ SETTINGS = settings(
 """For tests on any volume: the same examples each time."""
 
 
-def core(test):
+def core(test: Callable) -> Callable:
     """Mark a test of a suite that runs with each of `parameters`, since its outcome may depend on them."""
-    test.core = True
+    test.core = True  # type: ignore[attr-defined]  # any function takes attributes
     return test
 
 
@@ -55,7 +56,7 @@ class Conformance:
     parameters: ClassVar[Sequence[Mapping[str, object]]] = ({},)
     """What components are made with: every test runs with the first, the core with each, the rest with each if slow."""
 
-    def pytest_generate_tests(self, metafunc) -> None:
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run every test with each of `parameters`; what is not core is slow with all but the first."""
         if "values" in metafunc.fixturenames:
             names = [", ".join(f"{k}={v}" for k, v in values.items()) or "defaults" for values in self.parameters]
@@ -64,33 +65,33 @@ class Conformance:
             cases = [first, *(pytest.param(values, marks=marks) for values in others)]
             metafunc.parametrize("values", cases, ids=names)
 
-    def create(self, **values):
+    def create(self, **values: Any) -> Any:
         """The component with these parameters."""
         return find(self.kind, self.name).create(**values)
 
     @pytest.fixture(autouse=True)
-    def one_thread(self, monkeypatch):
+    def one_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Small volumes are done sooner without other threads; the tests of threads ask for more."""
         monkeypatch.setattr(threads, "_limit", [1])
 
     @pytest.fixture
-    def component(self, values):
+    def component(self, values: Mapping[str, object]) -> Any:
         """The component that is tested."""
         return self.create(**values)
 
     @pytest.fixture(autouse=True)
-    def claims(self, component):
+    def claims(self, component: Any) -> None:
         """What the component's `segkit_claims` say goes before the attributes of the class."""
         for name, value in getattr(component, "segkit_claims", {}).items():
             known = hasattr(type(self), name) and name not in ("kind", "name", "parameters")
             assert known and not callable(getattr(self, name)), f"segkit_claims: {name!r} is no claim of this suite"
             setattr(self, name, value)
 
-    def example(self, component, seed: int = 0) -> tuple:
+    def example(self, component: Any, seed: int = 0) -> tuple:
         """Inputs that it takes; other seeds give others of the same size."""
         raise NotImplementedError
 
-    def call(self, component, *inputs):
+    def call(self, component: Any, *inputs: Any) -> Any:
         """What it makes of them."""
         raise NotImplementedError
 
@@ -103,12 +104,12 @@ class Conformance:
     layout_tolerance: ClassVar[float] = 0.0
     """By how much they may differ where inputs have other strides."""
 
-    def test_parameters(self, component):
+    def test_parameters(self, component: Any) -> None:
         """Its parameters are explicit, typed and have defaults."""
         for parameter in parameters(type(component)).values():
             assert not parameter.required, f"parameter {parameter.name!r} has no default"
 
-    def test_defaults(self, component):
+    def test_defaults(self, component: Any) -> None:
         """Its defaults, written as --set NAME=VALUE, come back the same."""
         known = parameters(type(component))
         written = {p.name: _as_text(p.default) for p in known.values() if p.default is not None and not p.required}
@@ -121,19 +122,19 @@ class Conformance:
             default = json.loads(json.dumps(known[name].default))
             assert value == default, f"{name} = {default!r} comes back as {value!r}"
 
-    def test_api_version(self, component):
+    def test_api_version(self, component: Any) -> None:
         """It was written for this version of the plug points."""
         stated = getattr(component, "segkit_api", API_VERSION)
         assert stated == API_VERSION, f"segkit_api is {stated!r}, and the plug points have version {API_VERSION!r}"
 
-    def test_prints_nothing(self, component, capfd):
+    def test_prints_nothing(self, component: Any, capfd: pytest.CaptureFixture[str]) -> None:
         """It prints nothing."""
         self.call(component, *self.example(component))
         sys.stdout.flush()
         printed = "".join(capfd.readouterr())
         assert not printed, f"it printed {printed[:80]!r}"
 
-    def test_writes_no_file(self, component, tmp_path, monkeypatch):
+    def test_writes_no_file(self, component: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """It writes no file where it is called."""
         monkeypatch.chdir(tmp_path)
         self.call(component, *self.example(component))
@@ -141,7 +142,7 @@ class Conformance:
         assert not written, f"it wrote {', '.join(written)}"
 
     @core
-    def test_random_state(self, component):
+    def test_random_state(self, component: Any) -> None:
         """It leaves the global random numbers alone."""
         inputs = self.example(component)
         before = _random_states()
@@ -150,7 +151,7 @@ class Conformance:
             assert before.get(library, state) == state, f"it took random numbers of {library}, seeded for all"
 
     @core
-    def test_input_unchanged(self, component):
+    def test_input_unchanged(self, component: Any) -> None:
         """It changes no input."""
         inputs = self.example(component)
         before = snapshot(inputs)
@@ -158,7 +159,7 @@ class Conformance:
         assert_same(before, snapshot(inputs), "an input changed")
 
     @core
-    def test_nothing_shared(self, component):
+    def test_nothing_shared(self, component: Any) -> None:
         """What it returns shares no memory with an input or an earlier result."""
         inputs = self.example(component)
         first = self.call(component, *inputs)
@@ -167,7 +168,7 @@ class Conformance:
         assert_apart(second, first, "an earlier result")
 
     @core
-    def test_repeats(self, component):
+    def test_repeats(self, component: Any) -> None:
         """Equal inputs give equal results, whatever came between, and earlier results stay as they were."""
         inputs = self.example(component)
         first = self.call(component, *inputs)
@@ -177,7 +178,7 @@ class Conformance:
         assert_same(kept, self.call(component, *inputs), "the second result differs", self.tolerance)
 
     @core
-    def test_thread_limit(self, component, monkeypatch):
+    def test_thread_limit(self, component: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The result is the same at any number of threads."""
         inputs = self.example(component)
         results = []
@@ -189,7 +190,7 @@ class Conformance:
             assert_same(results[0], result, f"with {count} threads instead of 1", self.tolerance)
 
     @core
-    def test_calls_at_once(self, component):
+    def test_calls_at_once(self, component: Any) -> None:
         """Calls from several threads at once do not disturb each other."""
         examples = [self.example(component, seed) for seed in (0, 1)]
         with ThreadPoolExecutor(len(examples)) as pool:
@@ -199,13 +200,13 @@ class Conformance:
 
     @core
     @pytest.mark.parametrize("layout", LAYOUTS)
-    def test_memory_layout(self, component, layout):
+    def test_memory_layout(self, component: Any, layout: str) -> None:
         """Fortran order, strides and reversed views make no difference."""
         inputs, tolerance = self.example(component), max(self.tolerance, self.layout_tolerance)
         result = self.call(component, *self.rearranged(inputs, layout))
         assert_same(self.call(component, *inputs), result, f"with {layout} inputs", tolerance)
 
-    def test_pickle(self, component):
+    def test_pickle(self, component: Any) -> None:
         """A pickled copy, in a worker process say, works the same."""
         try:
             copy = pickle.loads(pickle.dumps(component))
@@ -215,7 +216,7 @@ class Conformance:
         assert_same(self.call(component, *inputs), self.call(copy, *inputs), "the copy differs", self.tolerance)
 
 
-def refused(call, *inputs, names: Sequence[str]) -> None:
+def refused(call: Callable, *inputs: Any, names: Sequence[str]) -> None:
     """Fail unless the call raises an error of segkit whose sentence holds one of `names`."""
     try:
         call(*inputs)
@@ -227,7 +228,9 @@ def refused(call, *inputs, names: Sequence[str]) -> None:
         pytest.fail("it was taken without an error")
 
 
-def same_or_refused(expected, call, *inputs, what: str, compare=assert_same) -> None:
+def same_or_refused(
+    expected: Any, call: Callable, *inputs: Any, what: str, compare: Callable[[Any, Any, str], None] = assert_same
+) -> None:
     """Fail if the call succeeds with another result; refusing is fair."""
     try:
         found = call(*inputs)
@@ -236,7 +239,7 @@ def same_or_refused(expected, call, *inputs, what: str, compare=assert_same) -> 
     compare(expected, found, what)
 
 
-def _as_text(default) -> str:
+def _as_text(default: object) -> str:
     return json.dumps(default) if isinstance(default, str | bool | list | tuple) else str(default)
 
 
@@ -257,6 +260,6 @@ class _torch_threads:
             self.before = self.torch.get_num_threads()
             self.torch.set_num_threads(self.count)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.torch is not None:
             self.torch.set_num_threads(self.before)

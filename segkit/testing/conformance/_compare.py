@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 
 LAYOUTS = ("fortran", "strided", "reversed")
 
 
-def arrays_of(value, name: str = "it") -> Iterator[tuple[str, np.ndarray]]:
+def arrays_of(value: Any, name: str = "it") -> Iterator[tuple[str, np.ndarray]]:
     """All arrays in containers, tensors, mappings and sequences, by name; numbers are arrays without an axis."""
     if isinstance(value, np.ndarray | np.generic | float | int):
         yield name, np.asarray(value)
@@ -25,12 +26,12 @@ def arrays_of(value, name: str = "it") -> Iterator[tuple[str, np.ndarray]]:
             yield from arrays_of(getattr(value, field.name), field.name)
 
 
-def snapshot(value) -> list[tuple[str, np.ndarray]]:
+def snapshot(value: Any) -> list[tuple[str, np.ndarray]]:
     """Copies of all arrays."""
     return [(name, array.copy()) for name, array in arrays_of(value)]
 
 
-def difference(one, other, tolerance: float = 0.0) -> str | None:
+def difference(one: Any, other: Any, tolerance: float = 0.0) -> str | None:
     """What distinguishes two results, in words; None if nothing does. NaN equals NaN."""
     first, second = (value if _is_snapshot(value) else list(arrays_of(value)) for value in (one, other))
     if [name for name, _ in first] != [name for name, _ in second]:
@@ -44,20 +45,20 @@ def difference(one, other, tolerance: float = 0.0) -> str | None:
     return None
 
 
-def assert_same(one, other, what: str, tolerance: float = 0.0) -> None:
+def assert_same(one: Any, other: Any, what: str, tolerance: float = 0.0) -> None:
     """Fail, saying `what` differs and where."""
     found = difference(one, other, tolerance)
     assert found is None, f"{what}: {found}"
 
 
-def assert_apart(result, other, what: str) -> None:
+def assert_apart(result: Any, other: Any, what: str) -> None:
     """Fail if any two arrays share memory."""
     for name, array in arrays_of(result):
         for other_name, second in arrays_of(other):
             assert not np.shares_memory(array, second), f"{name} shares memory with {other_name} of {what}"
 
 
-def laid_out(value, layout: str):
+def laid_out(value: Any, layout: str) -> Any:
     """The same values in another memory layout: containers and arrays, the latter read-only."""
     if isinstance(value, tuple):
         return tuple(laid_out(inner, layout) for inner in value)
@@ -77,7 +78,7 @@ def _laid_out(array: np.ndarray, layout: str) -> np.ndarray:
     return part
 
 
-def _is_snapshot(value) -> bool:
+def _is_snapshot(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(pair, tuple) and isinstance(pair[0], str) for pair in value)
 
 

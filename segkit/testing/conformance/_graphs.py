@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from segkit.data import Affinities, Grid, Labels
 from segkit.errors import InvalidInput
 from segkit.testing.conformance._base import Conformance, core, refused
-from segkit.testing.conformance._volumes import LONG, NEAREST, fragmented
+from segkit.testing.conformance._volumes import LONG, NEAREST, Neighborhood, fragmented
 
 BAD_VALUES = (float("nan"), 1.5, -0.5, float("inf"))
 OTHER_GRIDS = {
@@ -23,10 +23,10 @@ OTHER_GRIDS = {
 class AffinityConformance(Conformance):
     """A suite for components that take affinities."""
 
-    neighborhoods: ClassVar[Sequence] = (NEAREST, LONG)
+    neighborhoods: ClassVar[Sequence[Neighborhood]] = (NEAREST, LONG)
     """The tests use the first of these that the component does not refuse."""
 
-    def neighborhood(self, component):
+    def neighborhood(self, component: Any) -> Neighborhood:
         """The neighborhood of the tests."""
         *others, last = self.neighborhoods
         for neighborhood in others:
@@ -41,13 +41,13 @@ class AffinityConformance(Conformance):
         """The inputs of a call: those of the two that it takes."""
         raise NotImplementedError
 
-    def example(self, component, seed: int = 0) -> tuple:
+    def example(self, component: Any, seed: int = 0) -> tuple:
         """Affinities of random cells."""
         return self.on(*fragmented(self.neighborhood(component), seed=seed))
 
     @core
     @pytest.mark.parametrize("value", BAD_VALUES)
-    def test_bad_values(self, component, value):
+    def test_bad_values(self, component: Any, value: float) -> None:
         """NaN and affinities outside 0..1 are refused, and the error names them."""
         affinities, fragments = fragmented(self.neighborhood(component), (4, 5, 6), 20)
         array = affinities.array.copy()
@@ -56,12 +56,12 @@ class AffinityConformance(Conformance):
         refused(self.call, component, *self.on(replace(affinities, array=array), fragments), names=names)
 
     @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (5, 1, 1), (1, 6, 7)], ids=str)
-    def test_thin_volumes(self, component, shape):
+    def test_thin_volumes(self, component: Any, shape: tuple[int, int, int]) -> None:
         """One voxel, one row and one section are volumes too."""
         affinities, fragments = fragmented(self.neighborhood(component), shape, 3)
         self.check_result(self.call(component, *self.on(affinities, fragments)), affinities, fragments)
 
-    def check_result(self, result, affinities: Affinities, fragments: Labels) -> None:
+    def check_result(self, result: Any, affinities: Affinities, fragments: Labels) -> None:
         """Fail unless this is a valid result for these inputs."""
         raise NotImplementedError
 

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segkit.data import NEAREST, Affinities, Grid, Labels, edge_slices
+from segkit.data import NEAREST, Affinities, Grid, Labels, Volume, edge_slices
 
+Neighborhood = np.ndarray | Sequence[Sequence[int]]
+"""Offsets, z, y, x, one a channel."""
+Container = Volume | Labels | Affinities
 GRID = Grid((40.0, 8.0, 4.0), (80.0, -16.0, 0.0))
 LONG = (*NEAREST, (-3, 0, 0), (0, -3, 0), (0, 0, -3))
 EDGE_IDS = (1, 2**31, 2**32 + 1, 2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 4, 2**64 - 3)
@@ -16,7 +19,7 @@ REORIENTATIONS = (((0, 1, 2), (0,)), ((0, 1, 2), (1, 2)), ((2, 1, 0), ()), ((1, 
 """Axes (new axis i was axes[i]) and the new axes that are flipped."""
 
 
-def random_affinities(shape: Sequence[int], neighborhood=NEAREST, seed: int = 0) -> Affinities:
+def random_affinities(shape: Sequence[int], neighborhood: Neighborhood = NEAREST, seed: int = 0) -> Affinities:
     """Affinities between 0.02 and 0.98, all different up to chance."""
     rng = np.random.default_rng(seed)
     values = rng.uniform(0.02, 0.98, (len(neighborhood), *shape)).astype(np.float32)
@@ -37,12 +40,14 @@ def cells(shape: Sequence[int], count: int, seed: int = 0, background: float = 0
     return Labels(ids, GRID)
 
 
-def fragmented(neighborhood=NEAREST, shape=(5, 12, 11), count: int = 25, seed: int = 0) -> tuple[Affinities, Labels]:
+def fragmented(
+    neighborhood: Neighborhood = NEAREST, shape: Sequence[int] = (5, 12, 11), count: int = 25, seed: int = 0
+) -> tuple[Affinities, Labels]:
     """Random affinities and fragments of some 30 voxels."""
     return random_affinities(shape, neighborhood, seed), cells(shape, count, seed + 1)
 
 
-def tie_free(neighborhood=NEAREST, seed: int = 3) -> tuple[Affinities, Labels]:
+def tie_free(neighborhood: Neighborhood = NEAREST, seed: int = 3) -> tuple[Affinities, Labels]:
     """A small volume in which no two contacts ever score the same.
 
     Each affinity between fragments lies in a bin of its own of 256, so that histogram quantiles do not tie either.
@@ -80,7 +85,7 @@ def groups(affinities: Affinities, fragments: Labels) -> set[frozenset[int]]:
     return set(group.values())
 
 
-def reoriented(container, axes: Sequence[int], flips: Sequence[int]):
+def reoriented(container: Container, axes: Sequence[int], flips: Sequence[int]) -> Container:
     """The same volume seen otherwise. Affinities keep their neighborhood where the turned one has the same edges."""
     size, offset = (np.take(values, axes) for values in (container.grid.voxel_size, container.grid.offset))
     grid = Grid(tuple(size), tuple(offset))
@@ -96,11 +101,11 @@ def _turned(array: np.ndarray, axes: Sequence[int], flips: Sequence[int]) -> np.
     return np.ascontiguousarray(np.flip(np.transpose(array, axes), tuple(flips)))
 
 
-def restored(affinities: Affinities, neighborhood) -> Affinities:
+def restored(affinities: Affinities, neighborhood: np.ndarray) -> Affinities:
     """The same edges with the offsets of `neighborhood`, in its order; unchanged if they are not the same edges."""
     offsets = [tuple(offset) for offset in affinities.neighborhood.tolist()]
     array = np.zeros_like(affinities.array)
-    for channel, offset in zip(array, np.asarray(neighborhood), strict=True):
+    for channel, offset in zip(array, neighborhood, strict=True):
         here, there = edge_slices(affinities.shape, offset)
         if tuple(offset.tolist()) in offsets:
             channel[here] = affinities.array[offsets.index(tuple(offset.tolist()))][here]

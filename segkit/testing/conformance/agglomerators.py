@@ -1,7 +1,9 @@
 """The suite for agglomerators."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -52,11 +54,11 @@ class AgglomeratorConformance(AffinityConformance):
         """Both."""
         return affinities, fragments
 
-    def call(self, component, *inputs) -> MergeTree:
+    def call(self, component: Any, *inputs: Any) -> MergeTree:
         """The tree."""
         return component.agglomerate(*inputs)
 
-    def check_result(self, result, affinities: Affinities, fragments: Labels) -> None:
+    def check_result(self, result: Any, affinities: Affinities, fragments: Labels) -> None:
         """Fail unless `result` is a valid tree of the fragments."""
         assert isinstance(result, MergeTree), f"it returned a {type(result).__name__}, not a MergeTree"
         try:
@@ -70,12 +72,12 @@ class AgglomeratorConformance(AffinityConformance):
     @core
     @given(data=st.data())
     @SETTINGS
-    def test_valid_trees(self, component, data):
+    def test_valid_trees(self, component: Any, data: st.DataObject) -> None:
         """Trees are valid: altitudes in 0..1 never decrease, the leaves are the fragments."""
         affinities, fragments = data.draw(strategies.fragmented(neighborhood=self.neighborhood(component)))
         self.check_result(self.call(component, affinities, fragments), affinities, fragments)
 
-    def test_forest(self, component):
+    def test_forest(self, component: Any) -> None:
         """Fragments that no edge joins stay in separate trees, all others end in one."""
         affinities, fragments = fragmented(self.neighborhood(component), (5, 9, 16), 40)
         array = fragments.array.copy()
@@ -89,7 +91,7 @@ class AgglomeratorConformance(AffinityConformance):
             assert any(cluster <= group for group in expected), f"{sorted(cluster)[:9]} are one tree without edges"
         assert not self.merges_all or found == expected, f"there are {len(found)} trees instead of {len(expected)}"
 
-    def test_cuts(self, component):
+    def test_cuts(self, component: Any) -> None:
         """A cut at t does the merges of altitude below t, and segments of higher cuts hold those of lower ones."""
         tree = self.call(component, *self.example(component))
         assert len(tree.altitudes), "nothing was merged"
@@ -101,22 +103,23 @@ class AgglomeratorConformance(AffinityConformance):
             assert all(any(fine <= one for one in coarse) for fine in clusters(tree, low))
 
     @core
-    def test_high_affinities_first(self, component):
+    def test_high_affinities_first(self, component: Any) -> None:
         """Fragments of high affinity merge first: 1 = same object."""
         fragments = Labels.convert([[[7, 7, 5, 5, 2, 2]]], GRID)
-        array = np.zeros((len(self.neighborhood(component)), 1, 1, 6), np.float32)
+        offsets = np.asarray(self.neighborhood(component))
+        array = np.zeros((len(offsets), 1, 1, 6), np.float32)
         steps = [1, 0.9, 1, 0.3, 1]  # between neighbours; across several, the lowest of them
-        for channel, (z, y, x) in zip(array, np.asarray(self.neighborhood(component)), strict=True):
+        for channel, (z, y, x) in zip(array, offsets, strict=True):
             for voxel in range(max(0, -x), min(6, 6 - x)) if (z, y) == (0, 0) else ():
                 channel[0, 0, voxel] = min(steps[min(voxel, voxel + x) : max(voxel, voxel + x)])
-        affinities = Affinities(array, self.neighborhood(component), GRID)
+        affinities = Affinities(array, offsets, GRID)
         tree = self.call(component, affinities, fragments)
         assert len(tree.altitudes), "it merged nothing, not even fragments of affinity 0.9"
         first = sorted(tree.leaf_ids[tree.merges[0]].tolist())
         assert first == [5, 7], f"it merged {first} first; 5 and 7 have affinity 0.9, 5 and 2 have 0.3"
 
     @core
-    def test_large_ids(self, component):
+    def test_large_ids(self, component: Any) -> None:
         """Ids up to 2^64 - 3 are as good as small ones; 0, 2^64 - 2 and 2^64 - 1 are no fragments."""
         affinities, fragments = tie_free(self.neighborhood(component))
         array = fragments.array.copy()
@@ -129,7 +132,7 @@ class AgglomeratorConformance(AffinityConformance):
         assert_same((tree.parents, tree.altitudes), (other.parents, other.altitudes), "with large ids")
 
     @core
-    def test_permuted_ids(self, component):
+    def test_permuted_ids(self, component: Any) -> None:
         """Without ties the ids of the fragments do not matter."""
         self._needs_no_ties()
         affinities, fragments = tie_free(self.neighborhood(component))
@@ -141,7 +144,7 @@ class AgglomeratorConformance(AffinityConformance):
 
     @core
     @pytest.mark.parametrize(("axes", "flips"), REORIENTATIONS, ids=str)
-    def test_orientation(self, component, axes, flips):
+    def test_orientation(self, component: Any, axes: Sequence[int], flips: Sequence[int]) -> None:
         """Without ties flips and exchanged axes do not matter."""
         self._needs_no_ties()
         pair = tie_free(self.neighborhood(component))
@@ -149,7 +152,7 @@ class AgglomeratorConformance(AffinityConformance):
         other = self.call(component, *(reoriented(each, axes, flips) for each in pair))
         assert_same_merges(tree, other, f"with axes {axes}, flipped {flips}")
 
-    def test_other_ends(self, component):
+    def test_other_ends(self, component: Any) -> None:
         """Edges stored at their other end, channels in another order: the same, or refused."""
         self._needs_no_ties()
         affinities, fragments = tie_free(self.neighborhood(component))
@@ -159,7 +162,7 @@ class AgglomeratorConformance(AffinityConformance):
         same_or_refused(tree, self.call, component, moved, fragments, what=what, compare=assert_same_merges)
 
     @pytest.mark.parametrize("id_", [0, *OUTSIDE, 1, 2**64 - 3])
-    def test_one_label(self, component, id_):
+    def test_one_label(self, component: Any, id_: int) -> None:
         """A volume without fragments has an empty tree, one with a single fragment a tree of one leaf."""
         affinities, fragments = fragmented(self.neighborhood(component), (2, 3, 4), 1)
         fragments = Labels(np.full(fragments.shape, id_, np.uint64), fragments.grid)
@@ -167,7 +170,7 @@ class AgglomeratorConformance(AffinityConformance):
         self.check_result(tree, affinities, fragments)
         assert len(tree.altitudes) == 0
 
-    def test_misaligned(self, component):
+    def test_misaligned(self, component: Any) -> None:
         """Affinities and fragments of different shapes, voxel sizes or places are refused."""
         affinities, fragments = fragmented(self.neighborhood(component), (3, 4, 5), 6)
         bad = [Labels(fragments.array[1:], fragments.grid)]
@@ -176,7 +179,7 @@ class AgglomeratorConformance(AffinityConformance):
             refused(self.call, component, affinities, other, names=("fragments", "voxel", "offset"))
 
     @core
-    def test_graph(self, component):
+    def test_graph(self, component: Any) -> None:
         """The region adjacency graph, handed in directly, gives the same tree and is left alone."""
         if not isinstance(component, RagAgglomerator):
             pytest.skip("it does not work on the region adjacency graph")
@@ -192,7 +195,7 @@ class AgglomeratorConformance(AffinityConformance):
         assert_same(self.call(component, affinities, fragments), tree, "from the graph")
 
     @core
-    def test_parts_of_a_graph(self, component):
+    def test_parts_of_a_graph(self, component: Any) -> None:
         """Where it says that it is reducible: merging inside two halves first gives the tree of the whole."""
         if not (isinstance(component, RagAgglomerator) and component.reducible):
             pytest.skip("it does not say that it is reducible")
@@ -206,7 +209,7 @@ class AgglomeratorConformance(AffinityConformance):
         merges = np.concatenate([reduction.merges for reduction in (*first, last)])
         assert_same(self.call(component, affinities, fragments), tree_of(np.union1d(*ids), merges), "from parts")
 
-    def test_files(self, component, tmp_path):
+    def test_files(self, component: Any, tmp_path: Path) -> None:
         """The tree comes back from a file as it was."""
         tree = self.call(component, *self.example(component))
         io.write(tmp_path / "tree.h5", tree)
@@ -214,7 +217,7 @@ class AgglomeratorConformance(AffinityConformance):
 
     @core
     @pytest.mark.gpu
-    def test_devices(self, component, values):
+    def test_devices(self, component: Any, values: Mapping[str, object]) -> None:
         """A GPU gives the tree of the CPU."""
         if "device" not in parameters(type(component)):
             pytest.skip("it has no parameter 'device'")

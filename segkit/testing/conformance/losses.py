@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -39,11 +39,11 @@ class LossConformance(Conformance):
     additive_parts: ClassVar[bool] = False
     """True where the parts add up to the loss."""
 
-    def example(self, component, seed: int = 0) -> tuple:
+    def example(self, component: Any, seed: int = 0) -> tuple:
         """A batch of two."""
         return (random_prediction(seed, neighborhood=self.neighborhood),)
 
-    def call(self, component, *inputs):
+    def call(self, component: Any, *inputs: Any) -> tuple[torch.Tensor, Mapping[str, torch.Tensor], torch.Tensor]:
         """The loss and its parts, with the gradient."""
         logits = inputs[0].logits.detach().requires_grad_()
         loss, parts = component(replace(inputs[0], logits=logits))
@@ -58,7 +58,7 @@ class LossConformance(Conformance):
     @core
     @given(data=st.data())
     @SETTINGS
-    def test_finite(self, component, data):
+    def test_finite(self, component: Any, data: st.DataObject) -> None:
         """It gives a finite float32 scalar and detached parts for every prediction, with a finite gradient."""
         prediction = data.draw(predictions(self.neighborhood))
         logits = prediction.logits.requires_grad_()
@@ -75,7 +75,7 @@ class LossConformance(Conformance):
             assert not part.requires_grad, f"part {name!r} is not detached"
 
     @core
-    def test_gradient(self, component):
+    def test_gradient(self, component: Any) -> None:
         """The gradient is that of finite differences."""
         if not self.smooth:
             pytest.skip("its gradient is by its own account not that of the loss as it is computed")
@@ -92,7 +92,7 @@ class LossConformance(Conformance):
             assert close, f"along one direction the loss changes by {found:.4g} and the gradient says {expected:.4g}"
 
     @core
-    def test_right_is_better(self, component):
+    def test_right_is_better(self, component: Any) -> None:
         """A perfect prediction costs less than a random one, and that less than the opposite one."""
         (prediction,) = self.example(component)
         perfect = 12 * prediction.target - 6
@@ -103,7 +103,7 @@ class LossConformance(Conformance):
         assert costs[0] < costs[1] < costs[2], f"perfect, random and opposite cost {costs}"
 
     @core
-    def test_parts(self, component):
+    def test_parts(self, component: Any) -> None:
         """Its parts add up to the loss."""
         if not self.additive_parts:
             pytest.skip("it does not claim that its parts add up")
@@ -112,7 +112,7 @@ class LossConformance(Conformance):
             assert math.isclose(sum(parts.values()).item(), loss.item(), rel_tol=1e-5), f"{parts} and {loss}"
 
     @core
-    def test_batch(self, component):
+    def test_batch(self, component: Any) -> None:
         """A batch of items with equally many edges costs what they cost in the mean."""
         if not self.batch_mean:
             pytest.skip("by its own account a batch is no mean of its items")
@@ -124,7 +124,7 @@ class LossConformance(Conformance):
         gradients = torch.cat([each for *_, each in alone]) / len(alone)
         assert_same(gradient, gradients, "the gradient differs from those of the items", 1e-5)
 
-    def test_no_edges(self, component):
+    def test_no_edges(self, component: Any) -> None:
         """Without any edge the loss is 0, with a gradient of 0."""
         (prediction,) = self.example(component)
         empty = replace(prediction, edges=torch.zeros_like(prediction.edges), mask=torch.zeros_like(prediction.mask))
@@ -133,7 +133,7 @@ class LossConformance(Conformance):
         assert not gradient.any(), "the gradient is not 0"
 
     @core
-    def test_only_edges_count(self, component):
+    def test_only_edges_count(self, component: Any) -> None:
         """Logits where no edge exists have no influence and no gradient."""
         (prediction,) = self.example(component)
         loss, _, gradient = self.call(component, prediction)
@@ -142,7 +142,7 @@ class LossConformance(Conformance):
         found = self.call(component, replace(prediction, logits=other))
         assert_same((loss, gradient), (found[0], found[2]), "logits of no edge changed and")
 
-    def test_objects(self, component):
+    def test_objects(self, component: Any) -> None:
         """Background only, one object only and any ids of the objects are fine; ids do not matter."""
         (prediction,) = self.example(component)
         for value in (0, 5):
@@ -155,7 +155,7 @@ class LossConformance(Conformance):
         assert_same(self.call(component, prediction), found, "with large ids")
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-    def test_dtypes(self, component, dtype):
+    def test_dtypes(self, component: Any, dtype: torch.dtype) -> None:
         """Logits of any float dtype cost what their float32 values cost."""
         (prediction,) = self.example(component)
         logits = prediction.logits.to(dtype)
@@ -164,7 +164,7 @@ class LossConformance(Conformance):
         expected = self.call(component, replace(prediction, logits=logits.float()))[0]
         assert math.isclose(loss.item(), expected.item(), rel_tol=1e-5), f"{loss.item()}, not {expected.item()}"
 
-    def test_bad_values(self, component):
+    def test_bad_values(self, component: Any) -> None:
         """NaN among the logits is refused, or makes the loss NaN; it is never passed over."""
         (prediction,) = self.example(component)
         bad = torch.where(prediction.edges, torch.nan, prediction.logits)
@@ -174,14 +174,14 @@ class LossConformance(Conformance):
             return
         assert not torch.isfinite(loss), f"the loss is {loss.item()}"
 
-    def test_without_gradient(self, component):
+    def test_without_gradient(self, component: Any) -> None:
         """Where no gradient is wanted it gives the same loss."""
         (prediction,) = self.example(component)
         with torch.no_grad():
             loss = component(prediction)[0]
         assert_same(self.call(component, prediction)[0], loss, "without a gradient")
 
-    def test_one_voxel(self, component):
+    def test_one_voxel(self, component: Any) -> None:
         """One voxel and one section are patches too."""
         for shape in ((1, 1, 1), (1, 6, 5)):
             prediction = random_prediction(1, shape=shape, neighborhood=self.neighborhood, masked=False)
@@ -189,7 +189,7 @@ class LossConformance(Conformance):
 
     @core
     @pytest.mark.gpu
-    def test_devices(self, component):
+    def test_devices(self, component: Any) -> None:
         """A GPU gives the loss and the gradient of the CPU."""
         (prediction,) = self.example(component)
         moved = replace(prediction, **{name: getattr(prediction, name).cuda() for name in TENSORS})

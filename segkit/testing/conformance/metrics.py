@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -62,19 +62,19 @@ class MetricConformance(Conformance):
     known: ClassVar[Sequence[tuple[list[int], list[int], Scores]]] = KNOWN
     """Segments and objects of four voxels, and their scores; a metric is checked for those that it gives."""
 
-    def example(self, component, seed: int = 0) -> tuple:
+    def example(self, component: Any, seed: int = 0) -> tuple:
         """A segmentation and a truth of random cells, the latter with background and some outside."""
         segmentation = cells((5, 12, 11), 20, seed + 10, background=0)
         return replace(segmentation, grid=segmentation.grid), cells((5, 12, 11), 25, seed)
 
-    def call(self, component, *inputs) -> Scores:
+    def call(self, component: Any, *inputs: Any) -> Scores:
         """The scores."""
         return component.score(*inputs)
 
     @core
     @given(pair=strategies.segmented())
     @SETTINGS
-    def test_finite_scores(self, component, pair):
+    def test_finite_scores(self, component: Any, pair: tuple[Labels, Labels]) -> None:
         """It gives finite numbers by name, the same names each time."""
         scores = self.call(component, *pair)
         assert isinstance(scores, Mapping) and scores, f"it returned {scores!r}, not scores by name"
@@ -84,7 +84,7 @@ class MetricConformance(Conformance):
         assert scores.keys() == self.call(component, *self.example(component)).keys(), "the names differ"
 
     @core
-    def test_known_values(self, component):
+    def test_known_values(self, component: Any) -> None:
         """Hand-worked examples come out right."""
         checked = set()
         for segments, objects, expected in self.known:
@@ -97,7 +97,7 @@ class MetricConformance(Conformance):
             pytest.skip("no value of its scores is known here: state them in `known`")
 
     @core
-    def test_perfect(self, component):
+    def test_perfect(self, component: Any) -> None:
         """Identical segmentations without background are perfect, whatever the volume and the names of the segments."""
         scores = []
         for seed in (0, 1):
@@ -107,7 +107,7 @@ class MetricConformance(Conformance):
         for other in scores[1:]:
             assert_same(scores[0], other, "two perfect segmentations differ", TOLERANCE)
 
-    def test_exchanged(self, component):
+    def test_exchanged(self, component: Any) -> None:
         """Exchanging segmentation and truth exchanges splits and merges, and leaves what is symmetric."""
         one, other = cells((5, 12, 11), 20, 1, background=0), cells((5, 12, 11), 25, 2, background=0)
         one, other = (renamed(each, {OUTSIDE[0]: 1, OUTSIDE[1]: 1}) for each in (one, other))
@@ -121,7 +121,7 @@ class MetricConformance(Conformance):
             assert close, f"{a} is {there[a]}, and {b} the other way round {back[b]}"
 
     @core
-    def test_outside(self, component):
+    def test_outside(self, component: Any) -> None:
         """Voxels outside the annotation of the truth do not count, whatever the segmentation says there."""
         segmentation, truth = self.example(component)
         array = segmentation.array.copy()
@@ -130,7 +130,7 @@ class MetricConformance(Conformance):
         other = self.call(component, replace(segmentation, array=array), truth)
         assert_same(scores, other, "the segmentation changed outside and")
 
-    def test_names(self, component):
+    def test_names(self, component: Any) -> None:
         """The names of segments and objects do not matter."""
         segmentation, truth = self.example(component)
         rng = np.random.default_rng(4)
@@ -141,7 +141,7 @@ class MetricConformance(Conformance):
         assert_same(self.call(component, segmentation, truth), self.call(component, *pair), "renamed", TOLERANCE)
 
     @core
-    def test_large_ids(self, component):
+    def test_large_ids(self, component: Any) -> None:
         """Ids up to 2^64 - 3 are kept apart."""
         small = cells((4, 8, 9), len(EDGE_IDS), 3)
         names = dict(zip(small.ids().tolist(), EDGE_IDS, strict=True))
@@ -151,13 +151,13 @@ class MetricConformance(Conformance):
             assert_same(scores[0], other, "with large ids", TOLERANCE)
 
     @pytest.mark.parametrize(("axes", "flips"), REORIENTATIONS, ids=str)
-    def test_orientation(self, component, axes, flips):
+    def test_orientation(self, component: Any, axes: Sequence[int], flips: Sequence[int]) -> None:
         """Flips and exchanged axes do not matter."""
         pair = self.example(component)
         other = self.call(component, *(reoriented(each, axes, flips) for each in pair))
         assert_same(self.call(component, *pair), other, f"with axes {axes}, flipped {flips}", TOLERANCE)
 
-    def test_misaligned(self, component):
+    def test_misaligned(self, component: Any) -> None:
         """A segmentation of another shape, voxel size or place than the truth is refused."""
         segmentation, truth = self.example(component)
         bad = [replace(segmentation, array=segmentation.array[1:])]
@@ -166,13 +166,13 @@ class MetricConformance(Conformance):
             refused(self.call, component, other, truth, names=("segmentation", "voxel", "offset"))
 
     @pytest.mark.parametrize("id_", OUTSIDE)
-    def test_nothing_counts(self, component, id_):
+    def test_nothing_counts(self, component: Any, id_: int) -> None:
         """A truth without a voxel that counts is refused."""
         segmentation, truth = self.example(component)
         empty = replace(truth, array=np.full(truth.shape, id_, np.uint64))
         refused(self.call, component, segmentation, empty, names=("truth",))
 
-    def test_one_voxel(self, component):
+    def test_one_voxel(self, component: Any) -> None:
         """One voxel is a volume too, and perfect."""
         scores = self.call(component, _row([7]), _row([3]))
         for name in PERFECT.keys() & scores.keys():

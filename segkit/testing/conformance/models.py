@@ -1,9 +1,10 @@
 """The suite for models."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -37,16 +38,16 @@ class ModelConformance(Conformance):
     independent_items: ClassVar[bool] = True
     """Whether in evaluation mode each item of a batch is on its own."""
 
-    def create(self, **values) -> torch.nn.Module:
+    def create(self, **values: Any) -> torch.nn.Module:
         """The model in evaluation mode, its weights those of seed 0."""
         torch.manual_seed(0)
         return find(self.kind, self.name).create(**{"channels": self.channels} | values).eval()
 
-    def example(self, component, seed: int = 0) -> tuple:
+    def example(self, component: Any, seed: int = 0) -> tuple:
         """One item of the smallest size."""
         return (_raw(component, smallest(component), seed),)
 
-    def call(self, component, *inputs) -> torch.Tensor:
+    def call(self, component: Any, *inputs: Any) -> torch.Tensor:
         """The logits."""
         with torch.no_grad():
             return component(*inputs)
@@ -56,7 +57,7 @@ class ModelConformance(Conformance):
         return tuple(strided(each, layout) for each in inputs)
 
     @core
-    def test_attributes(self, component):
+    def test_attributes(self, component: Any) -> None:
         """ndim, sections, stride and context are what the plug point says."""
         assert component.ndim in (2, 3), f"ndim is {component.ndim!r}"
         assert isinstance(component.sections, int) and component.sections >= 1, f"sections is {component.sections!r}"
@@ -67,7 +68,7 @@ class ModelConformance(Conformance):
             assert valid, f"{name} is {sizes!r}, not {component.ndim} integers of at least {least}"
 
     @core
-    def test_shapes(self, component):
+    def test_shapes(self, component: Any) -> None:
         """output_shape, input_shape and context say what forward does."""
         for wanted in ((1,) * component.ndim, tuple(range(2, 2 + component.ndim))):
             shape = component.input_shape(wanted)
@@ -80,7 +81,7 @@ class ModelConformance(Conformance):
             assert all(a >= b for a, b in zip(output, wanted, strict=True)), f"{wanted} wanted, {output} given"
 
     @core
-    def test_valid_sizes(self, component):
+    def test_valid_sizes(self, component: Any) -> None:
         """Valid sizes are one stride apart, and input_shape gives the smallest that is large enough."""
         for axis in range(component.ndim):
             sizes = valid_sizes(component, axis)
@@ -91,7 +92,7 @@ class ModelConformance(Conformance):
                 found = component.input_shape(_with_output(component, axis, output))[axis]
                 assert found == size, f"input_shape gives {found} for an output of {output}, and {size} is enough"
 
-    def test_invalid_sizes(self, component):
+    def test_invalid_sizes(self, component: Any) -> None:
         """Invalid sizes raise InvalidShape, in forward too, and the sentence names the nearest valid ones."""
         for axis in range(component.ndim):
             sizes = valid_sizes(component, axis)
@@ -102,7 +103,7 @@ class ModelConformance(Conformance):
                 for call in (component.output_shape, lambda shape: self.call(component, _raw(component, shape))):
                     self._refused(call, shape, nearest)
 
-    def _refused(self, call, shape: Sequence[int], nearest: int) -> None:
+    def _refused(self, call: Callable, shape: Sequence[int], nearest: int) -> None:
         try:
             call(shape)
         except InvalidShape as error:
@@ -113,7 +114,7 @@ class ModelConformance(Conformance):
         else:
             pytest.fail(f"{shape} was taken without an error")
 
-    def test_wrong_inputs(self, component):
+    def test_wrong_inputs(self, component: Any) -> None:
         """Inputs of another number of sections or axes raise InvalidShape."""
         shape = smallest(component)
         for bad in ((1, component.sections + 1, *shape), (1, component.sections, *shape, shape[-1])):
@@ -121,7 +122,7 @@ class ModelConformance(Conformance):
                 self.call(component, torch.zeros(bad))
 
     @core
-    def test_translation(self, component):
+    def test_translation(self, component: Any) -> None:
         """Moving the input by the stride moves the output, away from borders that are padded."""
         if not self.shift_equivariant:
             pytest.skip("by its own account its output depends on the whole tile")
@@ -141,7 +142,7 @@ class ModelConformance(Conformance):
                 a, b = a[:, :, inside], b[:, :, inside]
             assert_same(a, b, f"after a move by {step} along axis {axis}", self.tolerance)
 
-    def _far_from_borders(self, component, raw: torch.Tensor, axis: int) -> torch.Tensor:
+    def _far_from_borders(self, component: Any, raw: torch.Tensor, axis: int) -> torch.Tensor:
         """bool (spatial): where the logits stay as they are if the outermost voxels along an axis change."""
         changed = raw.clone()
         for side in (0, raw.shape[2 + axis] - 1):
@@ -149,7 +150,7 @@ class ModelConformance(Conformance):
         moved = (self.call(component, changed) - self.call(component, raw)).abs()
         return moved.amax((0, 1)) == 0
 
-    def test_logits(self, component):
+    def test_logits(self, component: Any) -> None:
         """It gives logits, not affinities: values below 0 or above 1 occur."""
         logits = [self.call(component, _raw(component, smallest(component), seed)) for seed in range(3)]
         values = torch.cat([each.reshape(-1) for each in logits])
@@ -157,7 +158,7 @@ class ModelConformance(Conformance):
         assert values.min() < 0 or values.max() > 1, f"all values lie in {values.min():.3f}..{values.max():.3f}"
 
     @core
-    def test_items(self, component):
+    def test_items(self, component: Any) -> None:
         """In evaluation mode each item of a batch is on its own."""
         if not self.independent_items:
             pytest.skip("by its own account items of a batch influence each other")
@@ -165,7 +166,7 @@ class ModelConformance(Conformance):
         alone = torch.cat([self.call(component, raw[item : item + 1]) for item in (0, 1)])
         assert_same(alone, self.call(component, raw), "in a batch", self.tolerance)
 
-    def test_channels(self, component, values):
+    def test_channels(self, component: Any, values: Mapping[str, object]) -> None:
         """It gives as many channels as asked for, and refuses none at all."""
         for channels in (1, 5):
             model = self.create(**{**values, "channels": channels})
@@ -175,7 +176,7 @@ class ModelConformance(Conformance):
             self.create(**{**values, "channels": 0})
 
     @core
-    def test_gradient(self, component):
+    def test_gradient(self, component: Any) -> None:
         """Every weight gets a finite gradient."""
         component.train()
         raw = torch.cat([_raw(component, component.input_shape((2,) * component.ndim), seed) for seed in (0, 1)])
@@ -185,12 +186,12 @@ class ModelConformance(Conformance):
             assert weight.grad is not None, f"{name} gets no gradient"
             assert torch.isfinite(weight.grad).all(), f"the gradient of {name} is not finite"
 
-    def test_seed(self, component, values):
+    def test_seed(self, component: Any, values: Mapping[str, object]) -> None:
         """Its weights follow from torch.manual_seed."""
         assert_same(dict(component.state_dict()), dict(self.create(**values).state_dict()), "the second time")
 
     @core
-    def test_files(self, component, values, tmp_path):
+    def test_files(self, component: Any, values: Mapping[str, object], tmp_path: Path) -> None:
         """It comes back from a checkpoint as it was."""
         if not self.name:
             pytest.skip("it is not registered: state its name")
@@ -203,7 +204,7 @@ class ModelConformance(Conformance):
 
     @core
     @pytest.mark.gpu
-    def test_devices(self, component):
+    def test_devices(self, component: Any) -> None:
         """A GPU gives the logits of the CPU."""
         expected = self.call(component, *self.example(component))
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -212,25 +213,25 @@ class ModelConformance(Conformance):
         assert_same(expected / scale, found.cpu() / scale, "on the GPU", 10 * self.tolerance)
 
 
-def smallest(model) -> tuple[int, ...]:
+def smallest(model: Any) -> tuple[int, ...]:
     """The smallest valid input."""
     return tuple(model.input_shape((1,) * model.ndim))
 
 
-def valid_sizes(model, axis: int) -> list[int]:
+def valid_sizes(model: Any, axis: int) -> list[int]:
     """The valid sizes along one axis, from the smallest to two strides above it."""
     last = smallest(model)[axis] + 2 * model.stride[axis]
     assert last <= MOST_SIZES, f"the smallest valid input has {smallest(model)[axis]} voxels along axis {axis}"
     return [size for size in range(1, last + 1) if _accepts(model, _with(model, axis, size))]
 
 
-def translated_shape(model, axis: int) -> tuple[int, ...]:
+def translated_shape(model: Any, axis: int) -> tuple[int, ...]:
     """An input that is large enough along one axis to be moved by the stride."""
     wanted = model.stride[axis] + 1 if any(model.context) else max(PADDED_SIZE, 4 * model.stride[axis])
     return tuple(model.input_shape([wanted if a == axis else 1 for a in range(model.ndim)]))
 
 
-def _accepts(model, shape: Sequence[int]) -> bool:
+def _accepts(model: Any, shape: Sequence[int]) -> bool:
     try:
         model.output_shape(shape)
     except InvalidShape:
@@ -238,15 +239,15 @@ def _accepts(model, shape: Sequence[int]) -> bool:
     return True
 
 
-def _with(model, axis: int, size: int) -> tuple[int, ...]:
+def _with(model: Any, axis: int, size: int) -> tuple[int, ...]:
     return tuple(size if a == axis else other for a, other in enumerate(smallest(model)))
 
 
-def _with_output(model, axis: int, size: int) -> tuple[int, ...]:
+def _with_output(model: Any, axis: int, size: int) -> tuple[int, ...]:
     return tuple(size if a == axis else 1 for a in range(model.ndim))
 
 
-def _raw(model, shape: Sequence[int], seed: int = 0) -> torch.Tensor:
+def _raw(model: Any, shape: Sequence[int], seed: int = 0) -> torch.Tensor:
     """Intensities in -1..1."""
     rng = np.random.default_rng(seed)
     return torch.as_tensor(rng.uniform(-1, 1, (1, model.sections, *shape)).astype(np.float32))

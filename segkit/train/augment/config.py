@@ -14,7 +14,7 @@ Angle = Annotated[float, Field(ge=0, le=180)]
 Part = Annotated[float, Field(ge=0, le=0.5)]
 
 
-class Settings(BaseModel):
+class StrictSettings(BaseModel):
     """Knows its fields and what their docstrings say, takes no others, and does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -29,7 +29,7 @@ class Settings(BaseModel):
         return {name: as_numbers(value, types.get(name)) for name, value in values.items()}
 
 
-class AffineSettings(Settings):
+class AffineSettings(StrictSettings):
     """Rotation, scaling and shearing about the centre of the patch; given as augmentation.affine.NAME."""
 
     probability: Share = 0.0
@@ -43,7 +43,7 @@ class AffineSettings(Settings):
     """Largest shear, the tangent of its angle, of y and x along each other; of all axes where they are rotated so."""
 
 
-class ElasticSettings(Settings):
+class ElasticSettings(StrictSettings):
     """A smooth random deformation, a cubic B-spline; given as augmentation.elastic.NAME."""
 
     probability: Share = 0.0
@@ -63,7 +63,7 @@ class ElasticSettings(Settings):
         return self
 
 
-class IntensitySettings(Settings):
+class IntensitySettings(StrictSettings):
     """Contrast and brightness of all voxels together; given as augmentation.intensity.NAME."""
 
     scale: Share = 0.1
@@ -74,7 +74,7 @@ class IntensitySettings(Settings):
     """Intensities, in 0..1, are raised to a power between exp(-gamma) and exp(gamma)."""
 
 
-class NoiseSettings(Settings):
+class NoiseSettings(StrictSettings):
     """Gaussian noise; given as augmentation.noise.NAME."""
 
     probability: Share = 0.0
@@ -83,7 +83,7 @@ class NoiseSettings(Settings):
     """Largest standard deviation, where intensities are -1..1; each patch has one between 0 and this."""
 
 
-class BlurSettings(Settings):
+class BlurSettings(StrictSettings):
     """Gaussian blur of all voxels; given as augmentation.blur.NAME."""
 
     probability: Share = 0.0
@@ -93,7 +93,7 @@ class BlurSettings(Settings):
     2-D networks not along z."""
 
 
-class SectionSettings(Settings):
+class SectionSettings(StrictSettings):
     """What serial sections suffer, along z; given as augmentation.sections.NAME.
 
     A share is the probability of each section, counted one by one; the intensities of a section change, its labels do
@@ -124,7 +124,7 @@ class SectionSettings(Settings):
     """Largest displacement along y, x, in voxels, either way, for `slip` and `shift`."""
 
 
-class AugmentationSettings(Settings):
+class AugmentationSettings(StrictSettings):
     """Random changes of training patches, each drawn anew for every patch; given as augmentation.NAME."""
 
     flips: tuple[Share, Share, Share] = (0.5, 0.5, 0.5)

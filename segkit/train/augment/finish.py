@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from segkit.data import edge_slices
+from segkit.train.augment.connected_components import grow_boundary, renumber_components
 from segkit.train.augment.intensity import change_intensity, scale_intensity
-from segkit.train.augment.pieces import grow_boundary, renumber_pieces
 from segkit.train.augment.plan import Plan
 from segkit.train.augment.resample import part, place, positions, sample_labels, sample_raw
 from segkit.train.augment.symmetry import apply_symmetry
@@ -104,7 +104,7 @@ def _finish(cut: Cut, components: bool) -> dict[str, Tensor]:
     window = tuple(slice(r, r + n) for r, n in zip(plan.rim, plan.patch.output, strict=True))
     grown = grow_boundary(labels, mask, max(plan.rim), [axis for axis in range(3) if plan.rim[axis]])[window]
     if components:
-        grown = renumber_pieces(labels[window]) * (grown != 0)
+        grown = renumber_components(labels[window]) * (grown != 0)
     labels, mask = (apply_symmetry(array, plan.symmetry) for array in (grown, mask[window]))
     return {"raw": raw if plan.patch.ndim == 2 else raw[None], "labels": labels.long(), "mask": mask}
 

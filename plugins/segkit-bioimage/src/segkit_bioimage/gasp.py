@@ -58,7 +58,9 @@ class Gasp(RagAgglomerator):
         level = nested_levels(rag, self.thresholds, solve)
         return tree_of_levels(rag, level, self.thresholds, mean_affinity(rag))
 
-    def _weights(self, rag, contraction: Contraction, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    def _weights(
+        self, rag: RegionAdjacencyGraph, contraction: Contraction, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Weight and number of affinities of each pair, float64."""
         bias = 1 - threshold
         sizes = contraction.total(rag.features["count"])

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 from segkit.data import MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidParameter, sentence
+
+if TYPE_CHECKING:
+    from bioimage_cpp.graph import UndirectedGraph
 
 
 def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
@@ -52,7 +56,7 @@ class Contraction:
         ufunc.at(found, self.pair, values[self.kept].astype(np.float64))
         return found
 
-    def graph(self):
+    def graph(self) -> "UndirectedGraph":
         """The pairs as a graph of bioimage-cpp, edges in the same order."""
         from bioimage_cpp.graph import UndirectedGraph
 

@@ -1,6 +1,6 @@
 """Multicut of the region graph."""
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from segkit.agglomerate.rag import mean_affinity
@@ -10,6 +10,9 @@ from segkit.protocols import RagAgglomerator
 from segkit.threads import thread_count
 
 from segkit_bioimage.levels import Contraction, check_thresholds, nested_levels, tree_of_levels
+
+if TYPE_CHECKING:
+    from bioimage_cpp.graph.multicut import MulticutSolver
 
 
 class Multicut(RagAgglomerator):
@@ -77,7 +80,7 @@ class Multicut(RagAgglomerator):
         costs = np.log(mean / (1 - mean)) + np.log(threshold / (1 - threshold))
         return costs * rag.features["count"] if self.size_weighted else costs
 
-    def _solver(self):
+    def _solver(self) -> "MulticutSolver":
         from bioimage_cpp.graph import multicut
 
         solvers = {

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from segkit.errors import InvalidParameter, sentence
+from torch import nn
 
 from segkit_monai.padded import Factors, PaddedNetwork, check_levels, check_positive
 from segkit_monai.quiet import monai
@@ -65,6 +66,6 @@ class MonaiDynUNet(PaddedNetwork):
         super().__init__(network, strides)
 
 
-def _forget_second_names(network) -> None:
+def _forget_second_names(network: nn.Module) -> None:
     """Of its blocks, which MONAI registers twice: a checkpoint would hold each weight twice, or refuse them."""
     network.__dict__["skip_layers"] = network._modules.pop("skip_layers")

@@ -2,9 +2,10 @@
 
 import warnings
 from importlib import import_module
+from typing import Any
 
 
-def monai(module: str, name: str):
+def monai(module: str, name: str) -> Any:
     """``monai.<module>.<name>``, imported without its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

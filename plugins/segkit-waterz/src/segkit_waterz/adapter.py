@@ -71,7 +71,7 @@ def compacted(fragments: Labels) -> tuple[np.ndarray, np.ndarray]:
     return ids, numbers[objects]
 
 
-def call(affinities: np.ndarray, threshold: float, **options) -> Any:
+def call(affinities: np.ndarray, threshold: float, **options: Any) -> Any:
     """The one result of ``waterz.agglomerate`` for one threshold, without what it prints.
 
     It is the segmentation, or a tuple that begins with it where `options` ask for more.

@@ -1,4 +1,4 @@
-"""Objects after a patch was cut: pieces numbered one by one, boundaries grown."""
+"""Give each connected component of the objects in a patch an id of its own, and grow the boundaries between them."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from segkit.data import edge_slices
 STEPS = np.eye(3, dtype=int)
 
 
-def renumber_pieces(labels: Tensor) -> Tensor:
+def renumber_components(labels: Tensor) -> Tensor:
     """`labels` (Z, Y, X) with an id for every piece that is connected through faces; 0 stays 0. int64.
 
     Ids have gaps on accelerators, where they are made without leaving the device; pieces are the same.

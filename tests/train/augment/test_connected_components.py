@@ -9,8 +9,8 @@ from scipy import ndimage
 
 import segkit
 from segkit.protocols import Prediction
+from segkit.train.augment.connected_components import connected_components, grow_boundary, renumber_components
 from segkit.train.augment.finish import affinity_targets
-from segkit.train.augment.pieces import connected_components, grow_boundary, renumber_pieces
 
 
 def brute_rim(labels, mask, axes):
@@ -51,7 +51,7 @@ def same_partition(one, other):
     return pairs.shape[1] == len(np.unique(one)) == len(np.unique(other)) and ((one == 0) == (other == 0)).all()
 
 
-@pytest.mark.parametrize("made_by", [renumber_pieces, connected_components])
+@pytest.mark.parametrize("made_by", [renumber_components, connected_components])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_pieces_are_those_of_scipy(made_by, seed):
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def test_a_neurite_that_winds_is_one_piece():
 def test_constrained_malis_pulls_every_edge_towards_its_target_with_and_without_components(components):
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(ndimage.zoom(rng.integers(1, 4, (3, 4, 4)), 3, order=0))
-    labels = renumber_pieces(labels) if components else labels
+    labels = renumber_components(labels) if components else labels
     assert (len(labels.unique()) > 3) == components
     offsets = np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]])
     mask = torch.ones(labels.shape, dtype=torch.bool)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from segkit.blockwise.blocks import Lattice
 from segkit.errors import InvalidInput, StorageError
-from segkit.fragment.pieces import AFTER, BEFORE, Pieces, PiecesFile, seam_name, seams_of
+from segkit.fragment.block_labels import AFTER, BEFORE, BlockLabels, BlockLabelsFile, seam_name, seams_of
 from segkit.fragment.stitch import seam
 
 LATTICE = Lattice((6, 7, 8), (3, 4, 5), (2, 1, 3))
@@ -31,26 +31,26 @@ SOME = {"seed": st.integers(0, 2**32 - 1), "highest": st.integers(0, 300), "numb
 
 
 @given(**SOME)
-def test_pieces_are_the_labels_of_the_block(seed, highest, number):
+def test_they_are_the_labels_of_the_block(seed, highest, number):
     outer, block = outer_labels(number, random_volume(seed, highest)), LATTICE[number]
-    pieces = Pieces.of(outer, LATTICE, number)
+    kept = BlockLabels.of(outer, LATTICE, number)
     inner = outer[block.within]
     names = np.arange(int(outer.max()) + 1)
-    assert np.array_equal(pieces.named(names, block.shape), numbered(inner))
-    assert pieces.count == len(np.unique(inner[inner > 0]))
-    assert pieces.lengths.sum() == inner.size and (np.diff(pieces.labels.astype(np.int64)) != 0).all()
+    assert np.array_equal(kept.named(names, block.shape), numbered(inner))
+    assert kept.count == len(np.unique(inner[inner > 0]))
+    assert kept.lengths.sum() == inner.size and (np.diff(kept.labels.astype(np.int64)) != 0).all()
 
 
 @given(**SOME)
 def test_seams_have_the_names_of_the_block(seed, highest, number):
     """What has voxels in the block has the same name there and in all seams; what has none has a higher one."""
     outer, block = outer_labels(number, random_volume(seed, highest)), LATTICE[number]
-    pieces = Pieces.of(outer, LATTICE, number)
-    inner = pieces.named(np.arange(int(outer.max()) + 1), block.shape)
+    kept = BlockLabels.of(outer, LATTICE, number)
+    inner = kept.named(np.arange(int(outer.max()) + 1), block.shape)
     names = dict(zip(outer[block.within].ravel().tolist(), inner.ravel().tolist(), strict=True))
     for name, part in seams_of(LATTICE, number).items():
         moved = tuple(slice(a.start - o.start, a.stop - o.start) for a, o in zip(part, block.outer, strict=True))
-        for old, new in zip(outer[moved].ravel().tolist(), pieces.seams[name].ravel().tolist(), strict=True):
+        for old, new in zip(outer[moved].ravel().tolist(), kept.seams[name].ravel().tolist(), strict=True):
             assert names.setdefault(old, new) == new
             assert (old == 0) == (new == 0)
     assert len(set(names.values())) == len(names)
@@ -67,7 +67,7 @@ def test_the_seam_of_a_face_is_kept_by_both_its_blocks():
 
 
 def test_no_fragments_are_labels_of_zero():
-    none, zero = Pieces.none(LATTICE, 0), Pieces.of(np.zeros((5, 5, 8), np.uint64), LATTICE, 0)
+    none, zero = BlockLabels.none(LATTICE, 0), BlockLabels.of(np.zeros((5, 5, 8), np.uint64), LATTICE, 0)
     assert none.count == zero.count == 0 and none.seams.keys() == zero.seams.keys()
     assert all(np.array_equal(none.seams[name], zero.seams[name]) for name in none.seams)
     assert not none.named(np.array([0]), (3, 4, 5)).any() and not zero.named(np.array([0]), (3, 4, 5)).any()
@@ -75,39 +75,39 @@ def test_no_fragments_are_labels_of_zero():
 
 def test_a_fragmenter_that_leaves_gaps_is_refused():
     with pytest.raises(InvalidInput, match="from 1 without gaps"):
-        Pieces.of(np.full((5, 5, 8), 10**6, np.uint64), LATTICE, 0)
+        BlockLabels.of(np.full((5, 5, 8), 10**6, np.uint64), LATTICE, 0)
 
 
 @pytest.fixture
 def stored(tmp_path):
-    pieces = Pieces.of(outer_labels(0, random_volume(0, 30)), LATTICE, 0)
-    pieces.save(tmp_path / "new" / "0.npz")
-    return pieces, tmp_path / "new" / "0.npz"
+    kept = BlockLabels.of(outer_labels(0, random_volume(0, 30)), LATTICE, 0)
+    kept.save(tmp_path / "new" / "0.npz")
+    return kept, tmp_path / "new" / "0.npz"
 
 
-def test_pieces_are_read_as_they_were_written(stored):
-    pieces, path = stored
-    with PiecesFile(path) as file:
-        again = file.pieces()
-        assert file.count == again.count == pieces.count
-        assert np.array_equal(again.labels, pieces.labels) and np.array_equal(again.lengths, pieces.lengths)
-        assert all(np.array_equal(file.seam(name), pieces.seams[name]) for name in pieces.seams)
+def test_labels_are_read_as_they_were_written(stored):
+    kept, path = stored
+    with BlockLabelsFile(path) as file:
+        again = file.without_seams()
+        assert file.count == again.count == kept.count
+        assert np.array_equal(again.labels, kept.labels) and np.array_equal(again.lengths, kept.lengths)
+        assert all(np.array_equal(file.seam(name), kept.seams[name]) for name in kept.seams)
 
 
 def test_damage_is_seen(stored):
     """A flipped bit anywhere in the values, a cut file, a missing one: an error, never other labels."""
-    pieces, path = stored
+    kept, path = stored
     whole = path.read_bytes()
-    place = whole.index(pieces.labels.tobytes())
+    place = whole.index(kept.labels.tobytes())
     for damaged in (whole[: len(whole) // 2], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :], b""):
         path.write_bytes(damaged)
-        with pytest.raises(StorageError, match="cannot be read"), PiecesFile(path) as file:
-            file.pieces()
+        with pytest.raises(StorageError, match="cannot be read"), BlockLabelsFile(path) as file:
+            file.without_seams()
     entry = whole.index(b"PK\x01\x02")  # in the list of all arrays, the first: its flags and its method follow
     for place in (entry + 8, entry + 10):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(StorageError, match="cannot be read"), PiecesFile(path) as file:
+        with pytest.raises(StorageError, match="cannot be read"), BlockLabelsFile(path) as file:
             _ = file.count
     path.unlink()
     with pytest.raises(StorageError, match="cannot be read"):
-        PiecesFile(path)
+        BlockLabelsFile(path)

@@ -1,4 +1,4 @@
-"""What a step of training costs, from the bare network to the whole loop, on one device."""
+"""Time a step of training on one device, from the bare network to the whole loop."""
 
 import statistics
 import time

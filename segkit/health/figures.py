@@ -14,7 +14,7 @@ from segkit.timing import phase
 
 
 @dataclass(frozen=True)
-class Report:
+class HealthFigures:
     """What :func:`examine` finds; :func:`segkit.health.verdict` says what it means."""
 
     channels: tuple[Channel, ...]
@@ -57,7 +57,7 @@ def examine(
     crop: int = CROP,
     fragmenter: str = "watershed",
     parameters: Mapping[str, object] | None = None,
-) -> Report:
+) -> HealthFigures:
     """The figures of `affinities`, some of them against the objects of `labels`, which lie at the same place.
 
     Parameters
@@ -82,11 +82,11 @@ def examine(
     with phase("channels"):
         channels = channel_figures(affinities, labels)
     if any(channel.not_finite for channel in channels):
-        return Report(channels, (), (), (), None)
+        return HealthFigures(channels, (), (), (), None)
     with phase("agreement"):
         agreements = agreement_figures(affinities)
     with phase("spectra"):
         strongest, wanted = peaks(affinities, stride)
     with phase("fragments"):
         objects = object_figures(affinities, labels, crop=crop, fragmenter=fragmenter, parameters=parameters)
-    return Report(channels, agreements, strongest, wanted, objects)
+    return HealthFigures(channels, agreements, strongest, wanted, objects)

@@ -1,4 +1,4 @@
-"""What a block keeps of its fragments until they have their ids: its labels, and those of its seams."""
+"""Keep the labels of a block, and of its seams, on disk until its fragments have their final ids."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ BEFORE, AFTER = "before", "after"
 
 
 @dataclass(frozen=True, eq=False)
-class Pieces:
+class BlockLabels:
     """Labels of a block, from 1, as runs: several times smaller than the voxels, and quick to write and to rename."""
 
     count: int
@@ -31,8 +31,8 @@ class Pieces:
     """By name (:func:`seam_name`): the labels of a seam, uint32 (z, y, x)."""
 
     @classmethod
-    def of(cls, outer: np.ndarray, lattice: Lattice, number: int) -> "Pieces":
-        """From the labels of all that a block sees, uint64 (z, y, x), numbered from 1 without gaps.
+    def of(cls, outer: np.ndarray, lattice: Lattice, number: int) -> "BlockLabels":
+        """Take them from the labels of all that a block sees, uint64 (z, y, x), numbered from 1 without gaps.
 
         Fragments that own voxels are numbered anew, in the same order, and then the others.
         """
@@ -54,8 +54,8 @@ class Pieces:
         return cls(int(owned.sum()), names[labels], lengths, seams)
 
     @classmethod
-    def none(cls, lattice: Lattice, number: int) -> "Pieces":
-        """Those of a block without fragments."""
+    def none(cls, lattice: Lattice, number: int) -> "BlockLabels":
+        """Make those of a block without fragments."""
         nothing = {
             name: np.zeros([along.stop - along.start for along in part], np.uint32)
             for name, part in seams_of(lattice, number).items()
@@ -63,7 +63,7 @@ class Pieces:
         return cls(0, np.zeros(1, np.uint32), np.array([lattice[number].voxels], np.uint32), nothing)
 
     def named(self, ids: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """The volume of a block of this shape, each label k as `ids[k]`."""
+        """Make the volume of a block of this shape, with each label k replaced by `ids[k]`."""
         return np.repeat(ids[self.labels], self.lengths).reshape(shape)
 
     def save(self, path: Path) -> None:
@@ -75,8 +75,8 @@ class Pieces:
                 np.savez(file, **arrays, **{f"seam {name}": seam for name, seam in self.seams.items()})  # type: ignore[arg-type]
 
 
-class PiecesFile:
-    """Pieces on disk; only what is asked for is read. Raises StorageError for what is missing or damaged."""
+class BlockLabelsFile:
+    """Reads from disk what is asked for of the labels of a block. Raises StorageError for what is gone or damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,16 +84,16 @@ class PiecesFile:
 
     @property
     def count(self) -> int:
-        """See :class:`Pieces`."""
+        """Read how many fragments own voxels of the block."""
         return int(self._array("count"))
 
     def seam(self, name: str) -> np.ndarray:
-        """See :class:`Pieces`."""
+        """Read the labels of the seam of this name."""
         return self._array(f"seam {name}")
 
-    def pieces(self) -> Pieces:
-        """All but the seams."""
-        return Pieces(self.count, self._array("labels"), self._array("lengths"), {})
+    def without_seams(self) -> BlockLabels:
+        """Read all but the seams."""
+        return BlockLabels(self.count, self._array("labels"), self._array("lengths"), {})
 
     def _array(self, name: str) -> np.ndarray:
         return self._tried(lambda: self._file[name])  # its checksum is compared by the library
@@ -105,7 +105,7 @@ class PiecesFile:
             next_step = "give the same command again"
             raise StorageError(sentence(f"{self.path}", f"cannot be read ({error})", next_step=next_step)) from error
 
-    def __enter__(self) -> "PiecesFile":
+    def __enter__(self) -> "BlockLabelsFile":
         return self
 
     def __exit__(self, *problem: object) -> None:

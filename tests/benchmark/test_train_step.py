@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from segkit import Grid, Labels, Volume
+from segkit.benchmark import train_step
+from segkit.benchmark.train_step import Parts, TrainingCosts, measure_training
 from segkit.losses.elementwise import BCE
-from segkit.train import TrainConfig, TrainingVolume, cost, train
-from segkit.train.cost import Parts, TrainingCosts, measure_training
+from segkit.train import TrainConfig, TrainingVolume, train
 
 SETTINGS = {
     "model": "unet3d",
@@ -31,7 +32,7 @@ def _volume():
 @pytest.mark.parametrize("more", [{}, {"precision": "bf16", "health": {"every": 0}, "accumulate": 3, "devices": 2}])
 def test_every_part_is_timed_as_often_as_asked(more, monkeypatch):
     loops = []
-    monkeypatch.setattr(cost, "train", lambda config, *a, **b: loops.append(config) or train(config, *a, **b))
+    monkeypatch.setattr(train_step, "train", lambda config, *a, **b: loops.append(config) or train(config, *a, **b))
     config, seen = TrainConfig(**SETTINGS, **more), []
     costs = measure_training(config, [_volume()], repeat=4, report=lambda done, total, text: seen.append((done, total)))
     assert list(costs.parts) == ["network", "optimiser", "loss", "reading", "augmentation", "loop"]

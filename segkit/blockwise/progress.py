@@ -12,7 +12,7 @@ SLOWEST = 5
 
 
 @dataclass(frozen=True)
-class Progress:
+class StageProgress:
     """How far a stage is; or, where `message` is set, what there is to say meanwhile."""
 
     stage: str
@@ -108,11 +108,11 @@ class Pace:
         self._ends: deque[tuple[float, float]] = deque([(begin, 0.0)], maxlen=memory + 1)
 
     def add(self, now: float, work: float) -> None:
-        """Some work ended now."""
+        """Take note that some work ended now."""
         self._ends.append((now, work))
 
     def remember(self, blocks: int) -> None:
-        """Look back at least so far."""
+        """Average the speed over at least so many blocks from now on."""
         if blocks >= (self._ends.maxlen or 0):
             self._ends = deque(self._ends, maxlen=2 * blocks)
 
