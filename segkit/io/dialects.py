@@ -273,7 +273,7 @@ def _doubt_about_order(stated: Sizes, own_axes: str | None, placement: Placement
     if size is None or own_axes or axes is None or stated.voxel_size is not None:
         return None
     spatial = _spatial(axes)
-    if spatial == SPACE or len(set(size)) == 1 or stated.transform is not None:
+    if spatial == "".join(sorted(spatial, key=SPACE.index)) or len(set(size)) == 1 or stated.transform is not None:
         return None
     return f"`resolution` is {show(size)} beside axes {', '.join(spatial)}; it is taken as z, y, x, as in CREMI's files"
 

@@ -1,0 +1,245 @@
+"""What files of other tools state of axes, voxel size and place, in every dialect that is known."""
+
+import json
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segkit import Grid, io
+from segkit.errors import InvalidInput, SegkitWarning
+from segkit.io.dialects import read_placement
+from segkit.io.placement import NANOMETERS, axis_letters, nanometers
+from tests.io.dialect_files import ARRAY, OFFSET, PLACED, VOXEL, WRITERS
+
+GOLDEN = Path(__file__).parent / "golden" / "dialects"
+ADDRESSES = json.loads((GOLDEN / "addresses.json").read_text())
+
+
+def check(folder: Path, name: str, address: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = io.read_volume(f"{folder}/{address}")
+        crop = io.read_volume(f"{folder}/{address}[1:2,1:,:3]")
+    np.testing.assert_array_equal(found.array, ARRAY)
+    np.testing.assert_array_equal(crop.array, ARRAY[1:2, 1:, :3])
+    np.testing.assert_allclose(found.grid.voxel_size, VOXEL, rtol=1e-6)
+    np.testing.assert_allclose(found.grid.offset, OFFSET if name in PLACED else (0, 0, 0), rtol=1e-6)
+    assert found.grid.unit == "nm"
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_files_that_were_made_once(name):
+    check(GOLDEN, name, ADDRESSES[name])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_files_of_the_library_that_is_installed(tmp_path, name):
+    try:
+        address = WRITERS[name](tmp_path)
+    except ImportError as error:
+        pytest.skip(f"needs the library of this dialect ({error.name})")
+    check(tmp_path, name, address)
+
+
+def test_levels_of_big_data_viewer():
+    found = io.read_volume(f"{GOLDEN}/bdv.h5:t00000/s00/1/cells")
+    np.testing.assert_allclose(found.grid.voxel_size, (40, 16, 8))
+
+
+def pyramid(path: Path, first: float, steps: list[tuple[float, float | None]]) -> Path:
+    """OME-Zarr whose levels have the scales and, if stated, the translations of `steps`."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
+    levels = []
+    for number, (scale, place) in enumerate(steps):
+        group.create_array(f"s{number}", data=ARRAY)
+        transformations = [{"type": "scale", "scale": [scale] * 3}]
+        if place is not None:
+            transformations.append({"type": "translation", "translation": [place] * 3})
+        levels.append({"path": f"s{number}", "coordinateTransformations": transformations})
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": levels}]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("steps", "offsets"),
+    [
+        ([(10, None), (20, 5), (40, 15)], [0, 0, 0]),  # means of 2 x 2 x 2 voxels, places of their centres
+        ([(10, 100), (20, 105)], [100, 100]),
+        ([(10, None), (20, None)], [0, -5]),  # every second voxel: the first one is where it was, and twice as large
+    ],
+)
+def test_levels_of_a_pyramid_lie_as_the_specification_says(tmp_path, steps, offsets):
+    path = pyramid(tmp_path / "a.zarr", 10, steps)
+    for number, ((scale, _), offset) in enumerate(zip(steps, offsets, strict=True)):
+        assert io.read_volume(f"{path}:s{number}").grid == Grid((scale,) * 3, (offset,) * 3)
+    assert io.read_volume(path).grid == Grid((10,) * 3, (offsets[0],) * 3)
+
+
+def ome_06(path: Path, steps: list[dict]) -> Path:
+    group = zarr.open_group(str(path), mode="w")
+    group.create_array("0", data=ARRAY.transpose(2, 0, 1))
+    axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "xzy"]
+    image = {
+        "coordinateSystems": [{"name": "physical", "axes": axes}],
+        "datasets": [{"path": "0", "coordinateTransformations": steps}],
+        "coordinateTransformations": [{"type": "rotation", "input": "physical", "output": "atlas"}],
+    }
+    group.attrs["ome"] = {"version": "0.6", "multiscales": [image]}
+    return path
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_coordinate_systems(tmp_path, nested):
+    steps = [
+        {"type": "scale", "scale": [0.004, 0.04, 0.008]},
+        {"type": "translation", "translation": [0.008, 0.4, 0.08]},
+    ]
+    if nested:
+        steps = [{"type": "sequence", "input": "0", "output": "physical", "transformations": steps}]
+    found = io.read_volume(ome_06(tmp_path / "a.zarr", steps))
+    np.testing.assert_array_equal(found.array, ARRAY)
+    np.testing.assert_allclose(found.grid.voxel_size, VOXEL)
+    np.testing.assert_allclose(found.grid.offset, OFFSET)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "rotation", "rotation": [[0, 1, 0], [1, 0, 0], [0, 0, 1]]},
+        {"type": "affine", "affine": [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]},
+        {"type": "scale"},
+        {"type": "scale", "scale": [1, 2]},
+    ],
+)
+def test_transformations_that_are_no_scale_are_refused(tmp_path, step):
+    with pytest.raises(InvalidInput, match="coordinateTransformations"):
+        io.read_volume(ome_06(tmp_path / "a.zarr", [step]))
+
+
+def test_an_affine_map_along_the_axes_is_followed(tmp_path):
+    step = {"type": "affine", "affine": [[0.004, 0, 0, 0.008], [0, 0.04, 0, 0.4], [0, 0, 0.008, 0.08]]}
+    found = io.read_volume(ome_06(tmp_path / "a.zarr", [step]))
+    np.testing.assert_allclose((found.grid.voxel_size, found.grid.offset), (VOXEL, OFFSET))
+
+
+@pytest.mark.parametrize("unit", [None, "", " ", "pixel", "Voxels"])
+def test_a_size_without_a_unit_is_doubted(unit):
+    found = read_placement({"axis_names": ["z", "y", "x"], "voxel_size": VOXEL, "units": [unit] * 3}, 3)
+    assert found.voxel_size == VOXEL and not found.certain and "taken to be nanometers" in found.doubts[0]
+
+
+@pytest.mark.parametrize("unit", ["nm", "Nanometer", "NANOMETERS", " nanometre "])
+def test_spellings_of_a_unit(unit):
+    assert nanometers(unit) == 1
+
+
+def test_units_of_ome_and_their_sizes():
+    assert (NANOMETERS["angstrom"], NANOMETERS["micrometer"], NANOMETERS["inch"]) == (0.1, 1000, 25.4e6)
+    assert nanometers("µm") == nanometers("\u03bcm") == nanometers("micron") == 1000  # noqa: RUF001
+
+
+def test_what_is_no_unit_of_length_can_only_be_corrected():
+    found = read_placement({"resolution": VOXEL, "unit": "furlong"}, 3)
+    with pytest.raises(InvalidInput, match=r"unit must be a unit of length.*furlong.*--voxel-size"):
+        found.grid()
+
+
+@given(st.permutations("zyx"), st.sampled_from(["axes", "axis_names"]), st.booleans())
+def test_numbers_go_with_the_axes_beside_them(order, attribute, upper):
+    """The same volume stated in any order of axes lies at the same place."""
+    at = ["zyx".index(axis) for axis in order]
+    size = "resolution" if attribute == "axes" else "voxel_size"
+    stated = {attribute: [axis.upper() if upper else axis for axis in order], "units": ["nm"] * 3}
+    stated |= {size: [VOXEL[i] for i in at], "offset": [OFFSET[i] for i in at]}
+    found = read_placement(stated, 3)
+    assert (found.axes, found.voxel_size, found.offset) == ("".join(order), VOXEL, OFFSET)
+
+
+@given(st.permutations("zyx"))
+def test_what_segkit_wrote_is_z_y_x_whatever_the_axes(order):
+    stated = {"axes": "".join(order), "resolution": VOXEL, "offset": OFFSET, "unit": "nm"}
+    found = read_placement(stated, 3, ours=True)
+    assert (found.axes, found.voxel_size, found.offset) == ("".join(order), VOXEL, OFFSET)
+
+
+def test_a_size_beside_axes_of_another_tool_is_doubted():
+    found = read_placement({"resolution": VOXEL}, 3, names={"dimension_names": ["x", "y", "z"]})
+    assert found.voxel_size == VOXEL and "taken as z, y, x" in found.doubts[0]
+    assert not read_placement({"resolution": VOXEL}, 3, names={"dimension_names": ["z", "y", "x"]}).doubts
+    assert not read_placement({"resolution": [8, 8, 8]}, 3, names={"dimension_names": ["x", "y", "z"]}).doubts
+
+
+def test_statements_that_contradict_each_other():
+    with pytest.raises(InvalidInput, match=r"must agree, not x, y, z \(axes\) and z, y, x \(dimension_names\)"):
+        read_placement({"axes": "xyz"}, 3, names={"dimension_names": ["z", "y", "x"]})
+    found = read_placement({"resolution": VOXEL, "element_size_um": [0.03, 0.008, 0.004]}, 3)
+    assert found.voxel_size == VOXEL and "the former is followed" in found.doubts[0]
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"resolution": "4,4,40"}, "resolution must be a valid list, not '4,4,40'"),
+        ({"resolution": [4, 4]}, "resolution must be 3 numbers, z, y, x"),
+        ({"resolution": [4, 4, "wide"]}, "resolution.2 must be a valid number"),
+        ({"voxel_size": [4, None, 4]}, "voxel_size.1 must be a valid number"),
+        ({"resolution": [4, 4, 4], "offset": [1]}, "offset must have as many numbers"),
+        ({"pixelResolution": {"dimensions": [4, 4]}}, "pixelResolution"),
+        ({"transform": {"scale": [1, 1, 1]}}, "transform.axes must be stated"),
+        ({"axistags": "{"}, "axistags"),
+        ({"units": ["nm", None, "nm"], "voxel_size": [1, 1, 1], "axis_names": list("zyx")}, "for all axes or for none"),
+    ],
+)
+def test_metadata_of_the_wrong_type_name_the_field(stated, message):
+    with pytest.raises(InvalidInput, match=message):
+        read_placement(stated, 3).grid()
+
+
+def test_names_of_axes():
+    assert axis_letters(["dim_0", "dim_1", "dim_2"]) is None
+    assert axis_letters(["Depth", "Height", "Width"]) == "zyx"
+    assert axis_letters(["c^", "z", "y", "x"]) == "czyx"
+    assert axis_letters(["b", "z", "y", "x"]) == "?zyx"
+
+
+@pytest.mark.parametrize(("pick", "index"), [("c=0", 0), ("c=1,z=1:2", 1)])
+def test_one_channel_is_picked(tmp_path, pick, index):
+    both = np.stack([ARRAY, ARRAY + 100])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=both).attrs.update({"axes": "czyx", "resolution": [1, *VOXEL]})
+    with pytest.raises(InvalidInput, match=r"a\.h5:raw: the image has 2 channels; pick one as ADDRESS\[c=0\]"):
+        io.read_volume(f"{tmp_path}/a.h5:raw")
+    found = io.read_volume(f"{tmp_path}/a.h5:raw[{pick}]")
+    np.testing.assert_array_equal(found.array, both[index][1:2] if "z" in pick else both[index])
+    assert found.grid.voxel_size == VOXEL
+    with pytest.raises(InvalidInput, match="c must be an index of 2 channels, not 2"):
+        io.read_volume(f"{tmp_path}/a.h5:raw[c=2]")
+    with pytest.raises(InvalidInput, match="must include t"):
+        io.read_volume(f"{tmp_path}/a.h5:raw[t=0,c=0]")
+
+
+def test_axes_that_nobody_states_are_said_by_the_address(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=ARRAY.transpose(2, 1, 0)[..., np.newaxis])
+    with pytest.warns(SegkitWarning, match="1 nm"):
+        found = io.read_volume(f"{tmp_path}/a.h5:raw[axes=xyzc]")
+    np.testing.assert_array_equal(found.array, ARRAY)
+    with pytest.raises(InvalidInput, match="order of the axes is not stated"):
+        io.read_volume(f"{tmp_path}/a.h5:raw[c=0]")
+
+
+def test_a_single_section(tmp_path):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
+    array = group.create_array("raw", data=np.stack([ARRAY[0], ARRAY[1]]), dimension_names=["t", "y", "x"])
+    array.attrs["resolution"] = VOXEL
+    found = io.read_volume(f"{tmp_path}/a.zarr:raw[t=1]")
+    np.testing.assert_array_equal(found.array, ARRAY[1:])
+    with pytest.raises(InvalidInput, match="must include each of z, y, x once"):
+        io.read_volume(f"{tmp_path}/a.zarr:raw")
