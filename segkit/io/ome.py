@@ -40,7 +40,10 @@ def image_attributes(name: str, ndim: int, attributes: Mapping[str, object]) -> 
     transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
     datasets = [{"path": FIRST_SCALE, "coordinateTransformations": transformations}]
     image = {"name": name, "axes": axes, "datasets": datasets}
-    return {"ome": {"version": "0.5", "multiscales": [image]}, "segkit": ours}
+    ome: dict[str, object] = {"version": "0.5", "multiscales": [image]}
+    if ours.get("kind") == "labels":
+        ome["image-label"] = {"version": "0.5"}
+    return {"ome": ome, "segkit": ours}
 
 
 def image_of(attributes: Mapping[str, Any]) -> OmeImage | None:

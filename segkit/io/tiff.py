@@ -3,12 +3,13 @@
 A page is a section: pages run along z, rows along y, columns along x; other axes, times say, are those of the series.
 The voxel size is taken from what segkit, ImageJ or OME wrote into the file; a folder of sections has none. What segkit
 writes is uncompressed, of any size (BigTIFF from 4 GB on), with kind, resolution and offset in the description of the
-first page.
+first page, and calibrated as ImageJ has it where ImageJ opens such a file.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +22,13 @@ from pydantic import FiniteFloat
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.dialects import nanometers_along, read_placement
-from segkit.io.placement import Placement
+from segkit.io.placement import NANOMETERS, Placement
 from segkit.io.records import About, Blocks, Record, Stored
 from segkit.io.schemas import Schema, checked, parse_xml, plain, stated_about
 
 SUFFIXES = (".tif", ".tiff")
+IMAGEJ = (np.dtype("u1"), np.dtype("u2"), np.dtype("f4"))
+"""What ImageJ opens."""
 BIG = 2**32 - 2**25
 """Bytes of data from which on a classic TIFF, whose offsets have 32 bits, might not do."""
 
@@ -86,10 +89,23 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
             sections,
             shape=data.shape,
             dtype=data.dtype,
-            bigtiff=size > BIG,
             photometric="minisblack",
-            metadata={"axes": "ZYX", "segkit": record.attributes},
+            **_calibrated(np.dtype(data.dtype), size, record.attributes),
         )
+
+
+def _calibrated(dtype: np.dtype, size: int, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What tifffile is told of an array of `size` bytes, so that other programs see how large its voxels are.
+
+    ImageJ's own description where ImageJ knows the dtype and the size; else the resolution along y and x alone.
+    """
+    z, y, x = attributes["resolution"]
+    if dtype in IMAGEJ and size < BIG:
+        more = {"axes": "ZYX", "spacing": z, "unit": attributes.get("unit", "nm"), "segkit": json.dumps(attributes)}
+        return {"imagej": True, "resolution": (1 / x, 1 / y), "metadata": more}
+    per_centimeter = NANOMETERS["cm"] / x, NANOMETERS["cm"] / y
+    unit = {"resolution": per_centimeter, "resolutionunit": "CENTIMETER"}
+    return {"bigtiff": size > BIG, "metadata": {"axes": "ZYX", "segkit": attributes}, **unit}
 
 
 def _open(path: Path) -> tifffile.TiffFile:
@@ -165,8 +181,12 @@ def _decoding(path: Path) -> Iterator[None]:
 def _stated(file: tifffile.TiffFile, axes: str) -> tuple[About, Placement]:
     """What the file says of its kind and of its voxels: by segkit, by ImageJ or by OME."""
     shaped = file.shaped_metadata
-    if shaped and isinstance(shaped[0], dict) and "segkit" in shaped[0]:
-        ours = plain(shaped[0]["segkit"])
+    ours = shaped[0].get("segkit") if shaped and isinstance(shaped[0], dict) else None
+    if file.is_imagej and "segkit" in (file.imagej_metadata or {}):
+        with suppress(ValueError):  # a description that another program has changed
+            ours = json.loads(str((file.imagej_metadata or {})["segkit"]))
+    if isinstance(ours, Mapping):
+        ours = plain(ours)
         return stated_about(ours, "segkit"), replace(read_placement(ours, 3, ours=True), axes=axes)
     found = _of_imagej(file) if file.is_imagej else _of_ome(file.ome_metadata)
     return About(), replace(found or Placement(), axes=axes)

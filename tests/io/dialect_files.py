@@ -151,7 +151,9 @@ def imagej(path: Path) -> str:
 
     about = {"axes": "ZYX", "spacing": VOXEL[0], "unit": "micron", "zunit": "nm"}
     resolution = (1000 / VOXEL[2], 1000 / VOXEL[1])
-    tifffile.imwrite(path / "imagej.tif", ARRAY, imagej=True, photometric="minisblack", resolution=resolution, metadata=about)
+    tifffile.imwrite(
+        path / "imagej.tif", ARRAY, imagej=True, photometric="minisblack", resolution=resolution, metadata=about
+    )
     return "imagej.tif"
 
 

@@ -142,7 +142,7 @@ def test_spellings_of_a_unit(unit):
 
 def test_units_of_ome_and_their_sizes():
     assert (NANOMETERS["angstrom"], NANOMETERS["micrometer"], NANOMETERS["inch"]) == (0.1, 1000, 25.4e6)
-    assert nanometers("µm") == nanometers("\u03bcm") == nanometers("micron") == 1000  # noqa: RUF001
+    assert nanometers("µm") == nanometers("\u03bcm") == nanometers("micron") == 1000
 
 
 def test_what_is_no_unit_of_length_can_only_be_corrected():

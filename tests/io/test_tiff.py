@@ -10,7 +10,8 @@ from PIL import Image
 from segkit import io
 from segkit.data import Grid, Volume
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitWarning, StorageError
-from segkit.io.tiff import section_files
+from segkit.io.records import Record
+from segkit.io.tiff import section_files, write
 
 
 def stack(shape=(5, 6, 7), dtype="u1", seed=0):
@@ -92,6 +93,22 @@ def test_voxel_sizes_of_imagej_and_ome(tmp_path):
     tifffile.imwrite(tmp_path / "b.ome.tif", stack(), ome=True, metadata=ome)
     assert io.read_volume(tmp_path / "b.ome.tif").grid.same_voxel_size(Grid((40, 5, 4)))
     np.testing.assert_array_equal(io.read_volume(tmp_path / "b.ome.tif").array, stack())
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_imagej_sees_the_voxel_size(tmp_path, dtype):
+    path = tmp_path / "a.tif"
+    record = Record(stack().astype(dtype), {"resolution": [40.0, 5.0, 4.0], "offset": [80.0, 0.0, 8.0], "unit": "nm"})
+    write(path, {"volumes/raw": record})
+    with tifffile.TiffFile(path) as file:
+        tags, about = file.pages.first.tags, file.imagej_metadata
+        assert (about["spacing"], about["unit"], file.series[0].axes) == (40, "nm", "ZYX")
+        for name, size in (("XResolution", 4), ("YResolution", 5)):
+            number, divisor = tags[name].value
+            assert divisor / number == pytest.approx(size)
+    found = io.read_volume(path)
+    np.testing.assert_array_equal(found.array, stack().astype(dtype))
+    assert found.grid == Grid((40, 5, 4), (80, 0, 8))
 
 
 @pytest.mark.parametrize("part", [{"spacing": 40}, {"unit": "nm"}, {"unit": "pixel", "spacing": 40}])
