@@ -12,6 +12,7 @@ from pathlib import Path
 import griffe
 
 from segkit.cli.main import VERBS
+from segkit.io.dialects import DIALECTS
 from segkit.parameters import overlay, prose
 from segkit.protocols import GROUPS
 from segkit.registry import components, known_elsewhere, quarantine
@@ -109,6 +110,12 @@ def setting_table() -> str:
     return "\n".join(table(("setting", "type", "default", ""), rows))
 
 
+def dialects() -> str:
+    """A table of the ways in which tools say axes, voxel size and place."""
+    rows = [[entry.tool, entry.where, entry.axes, entry.size, entry.place] for entry in DIALECTS]
+    return "\n".join(table(["tool", "where", "axes", "voxel size", "place"], rows))
+
+
 def recipe_sections() -> str:
     """Every shipped recipe: what it is for, its stages, what must be given, and its file."""
     lines = []
@@ -153,4 +160,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "components": component_sections,
     "settings": setting_table,
     "recipes": recipe_sections,
+    "dialects": dialects,
 }
