@@ -1,5 +1,6 @@
 # `make demo` and `make test` make .venv and install into it what constraints.txt pins. `make test-slow` runs the tests that
-# take long, which `make test` leaves out; both use WORKERS processes. `make lint` checks style and types. `make docs` builds
+# take long, which `make test` leaves out; both use WORKERS processes. `make fuzz` gives damaged files to all readers for
+# FUZZ_MINUTES, beginning at SEED. `make lint` checks style and types. `make docs` builds
 # the documentation into site/, and `make docs-serve` shows it at http://127.0.0.1:8000 while it is written.
 #
 # `make benchmark` measures segkit beside other packages, for half an hour, and rewrites the table in
@@ -14,6 +15,8 @@ LOSS_BACKENDS ?= cpu higra
 LOSS_SIZES ?= 56 84 128
 LOSS_INPUT ?=
 MINUTES ?= 30
+FUZZ_MINUTES ?= 5
+SEED ?= 0
 ONLY ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -21,7 +24,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures gallery clean
+.PHONY: demo test test-slow fuzz lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -33,6 +36,9 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(PYTEST) -m slow
+
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz.fuzzer --trials 1000000 --minutes $(FUZZ_MINUTES) --seed $(SEED)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -21,7 +21,10 @@ def check_folder(path: Path) -> None:
 
 @contextmanager
 def storage_errors(action: str, path: Path) -> Iterator[None]:
-    """Turn what the file system and its libraries raise into a StorageError; `action` is "written" or "read"."""
+    """Turn what the file system and its libraries raise into a StorageError; `action` is "written" or "read".
+
+    Nothing but calls of those should stand in it: what else is raised while something is read is taken for damage.
+    """
     try:
         yield
     except SegkitError:
@@ -30,7 +33,12 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         next_step = "ask for the permission, or choose another place"
         message = sentence(f"{path}", f"cannot be {action} (permission denied)", next_step=next_step)
         raise StorageError(message) from error
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except MemoryError as error:
+        next_step = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks"
+        raise StorageError(sentence(f"{path}", f"does not fit into memory ({error})", next_step=next_step)) from error
+    except Exception as error:  # libraries that meet damaged data raise whatever comes: AttributeError, zlib.error ...
+        if action != "read" and not isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError):
+            raise
         cause = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         next_step = "free space there, or write elsewhere; what was there before is unchanged"
         if action == "read":

@@ -16,7 +16,7 @@ from segkit.errors import InvalidInput, MissingDataset, StorageError, sentence
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.dialects import nanometers_along, read_placement
 from segkit.io.placement import Placement
-from segkit.io.records import About, Blocks, Record, Stored
+from segkit.io.records import About, Blocks, Record, Stored, check_memory
 from segkit.io.schemas import KNOWN, parse_xml, plain, stated_about
 
 CHUNK = 64
@@ -99,6 +99,7 @@ class Hdf5File:
             item = self._item(f"{name}/{key}")
             if isinstance(item, h5py.Dataset):
                 self._check_storage(item)
+                check_memory(f"{name}/{key}", item.nbytes)
                 arrays[key] = self._reading(item)(())
         return arrays, stated_about(_attributes(group))
 

@@ -7,7 +7,6 @@ well as blank, unless the address says ``[missing=0]``. Chunks compressed as fil
 them, are read too. Segmentations are written as compressed_segmentation (uint32, uint64), all else raw, unsharded.
 """
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from segkit.errors import (
 )
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.dialects import nanometers_along
+from segkit.io.json_file import read_json_object
 from segkit.io.records import About, Blocks, Record, Stored
 from segkit.io.schemas import PrecomputedInfo, Scale, checked
 
@@ -161,10 +161,9 @@ def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[PrecomputedVo
     if not (path / "info").is_file():
         value = "a folder without the file info" if path.is_dir() else "a file"
         raise InvalidInput(sentence(f"{path}", "must be a folder of a precomputed volume", value, "name another"))
-    with storage_errors("read", path):
-        info = json.loads((path / "info").read_text())
-    if not isinstance(info, dict) or not info.get("scales"):
-        what = info.get("@type") if isinstance(info, dict) else info
+    info = read_json_object(path / "info")
+    if not info.get("scales"):
+        what = info.get("@type")
         raise InvalidInput(sentence(f"{path}", "must hold a precomputed volume", f"what its info calls {what!r}"))
     yield PrecomputedVolume(path, checked(PrecomputedInfo, info, "info"), missing="missing" in allowed)
 

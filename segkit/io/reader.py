@@ -29,12 +29,23 @@ from segkit.errors import InvalidInput, MissingDataset, sentence
 from segkit.io.address import Address, Box, as_address, role_of
 from segkit.io.atomic import storage_errors
 from segkit.io.lookup import AnyAddress, find_object
-from segkit.io.records import TREE, Stored, as_mask, check_kind, grid_of, located, neighborhood_of, oriented
-from segkit.memory import available
+from segkit.io.records import (
+    TREE,
+    Stored,
+    as_mask,
+    check_kind,
+    check_memory,
+    grid_of,
+    located,
+    neighborhood_of,
+    oriented,
+)
 
 KEPT = 16
 """Files that a process keeps open."""
-MOST_VALUES = 2**60
+LOOKED_AT = 16
+"""Boxes along each axis that are looked at to see what values mean."""
+MOST_VALUES = 2**58
 """Voxels of an array; one that states more is damaged."""
 
 
@@ -312,14 +323,10 @@ def _check_room(
     role: str, dtype: np.dtype | None, shape: tuple[int, int, int], neighborhood: np.ndarray | None
 ) -> None:
     """Refuse to read what does not fit into memory, before anything is taken for it."""
-    room, stored = available(), np.dtype(dtype or np.uint8).itemsize
+    stored = np.dtype(dtype or np.uint8).itemsize
     held = {"labels": 8, "affinities": 4}.get(role_of(role)[1], 1 if role == "mask" else stored)
     channels = 1 if neighborhood is None else len(neighborhood)
-    needed = math.prod(shape) * channels * max(stored, held)
-    if room is not None and needed > room:
-        rule = f"takes {needed / 1e9:,.1f} GB, and {room / 1e9:,.1f} GB are free"
-        next_step = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks (--blockwise)"
-        raise InvalidInput(sentence(f"the volume of {shape} voxels", rule, next_step=next_step))
+    check_memory(f"the volume of {shape} voxels", math.prod(shape) * channels * max(stored, held))
 
 
 def _container(role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None) -> Any:
@@ -334,7 +341,8 @@ class _Meaning:
 
     8 and 16 bits of affinities are fractions of the largest number, if one above 1 is among them: an array of 0 and 1
     alone means something else, and is refused. A mask of integers has one value besides 0. Both are looked for when the
-    first values are read, in a part of the array in the middle and then in all of it, until they are found.
+    first values are read, in boxes of the array, one in the middle first, until they are found: in all of it, or, of
+    an array with more than `LOOKED_AT` boxes along an axis, in so many that are spread over it.
     """
 
     def __init__(self, stored: Stored, role: str, neighborhood: np.ndarray | None) -> None:
@@ -385,7 +393,8 @@ def _parts(shape: tuple[int, ...], side: int) -> Iterator[Box]:
     every = tuple(slice(0, size) for size in shape[:-3])
     low = [max(0, (size - side) // 2) for size in shape[-3:]]
     yield (*every, *(slice(a, min(a + side, size)) for a, size in zip(low, shape[-3:], strict=True)))
-    for corner in product(*(range(0, size, side) for size in shape[-3:])):
+    corners = [range(0, size, side) for size in shape[-3:]]
+    for corner in product(*(along[:: max(1, -(-len(along) // LOOKED_AT))] for along in corners)):
         yield (*every, *(slice(a, min(a + side, size)) for a, size in zip(corner, shape[-3:], strict=True)))
 
 

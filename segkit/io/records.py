@@ -18,6 +18,7 @@ from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
 from segkit.io.address import MADE_BY, ROLES, Address
 from segkit.io.placement import Placement, nanometers
+from segkit.memory import available
 
 FORMAT_VERSION = 1
 POLARITY = "1=same object"
@@ -199,6 +200,15 @@ def kind_of(container: object) -> str:
         rule = "must be a Volume, Labels, Affinities or MergeTree"
         raise InvalidInput(sentence("what is written", rule, f"of type {type(container).__name__}"))
     return kind
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Raise InvalidInput if `needed` bytes are not free: declared sizes are looked at before anything is taken."""
+    room = available()
+    if room is not None and needed > room:
+        rule = f"takes {needed / 1e9:,.1f} GB, and {room / 1e9:,.1f} GB are free"
+        next_step = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks (--blockwise)"
+        raise InvalidInput(sentence(what, rule, next_step=next_step))
 
 
 def check_kind(about: About, allowed: tuple[str, ...], name: str, role: str) -> None:

@@ -8,7 +8,6 @@ file with a checksum, the blank ones too, so that one that was lost or damaged i
 Other tools' images are read at their first scale (or at ``vol.zarr:group/1``, say). Groups need no metadata.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -22,13 +21,14 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
-from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
+from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError, sentence
 from segkit.io.atomic import remove, replacing, storage_errors
 from segkit.io.dialects import read_placement
 from segkit.io.formats import ZARR
+from segkit.io.json_file import read_json_object
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes, image_of, place_of_scale
 from segkit.io.placement import Placement
-from segkit.io.records import About, Blocks, Record, Stored
+from segkit.io.records import About, Blocks, Record, Stored, check_memory
 from segkit.io.schemas import OmeImage, OmeScale, Schema, ZarrV2, ZarrV3, checked, inside, stated_about
 
 CHUNK = 64
@@ -104,27 +104,13 @@ class Node:
 def _metadata(folder: Path) -> dict[str, Any]:
     """The metadata of a node with its attributes; empty for a folder without."""
     for name in ZARR:
-        content = _json(folder / name)
-        if content is None:
+        if not (folder / name).is_file():
             continue
+        content = read_json_object(folder / name)
         if name != "zarr.json":
-            content["attributes"] = _json(folder / ".zattrs") or {}
+            content["attributes"] = read_json_object(folder / ".zattrs") if (folder / ".zattrs").is_file() else {}
         return content
     return {}
-
-
-def _json(file: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is no such file."""
-    try:
-        content = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, RecursionError) as error:
-        next_step = "the file seems damaged: copy or make it again"
-        raise StorageError(sentence(f"{file}", f"is no valid JSON ({error})", next_step=next_step)) from error
-    if not isinstance(content, dict):
-        raise InvalidInput(sentence(f"{file}", "must be a JSON object", type(content).__name__, "correct the file"))
-    return content
 
 
 class ZarrStore:
@@ -194,6 +180,7 @@ class ZarrStore:
             below = node.child(entry.name) if entry.is_dir() and not entry.name.startswith(".") else None
             if below is not None and below.is_array:
                 array = below.array()
+                check_memory(f"{name}/{entry.name}", array.nbytes)
                 whole = tuple(slice(0, size) for size in array.shape)
                 arrays[entry.name] = _reading(below, array, self._complete(node.about))(whole)
         return arrays, node.about
@@ -289,13 +276,12 @@ def _decoding(path: Path) -> Iterator[None]:
         with warnings.catch_warnings(), storage_errors("read", path):
             warnings.simplefilter("ignore")
             yield
-    except SegkitError as error:
-        if "codec" not in str(error).lower() or "checksum" in str(error).lower():
+    except StorageError as error:
+        cause = (str(error.__cause__) or type(error.__cause__).__name__).splitlines()[0]
+        if "codec" not in cause.lower() or "checksum" in cause.lower():
             raise
         next_step = "install the package that has the codec (numcodecs has most: pip install 'numcodecs[all]')"
-        raise StorageError(
-            sentence(f"{path}", f"cannot be decoded ({error.__cause__})", next_step=next_step)
-        ) from error
+        raise StorageError(sentence(f"{path}", f"cannot be decoded ({cause})", next_step=next_step)) from error
 
 
 @contextmanager
