@@ -235,13 +235,14 @@ def _early(result, settings) -> str:
 
 
 def _preview(settings, volumes, path: Path, samples: int) -> dict:
-    from segkit.io.atomic import check_folder, replacing, storage_errors
+    from segkit.io.atomic import check_folder, storage_errors
+    from segkit.io.lock import writing
     from segkit.picture import save_picture
     from segkit.train.preview import enlargement, preview
 
     check_folder(path)
     rows = preview(settings, volumes, samples)
-    with storage_errors("written", path), replacing(path) as half:
+    with storage_errors("written", path), writing(path) as half:
         save_picture(half, rows, enlargement(rows))
     note(f"{samples} patches as the network will see them: {path}")
     return {"preview": str(path), "samples": samples}

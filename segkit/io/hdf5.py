@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 
 from segkit.errors import InvalidInput, MissingDataset, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import storage_errors
+from segkit.io.lock import writing
 from segkit.io.records import Blocks, Record, Stored, stated_axes
 
 CHUNK = 64
@@ -89,12 +90,12 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
     """
     if path.exists():
         check_format(path)
-    with storage_errors("written", path), replacing(path) as temporary:
+    with storage_errors("written", path), writing(path) as temporary:
         if path.exists():
             shutil.copy(path, temporary)
         with _Output(temporary) as output:
             with h5py.File(output, "r+" if path.exists() else "w") as file:
-                for name in drop:
+                for name in filter(file.__contains__, drop):
                     del file[name]
                 for name, record in records.items():
                     _write(file, name, record)

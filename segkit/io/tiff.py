@@ -17,7 +17,8 @@ import numpy as np
 import tifffile
 
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import storage_errors
+from segkit.io.lock import writing
 from segkit.io.records import NANOMETERS, Blocks, Record, Stored
 
 SUFFIXES = (".tif", ".tiff")
@@ -75,7 +76,7 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
         raise InvalidInput(sentence("what is written to TIFF", "must be wider than one voxel", next_step=next_step))
     sections = (section for _, block in data.parts for section in block) if isinstance(data, Blocks) else iter(data)
     size = data.size * np.dtype(data.dtype).itemsize
-    with storage_errors("written", path), replacing(path) as temporary:
+    with storage_errors("written", path), writing(path) as temporary:
         tifffile.imwrite(
             temporary,
             sections,

@@ -10,7 +10,7 @@ tools' images are read at their first scale (or at ``vol.zarr:group/1``, say); v
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
 
 from segkit.errors import InvalidInput, MissingDataset, sentence
-from segkit.io.atomic import remove, replacing, storage_errors
+from segkit.io.atomic import discard, mend, replacing, storage_errors
+from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.ome import FIRST_SCALE, SPACE, dimension_names, image_attributes
 from segkit.io.records import Blocks, Record, Stored, nanometers, stated_axes
 
@@ -101,25 +102,40 @@ def check_format(path: Path) -> None:
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
     """Write objects, by name, each in a folder that is moved into place when complete; remove those in `drop` first."""
-    with storage_errors("written", path):
+    with storage_errors("written", path), ExitStack() as locks:
+        for name in sorted(records):  # before that of the store, which blocks of one of them may wait for
+            locks.enter_context(locked(lock_of(path, name), f"{path}:{name}", PATIENCE))
+        locks.enter_context(locked(lock_of(path), str(path), PATIENCE))
+        mend(path)
         if not path.exists():
-            with replacing(path) as temporary:
-                _write_all(zarr.create_group(str(temporary), zarr_format=3), records)
+            _write_all(path, "", records)
             return
         check_addable(path)
         for name in records:
             check_room(path, name)
         for name in drop:
-            remove(path / name)
+            discard(path / name)
         for name, record in records.items():
-            make_parents(path, name)
-            with replacing(path / name) as temporary:
-                _fill(zarr.create_group(str(temporary), zarr_format=3), name, record)
+            mend(path / name)
+            top = _highest_missing(path, name)
+            _write_all(path / top, top, {name: record})
 
 
-def _write_all(root: zarr.Group, records: Mapping[str, Record]) -> None:
-    for name, record in records.items():
-        _fill(root.require_group(name), name, record)
+def _highest_missing(path: Path, name: str) -> str:
+    """The first of the groups that an object lies in which is not there; the object itself if all are."""
+    parts = name.split("/")
+    ends = (end for end in range(1, len(parts)) if not (path / "/".join(parts[:end])).exists())
+    return "/".join(parts[: next(ends, len(parts))])
+
+
+def _write_all(folder: Path, above: str, records: Mapping[str, Record]) -> None:
+    """Write objects in a new folder, which is the group `above` in the store."""
+    mend(folder)
+    with replacing(folder) as temporary:
+        root = zarr.create_group(str(temporary), zarr_format=3)
+        for name, record in records.items():
+            below = name.removeprefix(above).strip("/")
+            _fill(root.require_group(below) if below else root, name, record)
 
 
 def _fill(group: zarr.Group, name: str, record: Record) -> None:

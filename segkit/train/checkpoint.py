@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 
 from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, StorageError, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import LEFT_OVER, replacing, storage_errors
+from segkit.io.lock import RUN_LOCK
 from segkit.models.checkpoint import save_model
 from segkit.train.config import HealthConfig, TrainConfig, ValidationConfig
 
@@ -25,8 +25,6 @@ AVERAGE, LOSS = "average.", "loss."
 """Under which names a checkpoint holds the average of the weights, and what losses have learned."""
 FIXED = ("model", "model_parameters", "neighborhood", "voxel_size", "descriptors", "betas", "epsilon")
 """Settings that live on in the checkpoint: a resume cannot change them. It may change all others."""
-LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
-"""Names of files that were being written when a run was killed."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,9 @@ def refuse_old_run(path: Path) -> None:
 
     What a run that was killed before it had written any file has left over does not count.
     """
-    if path.exists() and (not path.is_dir() or any(not LEFT_OVER.fullmatch(item.name) for item in path.iterdir())):
+    names = [item.name for item in path.iterdir()] if path.is_dir() else []
+    occupied = any(name != RUN_LOCK and not LEFT_OVER.fullmatch(name) for name in names)
+    if occupied or (path.exists() and not path.is_dir()):
         rule = "must be a new or empty folder"
         raise InvalidInput(sentence("run", rule, f"{str(path)!r}", "choose another --out, or --resume to go on"))
 
@@ -264,13 +264,6 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
     later = progress.checkpoint is None or progress.step < healthy.step
     unfinished = healthy.step < config.steps and not _ended_early(healthy, config.validation)
     return healthy if later and unfinished else progress
-
-
-def remove_left_over(path: Path) -> None:
-    """Remove the temporary files that a killed run left in its folder."""
-    for item in [*path.glob("*"), *path.glob("checkpoints/*")]:
-        if LEFT_OVER.fullmatch(item.name) and item.is_file():
-            item.unlink(missing_ok=True)
 
 
 def trim_journal(path: Path, step: int) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from segkit.errors import BrokenComponent, sentence
+from segkit.io.atomic import tidy
+from segkit.io.lock import locked_run
 from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
 from segkit.protocols import Model
@@ -23,7 +25,6 @@ from segkit.train.checkpoint import (
     RunFolder,
     read_progress,
     refuse_old_run,
-    remove_left_over,
     replace_whole,
     trim_journal,
 )
@@ -114,19 +115,21 @@ def train(
     where the volumes were read; `on_card(card)` is told before training begins. `listeners` are the
     functions of :class:`Listeners`, by name.
 
-    `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InvalidInput if `run`
-    holds anything and `resume` is False, or if the run has already finished; CheckpointMismatch if a resume asks for
-    another network or optimiser; InvalidShape if a volume is too small for the patch; StorageError if writing fails
-    (what was written before stays whole).
+    `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InUse if another process
+    trains in `run`; InvalidInput if `run` holds anything and `resume` is False, or if the run has already finished;
+    CheckpointMismatch if a resume asks for another network or optimiser; InvalidShape if a volume is too small for the
+    patch; StorageError if writing fails (what was written before stays whole).
     """
     begin, told = time.perf_counter(), Listeners(**listeners)
     folder = RunFolder(Path(run))
-    if not resume:
+    if not folder.path.is_dir() and not resume:
         refuse_old_run(folder.path)
-    with isolated(config.seed, threads_per_process(config)):
+    with locked_run(folder.path), isolated(config.seed, threads_per_process(config)):
+        if not resume:
+            refuse_old_run(folder.path)
         setup = prepare(config, volumes, validation)
         done = read_progress(folder, setup.config) if resume else Progress()
-        remove_left_over(folder.path)
+        tidy(folder.path)
         card = make_card(setup.config, volumes, validation, source)
         replace_whole(folder.config, lambda half: half.write_text(setup.config.model_dump_json(indent=2) + "\n"))
         replace_whole(folder.card, lambda half: half.write_text(json.dumps(card, indent=2) + "\n"))

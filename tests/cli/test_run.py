@@ -1,11 +1,14 @@
 """segkit run and demo: stages in order, done ones left alone, scores at the end."""
 
 import json
+import os
+import socket
 
 import pytest
 
 from segkit import io
 from segkit.infer.oracle import oracle_affinities
+from segkit.io.lock import RUN_LOCK, start_of
 from segkit.parameters import overlay
 from segkit.testing.phantoms import neurites
 
@@ -129,6 +132,31 @@ def test_files_of_later_stages_must_be_there_before_the_first_runs(segkit, folde
     result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=dta.h5")
     assert result.exit_code == 2 and "dta.h5 does not exist; did you mean data.h5?" in result.stderr
     assert not (folder / "out").exists()
+
+
+def test_a_folder_in_which_another_process_works_is_refused(segkit, folder, training):
+    hold(folder / "out")
+    result = segkit("run", "train.toml", "--out", "out")
+    assert result.exit_code == 1 and f"the run {folder / 'out'} is in use by process {os.getppid()}" in result.stderr
+    assert [item.name for item in (folder / "out").iterdir()] == [".run.lock"]
+    hold(folder / "out/run")
+    result = segkit("train", "train.h5", "--out", "out/run")
+    assert result.exit_code == 1 and f"the run {folder / 'out/run'} is in use by process" in result.stderr
+
+
+def test_a_run_in_which_another_process_trains_is_not_moved_aside(segkit, folder, training):
+    segkit("run", "train.toml", "--out", "out")
+    hold(folder / "out/run")
+    result = segkit("run", "train.toml", "--out", "out", "--set", "train.steps=2")
+    assert result.exit_code == 1 and "is in use by process" in result.stderr and last_step(folder / "out/run") == 4
+
+
+def hold(run):
+    """Let the process that has started this one hold the lock of a run."""
+    run.mkdir(exist_ok=True)
+    pid = os.getppid()
+    holder = {"host": socket.gethostname(), "pid": pid, "start": start_of(pid), "command": "segkit", "since": "now"}
+    (run / RUN_LOCK).write_text(json.dumps(holder))
 
 
 def last_step(run) -> int:
