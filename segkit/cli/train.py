@@ -212,6 +212,12 @@ def _list_settings(as_json: bool) -> dict:
 
 def _summary(result, settings, out: str) -> dict:
     """Say what a run came to, and return it."""
+    found = {"out": out, "steps": result.steps, "seconds": result.seconds, "recoveries": result.recoveries}
+    found["ended_by"] = result.ended_by
+    found |= {"best": {"step": result.best.step, **result.best.scores}} if result.best else {}
+    if result.already:
+        note(_further(result, settings, out))
+        return found
     losses = f"loss {result.first_loss:.4f} -> {result.last_loss:.4f}"
     recoveries = f", {result.recoveries} recoveries from a collapse" if result.recoveries else ""
     if result.best:
@@ -221,9 +227,15 @@ def _summary(result, settings, out: str) -> dict:
     if result.ended_by != "steps":
         note(_early(result, settings))
     note(f"{result.steps} steps in {result.seconds:.0f} s, {losses}{recoveries}; {out}")
-    found = {"out": out, "steps": result.steps, "seconds": result.seconds, "recoveries": result.recoveries}
-    found["ended_by"] = result.ended_by
-    return found | ({"best": {"step": result.best.step, **result.best.scores}} if result.best else {})
+    return found
+
+
+def _further(result, settings, out: str) -> str:
+    """Say that a run had ended before, and how to train further."""
+    if result.ended_by == "steps":
+        return f"the run {out} has finished its {settings.steps} steps; set steps above {result.steps} to train further"
+    rule = f"the run {out} has ended early, after {result.steps} steps"
+    return f"{rule}; set validation.patience above {settings.validation.patience}, or to 0, to train further"
 
 
 def _early(result, settings) -> str:

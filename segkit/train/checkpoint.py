@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -134,6 +134,8 @@ class Progress:
     """What recoveries have changed so far."""
     waited: int = 0
     """Validations in a row, up to here, without a better score."""
+    ended_by: Literal["steps", "patience"] | None = None
+    """What has ended the run here; None if it can go on."""
 
 
 def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -247,7 +249,7 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
     ended with the latter: then it comes to its end again.
 
     The checkpoint is read without executing code from it. Raises MissingFile if there is no run, CheckpointMismatch
-    if `config` does not fit it, InvalidInput if it has finished, StorageError if a file is damaged.
+    if `config` does not fit it, StorageError if a file is damaged.
     """
     if not folder.config.exists():
         next_step = "check its path, or train without --resume"
@@ -255,11 +257,9 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> Progress:
     _refuse_changes(folder.config, config)
     progress = _progress(folder.checkpoint, config) if folder.checkpoint.exists() else Progress()
     if progress.step >= config.steps:
-        next_step = f"set steps above {progress.step} to train further"
-        raise InvalidInput(
-            sentence(f"run {str(folder.path)!r}", f"has finished its {config.steps} steps", None, next_step)
-        )
-    _refuse_ended(folder, progress, config.validation)
+        return replace(progress, ended_by="steps")
+    if _ended_early(progress, config.validation):
+        return replace(progress, ended_by="patience")
     healthy = _progress(folder.healthy, config) if folder.healthy.exists() else progress
     later = progress.checkpoint is None or progress.step < healthy.step
     unfinished = healthy.step < config.steps and not _ended_early(healthy, config.validation)
@@ -294,13 +294,6 @@ def _progress(path: Path, config: TrainConfig) -> Progress:
         recovery = replace(recovery, factor=1.0, tries=0)
     waited = (checkpoint["early_stopping"] or {}).get("waited", 0)
     return Progress(checkpoint["global_step"], checkpoint["patches"], path, recovery, waited)
-
-
-def _refuse_ended(folder: RunFolder, progress: Progress, validation: ValidationConfig) -> None:
-    if _ended_early(progress, validation):
-        rule = f"has ended early, after {progress.step} steps"
-        next_step = f"set validation.patience above {progress.waited}, or to 0, to train further"
-        raise InvalidInput(sentence(f"run {str(folder.path)!r}", rule, None, next_step))
 
 
 def _ended_early(progress: Progress, validation: ValidationConfig) -> bool:

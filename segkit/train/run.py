@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ class TrainResult:
     """The network of the best CREMI score, which is in best.safetensors; None without validation by segmentation."""
     ended_by: End = "steps"
     """What ended the run: all its steps were done, the clock, or the patience of validation."""
+    already: bool = False
+    """Whether it had ended before this call, which did nothing."""
 
 
 def train(
@@ -115,10 +117,11 @@ def train(
     where the volumes were read; `on_card(card)` is told before training begins. `listeners` are the
     functions of :class:`Listeners`, by name.
 
-    `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InUse if another process
-    trains in `run`; InvalidInput if `run` holds anything and `resume` is False, or if the run has already finished;
-    CheckpointMismatch if a resume asks for another network or optimiser; InvalidShape if a volume is too small for the
-    patch; StorageError if writing fails (what was written before stays whole).
+    `on_step(step, total, loss, parts, steps_per_second)` is called after every step. A resumed run that has ended, as
+    its settings say, is left alone, and the result says so. Raises InUse if another process trains in `run`;
+    InvalidInput if `run` holds anything and `resume` is False; CheckpointMismatch if a resume asks for another network
+    or optimiser; InvalidShape if a volume is too small for the patch; StorageError if writing fails (what was written
+    before stays whole).
     """
     begin, told = time.perf_counter(), Listeners(**listeners)
     folder = RunFolder(Path(run))
@@ -130,6 +133,9 @@ def train(
         setup = prepare(config, volumes, validation)
         done = read_progress(folder, setup.config) if resume else Progress()
         tidy(folder.path)
+        if done.ended_by is not None:
+            result = _result(folder, done, done.ended_by, time.perf_counter() - begin)
+            return replace(result, already=True)
         card = make_card(setup.config, volumes, validation, source)
         replace_whole(folder.config, lambda half: half.write_text(setup.config.model_dump_json(indent=2) + "\n"))
         replace_whole(folder.card, lambda half: half.write_text(json.dumps(card, indent=2) + "\n"))

@@ -102,6 +102,18 @@ def test_training_that_was_cut_off_goes_on(segkit, folder, training, monkeypatch
     assert last_step(folder / "out/run") == 4
 
 
+def test_training_that_was_cut_off_just_after_its_end_is_finished(segkit, folder, training):
+    assert segkit("run", "train.toml", "--out", "out").exit_code == 0
+    stages = json.loads((folder / "out/stages.json").read_text())
+    del stages["train"]["result"]
+    (folder / "out/stages.json").write_text(json.dumps(stages))
+    before = (folder / "out/run/model.safetensors").stat().st_mtime_ns
+    result = segkit("run", "train.toml", "--out", "out")
+    assert result.exit_code == 0 and "has finished its 4 steps; set steps above 4 to train further" in result.stderr
+    assert (folder / "out/run/model.safetensors").stat().st_mtime_ns == before
+    assert "train: finished before" in segkit("run", "train.toml", "--out", "out").stderr
+
+
 def test_training_with_other_settings_moves_the_old_run_aside(segkit, folder, training):
     segkit("run", "train.toml", "--out", "out")
     result = segkit("run", "train.toml", "--out", "out", "--set", "train.steps=2")
