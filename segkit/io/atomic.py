@@ -126,14 +126,21 @@ def mend(path: Path) -> None:
     It is moved back if one of them had moved it aside, and what they were writing is removed.
     """
     target = Path(os.path.realpath(path))
-    for item in _left_over(target.parent):
-        found = LEFT_OVER.fullmatch(item.name)
-        if not found or found["name"] != target.name:
-            continue
-        if found["kind"] == "old" and not target.exists():
+    for kind, item in left_over(target):
+        if kind == "old" and not target.exists():
             os.rename(item, target)
         else:
             remove(item)
+
+
+def left_over(path: Path) -> list[tuple[str, Path]]:
+    """What lies beside `path` under its hidden names: the kind of each, "tmp" or "old", and where."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        return []
+    with os.scandir(target.parent) as items:
+        found = [(LEFT_OVER.fullmatch(item.name), Path(item)) for item in items]
+    return [(each["kind"], item) for each, item in found if each and each["name"] == target.name]
 
 
 def tidy(folder: Path) -> None:
@@ -141,13 +148,6 @@ def tidy(folder: Path) -> None:
     for place, folders, files in os.walk(folder):
         for name in filter(LEFT_OVER.fullmatch, [*folders, *files]):
             remove(Path(place) / name)
-
-
-def _left_over(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as items:
-        return [Path(item) for item in items if LEFT_OVER.fullmatch(item.name)]
 
 
 def _hidden(path: Path, kind: str) -> Path:

@@ -24,8 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from uuid import uuid4
 
-from segkit.errors import InUse, SegkitWarning, sentence
-from segkit.io.atomic import mend, replacing, storage_errors
+from segkit.errors import InUse, SegkitWarning, StorageError, sentence
+from segkit.io.atomic import left_over, mend, replacing, storage_errors
 
 fcntl: ModuleType | None
 try:
@@ -91,6 +91,7 @@ def lock_of(path: Path, name: str = "") -> Path:
 def locked(lock: Path, what: str, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock for `what`, a folder or a file; the thread that holds it may take it again.
 
+    What killed processes have left beside the file is mended or removed first, see :func:`segkit.io.atomic.mend`.
     Raises InUse if another has it and does not give it back within `patience` seconds.
     """
     held = _mine(lock)
@@ -103,6 +104,8 @@ def locked(lock: Path, what: str, patience: float = 0.0) -> Iterator[None]:
                 held.file = _take(lock, what, until)
         held.depth += 1
         try:
+            if held.depth == 1:
+                mend(lock.with_name(lock.name[1:].removesuffix(".lock")))
             yield
         finally:
             held.depth -= 1
@@ -135,12 +138,21 @@ def locked_run(folder: Path) -> Iterator[None]:
 def writing(path: Path) -> Iterator[Path]:
     """Replace what lies at `path`, see :func:`segkit.io.atomic.replacing`, as the only one who does.
 
-    What killed processes have left beside it is mended or removed first. Raises InUse after :data:`PATIENCE`.
+    Raises InUse after :data:`PATIENCE`.
     """
-    with locked(lock_of(path), str(path), PATIENCE):
-        mend(path)
-        with replacing(path) as temporary:
-            yield temporary
+    with locked(lock_of(path), str(path), PATIENCE), replacing(path) as temporary:
+        yield temporary
+
+
+def restore(path: Path, name: str = "") -> None:
+    """Put what lies at `path`, or the object `name` in the store there, back where a killed process moved it aside.
+
+    Nothing happens where it is there, or is being replaced just now, or where nothing may be changed.
+    """
+    place = path / name
+    if not place.exists() and any(kind == "old" for kind, _ in left_over(place)):
+        with suppress(InUse, StorageError), locked(lock_of(path, name), str(place), LOOK):
+            mend(place)
 
 
 def start_of(pid: int) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segkit.io.address import Address, as_address, parse_address
 from segkit.io.formats import EXCHANGE, Store, format_to_read, module_of
+from segkit.io.lock import restore
 from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_axes, check_kind, located
 
@@ -64,6 +65,7 @@ def exists(address: AnyAddress, role: str) -> bool:
     """Whether there is an object at `address`; the usual name of the role is taken where no dataset is given."""
     address = as_address(address)
     name = address.at(role)
+    _restore(address.path, name)
     if not address.path.exists():
         return False
     with format_to_read(address.path).reading(address.path) as store:
@@ -116,6 +118,7 @@ def part_of(stored: Stored, address: Address) -> tuple[tuple[slice, ...], tuple[
 @contextmanager
 def open_file(path: Path, role: str | None = None) -> Iterator[Store]:
     """An existing file, open for reading, whatever its format; `role` is what is looked for in it, for the message."""
+    restore(path)
     if not path.exists():
         raise missing_file(path, role)
     with format_to_read(path).reading(path) as store:
@@ -129,11 +132,19 @@ def find_object(address: Address, role: str, whole: bool | None = None) -> Itera
     `whole`: whether the file itself may be the object.
     """
     wanted = address.at(role)
+    _restore(address.path, wanted)
     with open_file(address.path, role) as store:
         name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
         if name is None:
             raise missing_dataset(address, role, store)
         yield store, name
+
+
+def _restore(path: Path, name: str) -> None:
+    """Put back what a process moved aside that was killed: the file, or in a store the object."""
+    restore(path)
+    if path.is_dir():
+        restore(path, name)
 
 
 def _may_be_whole(address: Address, role: str) -> bool:

@@ -178,7 +178,6 @@ class ShardTarget(Target):
 
     def _begin(self, attributes: Mapping[str, object]) -> None:
         with locked(lock_of(self.path), str(self.path), PATIENCE):
-            mend(self.path)
             if not self.path.exists():
                 with replacing(self.path) as temporary:
                     zarr.create_group(str(temporary), zarr_format=3)

@@ -106,7 +106,6 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
         for name in sorted(records):  # before that of the store, which blocks of one of them may wait for
             locks.enter_context(locked(lock_of(path, name), f"{path}:{name}", PATIENCE))
         locks.enter_context(locked(lock_of(path), str(path), PATIENCE))
-        mend(path)
         if not path.exists():
             _write_all(path, "", records)
             return
@@ -191,6 +190,7 @@ def make_parents(path: Path, name: str) -> None:
     for part in name.split("/")[:-1]:
         folder = folder / part
         if not folder.exists():
+            mend(folder)
             with replacing(folder) as temporary:
                 zarr.create_group(str(temporary), zarr_format=3)
 
