@@ -63,6 +63,10 @@ class StorageError(SegkitError, OSError):
     """Reading or writing failed: a full disk, a damaged file, no permission."""
 
 
+class InUse(SegkitError, BlockingIOError):
+    """Another process works on that run, or writes that file, and nothing was done."""
+
+
 class CheckpointMismatch(SegkitError, ValueError):
     """A checkpoint belongs to another model, or to other parameters of it."""
 

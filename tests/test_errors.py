@@ -17,6 +17,7 @@ from segkit import errors
         ("MissingFile", FileNotFoundError, 2),
         ("MissingDataset", LookupError, 2),
         ("StorageError", OSError, 1),
+        ("InUse", BlockingIOError, 1),
         ("CheckpointMismatch", ValueError, 2),
         ("TrainingFailed", RuntimeError, 1),
         ("BlocksFailed", RuntimeError, 1),

@@ -28,6 +28,7 @@ from segkit.data.source import Held
 from segkit.errors import InvalidInput
 from segkit.io import RegionSource
 from segkit.io.atomic import replacing, storage_errors
+from segkit.io.lock import lock_of, locked
 from segkit.io.lookup import AnyAddress
 
 TREE = ("leaf_ids", "parents", "altitudes")
@@ -308,18 +309,31 @@ def _from_graphs(
     work: Work,
 ) -> Merged:
     """The tree of affinities, fragments and an agglomerator, from graphs of blocks, unless it is there already."""
+    address, name = output.address, output.address.at("merge_tree")
+    with locked(lock_of(address.path, name), f"{address.path}:{name}"):
+        return _made_once(output, inputs, notes, make_tree, work)
+
+
+def _made_once(
+    output: "io.Output",
+    inputs: tuple[RegionSource, RegionSource, ComponentSpec],
+    notes: Mapping[str, object],
+    make_tree: Callable[..., MergeTree],
+    work: Work,
+) -> Merged:
     values, labels, agglomerator = inputs
     identities = [values.identity, np.asarray(values.neighborhood).tolist(), labels.identity]
     decided = fingerprint(stage="agglomerate", inputs=identities, agglomerator=agglomerator.identity())
     stated = {**notes, "fragments": str(labels.address), "key": decided}
-    found = _finished(output, stated)
-    if found is not None:
-        return Merged(found, labels, {})
     first, address, lattice = len(work.ended), output.address, work.lattice(values.shape)
-    if address.path.suffix.lower() == ".zarr" and not address.path.exists():
-        io.write_all(address.path, {})  # a store, for the folder for work lies in it
     key = fingerprint(tree=decided, block=lattice.block)
     folder = work.folder_for(address, f"agglomerate {address.at('merge_tree').replace('/', '.')}", key)
+    found = _finished(output, stated)
+    if found is not None:
+        work.clear(folder)  # a run that was killed may have left it
+        return Merged(found, labels, {})
+    if address.path.suffix.lower() == ".zarr" and not address.path.exists():
+        io.write_all(address.path, {})  # a store, for the folder for work lies in it
     task, marks = GraphTask(values, labels, lattice, agglomerator, graphs(folder, 0)), folder / "marks"
     work.run(Stage("region graph", task, [each.voxels for each in lattice], marks / "graph", key))
     tree = make_tree(task, marks, key, work)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from segkit.curves import COLOURS, FINER, ticks
 from segkit.errors import InvalidInput, sentence
-from segkit.io.atomic import replacing
+from segkit.io.lock import writing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +56,7 @@ def save_plot(path: str | Path, curves: Mapping[str, Sequence[Mapping[str, float
         _draw_curve(draw, axes, curve, COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)])
     _draw_thresholds(draw, axes, next(iter(curves.values())))
     _draw_legend(draw, list(curves))
-    with replacing(Path(path)) as temporary:
+    with writing(Path(path)) as temporary:
         image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(temporary, format="PNG")
 
 

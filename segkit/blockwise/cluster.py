@@ -4,18 +4,23 @@ The file of a batch system, all options and advice on scale are in docs/how-to/c
 """
 
 import logging
+import os
+import signal
 import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from segkit.blockwise.batch import Jobs
 from segkit.blockwise.executor import Executor, Patience, inline
 from segkit.blockwise.on_dask import SETTINGS, THREADS, Cluster, OnDask, client_of
-from segkit.errors import BrokenComponent, InvalidParameter, sentence
+from segkit.errors import BrokenComponent, InUse, InvalidParameter, StorageError, sentence
+from segkit.io.atomic import remove
+from segkit.io.lock import RUN_LOCK, locked_run
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,18 +93,19 @@ class Local(Cluster):
 
         self.processes = processes
         self.threads = max(1, (threads or CPU_COUNT) // processes)
+        self._ends: list[int] = []
         self._stack = ExitStack()
         try:
-            folder = self._stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="segkit-", ignore_cleanup_errors=True)
-            )
-            self._stack.enter_context(dask.config.set(SETTINGS | STAY))
+            folder = self._stack.enter_context(scratch())
+            self._stack.enter_context(dask.config.set(SETTINGS | STAY | {"temporary-directory": folder}))
+            self._stack.enter_context(_quiet_tracker())
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Port .* is already in use")
                 self._cluster = LocalCluster(
                     n_workers=processes,
                     threads_per_worker=1,
                     processes=True,
+                    worker_class=_keeper(self._ends),
                     dashboard_address="127.0.0.1:8787",
                     local_directory=folder,
                     env={name: str(self.threads) for name in THREADS},
@@ -120,12 +126,74 @@ class Local(Cluster):
         if len(self._cluster.workers) < self.processes:
             self._cluster.scale(self.processes)
 
+    def why(self) -> str:
+        """By the exit codes of the processes."""
+        ends, self._ends[:] = set(self._ends), []
+        said = [f"killed by signal {-code}" if code < 0 else f"exit code {code}" for code in sorted(ends)]
+        memory = ": is the memory enough?" if -signal.SIGKILL in ends else ""
+        return f" ({', '.join(said)}{memory})" if said else ""
+
     def close(self) -> None:
         """End the processes."""
         self._stack.close()
 
     def __str__(self) -> str:
         return f"{self.processes} process{'es' * (self.processes > 1)} of this machine"
+
+
+SCRATCH = "segkit-dask-"
+"""What the names of folders begin with, in the folder for temporary files, that are used by drivers."""
+
+
+@contextmanager
+def scratch() -> Iterator[str]:
+    """A folder for what Dask writes; those of drivers that were killed are removed."""
+    temporary, own = Path(tempfile.gettempdir()), f"{SCRATCH}{os.getpid()}-"
+    for old in temporary.glob(f"{SCRATCH}*"):
+        if old.name.startswith(own):
+            continue
+        with suppress(InUse, StorageError), locked_run(old):
+            _empty(old)
+        with suppress(OSError):
+            old.rmdir()
+    folder = temporary / f"{own}{uuid4().hex[:12]}"
+    with locked_run(folder):  # which removes it in the end
+        try:
+            yield str(folder)
+        finally:
+            _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    for item in folder.iterdir():
+        if item.name != RUN_LOCK:
+            remove(item)
+
+
+def _keeper(ends: list[int]) -> type:
+    """What Dask keeps a worker by; it notes the exit codes."""
+    from distributed import Nanny
+
+    class Keeper(Nanny):
+        def _on_worker_exit_sync(self, exitcode: int) -> None:
+            ends.append(exitcode)
+            super()._on_worker_exit_sync(exitcode)
+
+    return Keeper
+
+
+@contextmanager
+def _quiet_tracker() -> Iterator[None]:
+    """Keep Python's process that looks after semaphores from warning of those that a killed process has left."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 class Running(Cluster):

@@ -3,7 +3,7 @@
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -60,6 +60,10 @@ class Cluster(ABC):
     def keep_up(self) -> None:
         """Called every now and then: start again what has gone away, if that is ours to do."""
 
+    def why(self) -> str:
+        """What is known of why workers ended since the last call, for people."""
+        return ""
+
     @abstractmethod
     def close(self) -> None:
         """End what was started here."""
@@ -88,6 +92,7 @@ class OnDask(Executor):
         self._flying: dict[int, Future | None] = {}
         self._client: Client | None = None
         self._counts = (0, 0)
+        self._known: set[str] = set()
         self._looked = 0.0
         self._missing_since: float | None = None
         try:
@@ -196,7 +201,7 @@ class OnDask(Executor):
         while True:
             try:
                 self._client = self.cluster.connect(min(CONNECT, patience))
-                self._looked = 0.0
+                self._looked, self._known = 0.0, set()
                 return
             except (OSError, TimeoutError) as error:
                 if time.monotonic() - begin < patience:
@@ -226,6 +231,9 @@ class OnDask(Executor):
         with suppress(Exception):  # the connection broke just now: the next call of `next` sees to it
             threads = self._client.nthreads()  # type: ignore[union-attr]
             self._counts = (len(threads), sum(threads.values()))
+            gone, self._known = sorted(self._known - set(threads)), set(threads)
+            if gone:
+                self.say(f"{_named(gone)}{self.cluster.why()}; what was computed there is computed by another")
         try:
             self.cluster.keep_up()
         except ClusterUnavailable as error:
@@ -249,6 +257,17 @@ def client_of(*where: object, timeout: float, **options: object) -> "Client":
     from distributed import Client
 
     return Client(*where, **options, timeout=timeout, set_as_default=False, name="segkit")
+
+
+def _named(workers: Sequence[str]) -> str:
+    """Workers that have ended, by their addresses.
+
+    >>> _named(["tcp://a:1"]), _named(["tcp://a:1", "tcp://a:2", "tcp://a:3", "tcp://a:4"])
+    ('the worker tcp://a:1 has ended', '4 workers have ended (tcp://a:1, tcp://a:2, tcp://a:3, ...)')
+    """
+    if len(workers) == 1:
+        return f"the worker {workers[0]} has ended"
+    return f"{len(workers)} workers have ended ({', '.join(workers[:3])}{', ...' * (len(workers) > 3)})"
 
 
 def _key(job: Job, number: int) -> tuple[str, int, int]:

@@ -15,7 +15,7 @@ is `whole`. So a whole volume leaves no marks and no files but the result, and i
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,13 +73,14 @@ class Work:
         if not isinstance(out, str | Path | Address):
             yield out
             return
-        output = Output(out)
-        if self.block is not None:
-            from segkit.io import shard_target  # zarr is not needed for whole volumes in HDF5
+        with ExitStack() as locks:
+            output = Output(out)
+            if self.block is not None:
+                from segkit.io import shard_target  # zarr is not needed for whole volumes in HDF5
 
-            output = shard_target.ShardOutput(out, self.block)
-        yield output
-        output.finish()
+                output = shard_target.ShardOutput(out, self.block, locks)
+            yield output
+            output.finish()
 
     def folder_for(self, store: Address | Path, stage: str, key: str) -> Path:
         """Where the blocks of a stage leave what the next one needs; :meth:`clear` removes it in the end."""

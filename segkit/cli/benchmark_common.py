@@ -56,9 +56,9 @@ def write_report(path: str | None, report: Mapping) -> None:
     """Write it, whole or not at all, if a file was named."""
     if not path:
         return
-    from segkit.io.atomic import replacing
+    from segkit.io.lock import writing
 
-    with replacing(Path(path)) as temporary:
+    with writing(Path(path)) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
 
 

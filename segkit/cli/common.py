@@ -4,8 +4,10 @@ import functools
 import json
 import os
 import shutil
+import signal
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,11 +30,34 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click says that it belongs to the class
 
 
-class Stopped(Failure):
-    """The end by Ctrl-C: a sentence that says how to go on, and the exit code that shells expect."""
+class Terminated(KeyboardInterrupt):
+    """The signal by which batch systems end a process, SIGTERM: what Ctrl-C undoes, it undoes."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, 130)
+
+@contextmanager
+def terminated_in_order() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated`; further ones are ignored, so that none disturbs the tidying up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Stopped(Failure):
+    """The end by a signal, of Ctrl-C as a rule: a sentence that says how to go on, and the exit code of shells."""
+
+    def __init__(self, message: str, cause: KeyboardInterrupt) -> None:
+        by = signal.SIGTERM if isinstance(cause, Terminated) else signal.SIGINT
+        super().__init__(message, 128 + by)
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence on stderr."""
@@ -52,8 +77,8 @@ def nothing_written(params: Mapping[str, object]) -> str:
 class Verb(click.Command):
     """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences.
 
-    `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C, or what is left. A `stage` may be
-    called by a recipe.
+    `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C or SIGTERM, or what is left. A
+    `stage` may be called by a recipe.
     """
 
     def __init__(
@@ -78,8 +103,8 @@ class Verb(click.Command):
         try:
             with failures(params["debug"]):
                 return self.work(ctx)
-        except KeyboardInterrupt:
-            raise Stopped(self.stopped(params)) from None
+        except KeyboardInterrupt as cause:
+            raise Stopped(self.stopped(params), cause) from None
 
     def work(self, ctx: click.Context) -> Any:
         """Run the verb, and let its errors pass."""

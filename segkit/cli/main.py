@@ -69,12 +69,13 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click does; but a reader that has gone, as `head` does, ends the program in silence."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            from segkit.cli.common import Stopped
+        from segkit.cli.common import Stopped, terminated_in_order
 
-            raise Stopped("nothing was written") from None
+        try:
+            with terminated_in_order():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as cause:
+            raise Stopped("nothing was written", cause) from None
         except BrokenPipeError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for stream in (sys.stdout, sys.stderr):  # or Python would complain when it flushes them in the end

@@ -74,11 +74,19 @@ def command(
 
 
 def execute(steps: Sequence[Step], folder: Path) -> dict[str, dict]:
-    """Run the steps that are not done yet; the results of all."""
+    """Run the steps that are not done yet; the results of all. Raises InUse if another process runs them there."""
+    from segkit.io.lock import locked_run
+
+    with locked_run(folder):
+        return _execute(steps, folder)
+
+
+def _execute(steps: Sequence[Step], folder: Path) -> dict[str, dict]:
+    from segkit.io.atomic import mend
     from segkit.run import Record, fingerprint
 
-    folder.mkdir(parents=True, exist_ok=True)
     record = Record(folder)
+    mend(record.path)
     results: dict[str, dict] = {}
     for template in steps:
         step = template.filled(results)
@@ -125,10 +133,14 @@ def _make_room(step: Step, outputs: Sequence[Path], go_on: bool, ours: bool) -> 
     A run that was cut off goes on. One that this stage made with other settings or data is moved aside, not lost.
     """
     folder = next((each for each in outputs if (each / "config.json").exists()), None)
+    from segkit.io.lock import locked_run
+
     if "resume" not in step.takes or not ours or folder is None:
         return {}
     if go_on:
         return {"resume": True}
+    with locked_run(folder):  # nobody trains in it
+        pass
     number = next(n for n in count(1) if not folder.with_name(f"{folder.name}.before-{n}").exists())
     folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
     note(f"{step.name}: the run of other settings or data is now {folder.name}.before-{number}")

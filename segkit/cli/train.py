@@ -228,6 +228,12 @@ def _list_settings(as_json: bool) -> dict:
 
 def _summary(result: "TrainResult", settings: "TrainConfig", out: str) -> dict:
     """Say what a run came to, and return it."""
+    found = {"out": out, "steps": result.steps, "seconds": result.seconds, "recoveries": result.recoveries}
+    found["ended_by"] = result.ended_by
+    found |= {"best": {"step": result.best.step, **result.best.scores}} if result.best else {}
+    if result.already:
+        note(_further(result, settings, out))
+        return found
     losses = f"loss {result.first_loss:.4f} -> {result.last_loss:.4f}"
     recoveries = f", {result.recoveries} recoveries from a collapse" if result.recoveries else ""
     if result.best:
@@ -237,9 +243,15 @@ def _summary(result: "TrainResult", settings: "TrainConfig", out: str) -> dict:
     if result.ended_by != "steps":
         note(_early(result, settings))
     note(f"{result.steps} steps in {result.seconds:.0f} s, {losses}{recoveries}; {out}")
-    found = {"out": out, "steps": result.steps, "seconds": result.seconds, "recoveries": result.recoveries}
-    found["ended_by"] = result.ended_by
-    return found | ({"best": {"step": result.best.step, **result.best.scores}} if result.best else {})
+    return found
+
+
+def _further(result: "TrainResult", settings: "TrainConfig", out: str) -> str:
+    """Say that a run had ended before, and how to train further."""
+    if result.ended_by == "steps":
+        return f"the run {out} has finished its {settings.steps} steps; set steps above {result.steps} to train further"
+    rule = f"the run {out} has ended early, after {result.steps} steps"
+    return f"{rule}; set validation.patience above {settings.validation.patience}, or to 0, to train further"
 
 
 def _early(result: "TrainResult", settings: "TrainConfig") -> str:
@@ -251,13 +263,14 @@ def _early(result: "TrainResult", settings: "TrainConfig") -> str:
 
 
 def _preview(settings: "TrainConfig", volumes: "Sequence[TrainingVolume]", path: Path, samples: int) -> dict:
-    from segkit.io.atomic import check_folder, replacing, storage_errors
+    from segkit.io.atomic import check_folder, storage_errors
+    from segkit.io.lock import writing
     from segkit.picture import save_picture
     from segkit.train.preview import enlargement, preview
 
     check_folder(path)
     rows = preview(settings, volumes, samples)
-    with storage_errors("written", path), replacing(path) as half:
+    with storage_errors("written", path), writing(path) as half:
         save_picture(half, rows, enlargement(rows))
     note(f"{samples} patches as the network will see them: {path}")
     return {"preview": str(path), "samples": samples}

@@ -1,10 +1,14 @@
 """Files that appear whole or not at all."""
 
+import ctypes
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from segkit.errors import InvalidInput, MissingFile, SegkitError, StorageError, sentence
@@ -46,22 +50,24 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         raise StorageError(sentence(f"{path}", f"cannot be {action} ({cause})", next_step=next_step)) from error
 
 
+LEFT_OVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
+"""Hidden names of what is being written (.tmp), and of what was moved aside for it (.old)."""
+NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
+"""What systems and file systems say that cannot exchange two names."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, for a file or a folder; moved into its place if all goes well, else removed.
 
-    A file is replaced in one step. A folder that is there already is moved aside first, and back on failure; a kill
-    between the two steps leaves no folder, never a mixed one.
+    What is there already is replaced in one step, see :func:`swap`.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{uuid4().hex[:12]}.tmp")
+    temporary = _hidden(target, "tmp")
     try:
         yield temporary
         _sync(temporary)
-        if temporary.is_dir():
-            swap(temporary, target)
-        else:
-            os.replace(temporary, target)
+        swap(temporary, target)
     except BaseException:
         remove(temporary)
         raise
@@ -70,25 +76,90 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a file or a folder in one step, so that no half one is ever under its name."""
+    if path.exists():
+        away = _hidden(path, "tmp")
+        os.rename(path, away)
+        remove(away)
+
+
 def swap(temporary: Path, target: Path) -> None:
-    """Move a folder to `target`. What is there is moved aside first, back on failure, and removed at the end."""
-    aside = temporary.with_suffix(".old")
-    if target.exists():
-        remove(aside)  # of a process that was killed
+    """Move a file or a folder to `target`, in one step; what was there is removed.
+
+    Where the file system cannot exchange two folders, the old one is moved aside first, and back on failure; what a
+    kill between these two steps leaves, :func:`mend` puts right.
+    """
+    if not (temporary.is_dir() and target.exists()):
+        os.replace(temporary, target)
+        return
+    if not exchange(temporary, target):
+        aside = _hidden(target, "old")
         os.rename(target, aside)
-    try:
-        os.rename(temporary, target)
-    except BaseException:
-        if aside.exists():
+        try:
+            os.rename(temporary, target)
+        except BaseException:
             os.rename(aside, target)
-        raise
-    remove(aside)
+            raise
+        temporary = aside
+    sync_entry(target.parent)
+    remove(temporary)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; False, and nothing done, where that cannot be had."""
+    library: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+    names = os.fsencode(one), os.fsencode(other)
+    if hasattr(library, "renameat2"):
+        code = library.renameat2(-100, names[0], -100, names[1], 2)  # AT_FDCWD, RENAME_EXCHANGE
+    elif hasattr(library, "renamex_np"):
+        code = library.renamex_np(*names, 2)  # RENAME_SWAP
+    else:
+        return False
+    failed = ctypes.get_errno()
+    if code and failed not in NO_EXCHANGE:
+        raise OSError(failed, os.strerror(failed), str(one), None, str(other))
+    return code == 0
+
+
+def mend(path: Path) -> None:
+    """Put right what killed processes have left beside `path`, for who alone writes it now.
+
+    It is moved back if one of them had moved it aside, and what they were writing is removed.
+    """
+    target = Path(os.path.realpath(path))
+    for kind, item in left_over(target):
+        if kind == "old" and not target.exists():
+            os.rename(item, target)
+        else:
+            remove(item)
+
+
+def left_over(path: Path) -> list[tuple[str, Path]]:
+    """What lies beside `path` under its hidden names: the kind of each, "tmp" or "old", and where."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        return []
+    with os.scandir(target.parent) as items:
+        found = [(LEFT_OVER.fullmatch(item.name), Path(item)) for item in items]
+    return [(each["kind"], item) for each, item in found if each and each["name"] == target.name]
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder and those in it, for who alone works there now."""
+    for place, folders, files in os.walk(folder):
+        for name in filter(LEFT_OVER.fullmatch, [*folders, *files]):
+            remove(Path(place) / name)
+
+
+def _hidden(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex[:12]}.{kind}")
 
 
 def _sync(path: Path) -> None:

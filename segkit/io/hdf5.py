@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from segkit.errors import InvalidInput, MissingDataset, StorageError, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import storage_errors
 from segkit.io.dialects import nanometers_along, read_placement
+from segkit.io.lock import writing
 from segkit.io.placement import Placement
 from segkit.io.records import About, Blocks, Record, Stored, check_memory
 from segkit.io.schemas import KNOWN, parse_xml, plain, stated_about
@@ -207,12 +208,12 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
     """
     if path.exists():
         check_format(path)
-    with storage_errors("written", path), replacing(path) as temporary:
+    with storage_errors("written", path), writing(path) as temporary:
         if path.exists():
             shutil.copy(path, temporary)
         with _Output(temporary) as output:
             with h5py.File(output, "r+" if path.exists() else "w") as file:
-                for name in drop:
+                for name in filter(file.__contains__, drop):
                     del file[name]
                 for name, record in records.items():
                     _write(file, name, record)

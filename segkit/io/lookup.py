@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segkit.io.address import Address, as_address, parse_address
 from segkit.io.formats import Store, reading
+from segkit.io.lock import restore
 from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_kind, located, oriented
 
@@ -68,6 +69,7 @@ def exists(address: AnyAddress, role: str) -> bool:
     """
     address = as_address(address)
     name = address.at(role)
+    _restore(address.path, name)
     if not address.path.exists():
         return False
     with open_file(address) as store:
@@ -115,6 +117,7 @@ def fragments_of(merge_tree: AnyAddress, notes: Mapping[str, object]) -> Address
 @contextmanager
 def open_file(address: Address, role: str | None = None) -> Iterator[Store]:
     """An existing file, open for reading, whatever its format; `role` is what is looked for in it, for the message."""
+    restore(address.path)
     if not address.path.exists():
         raise missing_file(address.path, role)
     with reading(address.path, dict(address.options)) as store:
@@ -128,11 +131,19 @@ def find_object(address: Address, role: str, whole: bool | None = None) -> Itera
     `whole`: whether the file itself may be the object.
     """
     wanted = address.at(role)
+    _restore(address.path, wanted)
     with open_file(address, role) as store:
         name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
         if name is None:
             raise missing_dataset(address, role, store)
         yield store, name
+
+
+def _restore(path: Path, name: str) -> None:
+    """Put back what a process moved aside that was killed: the file, or in a store the object."""
+    restore(path)
+    if path.is_dir():
+        restore(path, name)
 
 
 def _may_be_whole(address: Address, role: str) -> bool:

@@ -28,9 +28,10 @@ from segkit.errors import (
     StorageError,
     sentence,
 )
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import storage_errors
 from segkit.io.dialects import nanometers_along
 from segkit.io.json_file import read_json_object
+from segkit.io.lock import writing
 from segkit.io.records import About, Blocks, Record, Stored
 from segkit.io.schemas import PrecomputedInfo, Scale, checked
 
@@ -178,7 +179,7 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
         raise InvalidInput(sentence("what is written as precomputed", rule, data.dtype, "choose one by --dtype"))
     parts = data.parts if isinstance(data, Blocks) else [((slice(None),) * data.ndim, data)]
     metadata = _metadata(data, kind == "labels", record.attributes)
-    with storage_errors("written", path), replacing(path) as temporary:
+    with storage_errors("written", path), writing(path) as temporary:
         temporary.mkdir()
         spec = _spec(temporary) | metadata | {"store_data_equal_to_fill_value": True}
         store = _tensorstore().open(spec, create=True).result().translate_to[0].T

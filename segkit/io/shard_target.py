@@ -8,7 +8,8 @@ whole or not at all; so blocks may be written by any process, in any order, and 
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import product
 from pathlib import Path
@@ -20,7 +21,8 @@ import zarr
 from segkit.data import Affinities, Labels, Volume
 from segkit.errors import InvalidInput, InvalidShape, sentence
 from segkit.io.address import Address, Box, as_address, role_of
-from segkit.io.atomic import remove, replacing, storage_errors, swap, sync_entry
+from segkit.io.atomic import mend, remove, replacing, storage_errors, swap, sync_entry, tidy
+from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.lookup import AnyAddress
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes
 from segkit.io.records import KEY, Record, encode
@@ -47,6 +49,8 @@ class ShardTarget(Target):
     """Of the values."""
     key: str
     """Fingerprint of all that decides the content."""
+    finished: bool = False
+    """Whether it lies in its place already: what is written now mends it there."""
 
     @classmethod
     def create(
@@ -60,10 +64,10 @@ class ShardTarget(Target):
     ) -> "ShardTarget":
         """Begin a volume, or go on with one that was begun, or even finished, with the same `key`.
 
-        A finished one goes back under its unfinished name, until :meth:`finish` is called again. What was begun with
-        another key is removed; what was finished with another stays until this one takes its place. `shard` is cut to
-        the volume; `notes` are those of :func:`segkit.io.write`; the last ones given count. Raises InvalidInput where
-        the address cannot be written to.
+        A finished one stays where it is. What was begun with another key is removed; what was finished with another
+        stays until this one takes its place. `shard` is cut to the volume; `notes` are those of
+        :func:`segkit.io.write`; the last ones given count. For one process at a time: see :class:`ShardOutput`. Raises
+        InvalidInput where the address cannot be written to.
         """
         address = as_address(address)
         check_writable(address)
@@ -76,7 +80,11 @@ class ShardTarget(Target):
         target = cls(path, address.at(form.role), sizes, clipped, channels, form.values, key)
         attributes = _attributes(form) | as_attributes(notes) | {KEY: key, "chunks": "all"}
         with storage_errors("written", path):
-            if target._take_back():
+            mend(path / target.name)
+            if target._agrees(path / target.name):
+                remove(target.folder)  # of another key
+                target = replace(target, finished=True)
+            if target._agrees(target.folder):
                 target._restate(attributes)
             else:
                 target._begin(attributes)
@@ -85,9 +93,9 @@ class ShardTarget(Target):
 
     @property
     def folder(self) -> Path:
-        """Where it lies until it is finished."""
+        """Where it lies: until it is finished, under a hidden name."""
         final = self.path / self.name
-        return final.with_name(f".{final.name}.partial")
+        return final if self.finished else final.with_name(f".{final.name}.partial")
 
     @property
     def marks(self) -> Path:
@@ -130,8 +138,10 @@ class ShardTarget(Target):
         """Move the volume into place; it replaces an object of that name. Its blocks must all be written."""
         with storage_errors("written", self.path):
             remove(self._scratch)
-            swap(self.folder, self.path / self.name)
-            sync_entry((self.path / self.name).parent)
+            tidy(self.marks)
+            if not self.finished:
+                swap(self.folder, self.path / self.name)
+                sync_entry((self.path / self.name).parent)
 
     @property
     def _leading(self) -> tuple[int, ...]:
@@ -146,19 +156,8 @@ class ShardTarget(Target):
         """
         return self.folder / f".writing-{blake2b(self.key.encode(), digest_size=8).hexdigest()}"
 
-    def _take_back(self) -> bool:
-        """Whether there is such a volume, begun or finished, with that key; if it is finished, it is so no longer."""
-        final = self.path / self.name
-        if self._agrees(self.folder):
-            return True
-        if not self._agrees(final):
-            return False
-        remove(self.folder)
-        os.rename(final, self.folder)
-        sync_entry(final.parent)
-        return True
-
     def _agrees(self, folder: Path) -> bool:
+        """Whether such a volume lies there, with that key."""
         try:
             attributes = json.loads((folder / "zarr.json").read_text())["attributes"]["segkit"]
             array = json.loads((folder / FIRST_SCALE / "zarr.json").read_text())
@@ -171,18 +170,21 @@ class ShardTarget(Target):
     def _restate(self, attributes: Mapping[str, object]) -> None:
         """Say of a volume that was begun what is said of it now: its notes may be others."""
         file = self.folder / "zarr.json"
+        mend(file)
         metadata = json.loads(file.read_text())
         metadata["attributes"] = image_attributes(self.name, 3 + len(self._leading), attributes)
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(metadata))
 
     def _begin(self, attributes: Mapping[str, object]) -> None:
-        if not self.path.exists():
-            with replacing(self.path) as temporary:
-                zarr.create_group(str(temporary), zarr_format=3)
-        check_addable(self.path)
-        check_room(self.path, self.name)
-        make_parents(self.path, self.name)
+        with locked(lock_of(self.path), str(self.path), PATIENCE):
+            if not self.path.exists():
+                with replacing(self.path) as temporary:
+                    zarr.create_group(str(temporary), zarr_format=3)
+            check_addable(self.path)
+            check_room(self.path, self.name)
+            make_parents(self.path, self.name)
+        mend(self.folder)
         remove(self.folder)
         with replacing(self.folder) as temporary:
             group = zarr.create_group(str(temporary), zarr_format=3)
@@ -262,11 +264,12 @@ class ShardOutput(Output):
     """A Zarr store, volumes of which are made by shards of one size, by any process.
 
     Any other object is written when it is put, so that a later call finds it; in any format that holds all kinds.
+    `locks` holds the lock of each volume, so that no other driver makes it meanwhile: one that is begun raises InUse.
     """
 
-    def __init__(self, address: AnyAddress, shard: Sequence[int]) -> None:
+    def __init__(self, address: AnyAddress, shard: Sequence[int], locks: ExitStack) -> None:
         super().__init__(address)
-        self.shard = shard
+        self.shard, self._locks = shard, locks
         self._targets: list[ShardTarget] = []
 
     def volume(
@@ -274,6 +277,9 @@ class ShardOutput(Output):
     ) -> ShardTarget:
         """Begin a volume, or go on with it: see :meth:`ShardTarget.create`."""
         address = Address(self.address.path, dataset) if dataset else self.address
+        check_writable(address)
+        name = address.at(form.role)
+        self._locks.enter_context(locked(lock_of(address.path, name), f"{address.path}:{name}"))
         target = ShardTarget.create(address, form, self.shard, key=key, notes=notes)
         self._targets.append(target)
         return target

@@ -20,8 +20,9 @@ import tifffile
 from pydantic import FiniteFloat
 
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import storage_errors
 from segkit.io.dialects import nanometers_along, read_placement
+from segkit.io.lock import writing
 from segkit.io.placement import NANOMETERS, Placement
 from segkit.io.records import About, Blocks, Record, Stored
 from segkit.io.schemas import Schema, checked, parse_xml, plain, stated_about
@@ -83,7 +84,7 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
         raise InvalidInput(sentence("what is written to TIFF", "must be wider than one voxel", next_step=next_step))
     sections = (section for _, block in data.parts for section in block) if isinstance(data, Blocks) else iter(data)
     size = data.size * np.dtype(data.dtype).itemsize
-    with storage_errors("written", path), replacing(path) as temporary:
+    with storage_errors("written", path), writing(path) as temporary:
         tifffile.imwrite(
             temporary,
             sections,
@@ -99,6 +100,8 @@ def _calibrated(dtype: np.dtype, size: int, attributes: Mapping[str, Any]) -> di
 
     ImageJ's own description where ImageJ knows the dtype and the size; else the resolution along y and x alone.
     """
+    if "resolution" not in attributes:
+        return {"bigtiff": size > BIG, "metadata": {"axes": "ZYX", "segkit": attributes}}
     z, y, x = attributes["resolution"]
     if dtype in IMAGEJ and size < BIG:
         more = {"axes": "ZYX", "spacing": z, "unit": attributes.get("unit", "nm"), "segkit": json.dumps(attributes)}

@@ -59,7 +59,8 @@ def write(
 
     Without a role: raw (mask, if boolean) for a Volume, segmentation for Labels, affinities, merge_tree. The suffix
     chooses the format: .h5 .hdf .hdf5 or .zarr .ome.zarr. A failure leaves what was there, and no half file. An
-    object of that name is replaced. Two processes must not write to one file at the same time. `notes` are plain
+    object of that name is replaced. A process waits for another that writes to the file (InUse, if it takes longer than
+    ten minutes). `notes` are plain
     values (JSON) that :func:`read_notes` gives back: how the object was made, say.
     """
     output = Output(path)

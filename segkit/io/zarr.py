@@ -11,7 +11,7 @@ Other tools' images are read at their first scale (or at ``vol.zarr:group/1``, s
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError, sentence
-from segkit.io.atomic import remove, replacing, storage_errors
+from segkit.io.atomic import discard, mend, replacing, storage_errors
 from segkit.io.dialects import read_placement
 from segkit.io.formats import ZARR
 from segkit.io.json_file import read_json_object
+from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes, image_of, place_of_scale
 from segkit.io.placement import Placement
 from segkit.io.records import About, Blocks, Record, Stored, check_memory
@@ -316,25 +317,39 @@ def check_format(path: Path) -> None:
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
     """Write objects, by name, each in a folder that is moved into place when complete; remove those in `drop` first."""
-    with storage_errors("written", path):
+    with storage_errors("written", path), ExitStack() as locks:
+        for name in sorted(records):  # before that of the store, which blocks of one of them may wait for
+            locks.enter_context(locked(lock_of(path, name), f"{path}:{name}", PATIENCE))
+        locks.enter_context(locked(lock_of(path), str(path), PATIENCE))
         if not path.exists():
-            with replacing(path) as temporary:
-                _write_all(zarr.create_group(str(temporary), zarr_format=3), records)
+            _write_all(path, "", records)
             return
         check_addable(path)
         for name in records:
             check_room(path, name)
         for name in drop:
-            remove(path / name)
+            discard(path / name)
         for name, record in records.items():
-            make_parents(path, name)
-            with replacing(path / name) as temporary:
-                _fill(zarr.create_group(str(temporary), zarr_format=3), name, record)
+            mend(path / name)
+            top = _highest_missing(path, name)
+            _write_all(path / top, top, {name: record})
 
 
-def _write_all(root: zarr.Group, records: Mapping[str, Record]) -> None:
-    for name, record in records.items():
-        _fill(root.require_group(name), name, record)
+def _highest_missing(path: Path, name: str) -> str:
+    """The first of the groups that an object lies in which is not there; the object itself if all are."""
+    parts = name.split("/")
+    ends = (end for end in range(1, len(parts)) if not (path / "/".join(parts[:end])).exists())
+    return "/".join(parts[: next(ends, len(parts))])
+
+
+def _write_all(folder: Path, above: str, records: Mapping[str, Record]) -> None:
+    """Write objects in a new folder, which is the group `above` in the store."""
+    mend(folder)
+    with replacing(folder) as temporary:
+        root = zarr.create_group(str(temporary), zarr_format=3)
+        for name, record in records.items():
+            below = name.removeprefix(above).strip("/")
+            _fill(root.require_group(below) if below else root, name, record)
 
 
 def _fill(group: zarr.Group, name: str, record: Record) -> None:
@@ -396,5 +411,6 @@ def make_parents(path: Path, name: str) -> None:
     for part in name.split("/")[:-1]:
         folder = folder / part
         if not folder.exists():
+            mend(folder)
             with replacing(folder) as temporary:
                 zarr.create_group(str(temporary), zarr_format=3)

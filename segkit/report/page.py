@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from segkit.errors import InvalidInput, sentence
-from segkit.io.atomic import check_folder, replacing
+from segkit.io.atomic import check_folder
+from segkit.io.lock import writing
 from segkit.report.blocks import Code, Number, Page
 from segkit.report.pictures import as_svg
 
@@ -32,7 +33,7 @@ def check(out: Path) -> None:
 def write_page(page: Page, out: Path) -> None:
     """Write the page, whole or not at all."""
     text = render(page)
-    with replacing(out) as temporary:
+    with writing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

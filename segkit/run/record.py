@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from segkit import __version__
 from segkit.io.address import Address, parse_address
+from segkit.io.atomic import replacing, storage_errors
 
 
 class Record:
@@ -54,9 +54,8 @@ class Record:
         self._save()
 
     def _save(self) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.stages, indent=2, default=str))
-        os.replace(temporary, self.path)
+        with storage_errors("written", self.path), replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(self.stages, indent=2, default=str))
 
 
 def fingerprint(words: Iterable[str], files: Iterable[Path]) -> str:

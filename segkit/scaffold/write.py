@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 from segkit.errors import InvalidInput, sentence
-from segkit.io.atomic import check_folder, replacing, storage_errors
+from segkit.io.atomic import check_folder, storage_errors
+from segkit.io.lock import writing
 from segkit.scaffold.plugin import Plugin
 
 PLACES = {
@@ -42,7 +43,7 @@ def create(plugin: Plugin, folder: Path | str) -> list[str]:
         raise InvalidInput(sentence(f"the folder {folder}", rule, next_step=next_step))
     check_folder(folder)
     texts = files(plugin)
-    with storage_errors("written", folder), replacing(folder) as temporary:
+    with storage_errors("written", folder), writing(folder) as temporary:
         for path, text in texts.items():
             file = temporary / path
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,17 +2,17 @@
 
 import json
 import pickle
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, StorageError, sentence
-from segkit.io.atomic import replacing, storage_errors
+from segkit.io.atomic import LEFT_OVER, replacing, storage_errors
+from segkit.io.lock import RUN_LOCK
 from segkit.models.checkpoint import save_model
 from segkit.train.config import HealthConfig, TrainConfig, ValidationConfig
 
@@ -25,8 +25,6 @@ AVERAGE, LOSS = "average.", "loss."
 """Under which names a checkpoint holds the average of the weights, and what losses have learned."""
 FIXED = ("model", "model_parameters", "neighborhood", "voxel_size", "descriptors", "betas", "epsilon")
 """Settings that live on in the checkpoint: a resume cannot change them. It may change all others."""
-LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
-"""Names of files that were being written when a run was killed."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +134,8 @@ class TrainingProgress:
     """What recoveries have changed so far."""
     waited: int = 0
     """Validations in a row, up to here, without a better score."""
+    ended_by: Literal["steps", "patience"] | None = None
+    """What has ended the run here; None if it can go on."""
 
 
 def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -235,7 +235,9 @@ def refuse_old_run(path: Path) -> None:
 
     What a run that was killed before it had written any file has left over does not count.
     """
-    if path.exists() and (not path.is_dir() or any(not LEFT_OVER.fullmatch(item.name) for item in path.iterdir())):
+    names = [item.name for item in path.iterdir()] if path.is_dir() else []
+    occupied = any(name != RUN_LOCK and not LEFT_OVER.fullmatch(name) for name in names)
+    if occupied or (path.exists() and not path.is_dir()):
         rule = "must be a new or empty folder"
         raise InvalidInput(sentence("run", rule, f"{str(path)!r}", "choose another --out, or --resume to go on"))
 
@@ -247,7 +249,7 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> TrainingProgress:
     ended with the latter: then it comes to its end again.
 
     The checkpoint is read without executing code from it. Raises MissingFile if there is no run, CheckpointMismatch
-    if `config` does not fit it, InvalidInput if it has finished, StorageError if a file is damaged.
+    if `config` does not fit it, StorageError if a file is damaged.
     """
     if not folder.config.exists():
         next_step = "check its path, or train without --resume"
@@ -255,22 +257,13 @@ def read_progress(folder: RunFolder, config: TrainConfig) -> TrainingProgress:
     _refuse_changes(folder.config, config)
     progress = _progress(folder.checkpoint, config) if folder.checkpoint.exists() else TrainingProgress()
     if progress.step >= config.steps:
-        next_step = f"set steps above {progress.step} to train further"
-        raise InvalidInput(
-            sentence(f"run {str(folder.path)!r}", f"has finished its {config.steps} steps", None, next_step)
-        )
-    _refuse_ended(folder, progress, config.validation)
+        return replace(progress, ended_by="steps")
+    if _ended_early(progress, config.validation):
+        return replace(progress, ended_by="patience")
     healthy = _progress(folder.healthy, config) if folder.healthy.exists() else progress
     later = progress.checkpoint is None or progress.step < healthy.step
     unfinished = healthy.step < config.steps and not _ended_early(healthy, config.validation)
     return healthy if later and unfinished else progress
-
-
-def remove_left_over(path: Path) -> None:
-    """Remove the temporary files that a killed run left in its folder."""
-    for item in [*path.glob("*"), *path.glob("checkpoints/*")]:
-        if LEFT_OVER.fullmatch(item.name) and item.is_file():
-            item.unlink(missing_ok=True)
 
 
 def trim_journal(path: Path, step: int) -> None:
@@ -301,13 +294,6 @@ def _progress(path: Path, config: TrainConfig) -> TrainingProgress:
         recovery = replace(recovery, factor=1.0, tries=0)
     waited = (checkpoint["early_stopping"] or {}).get("waited", 0)
     return TrainingProgress(checkpoint["global_step"], checkpoint["patches"], path, recovery, waited)
-
-
-def _refuse_ended(folder: RunFolder, progress: TrainingProgress, validation: ValidationConfig) -> None:
-    if _ended_early(progress, validation):
-        rule = f"has ended early, after {progress.step} steps"
-        next_step = f"set validation.patience above {progress.waited}, or to 0, to train further"
-        raise InvalidInput(sentence(f"run {str(folder.path)!r}", rule, None, next_step))
 
 
 def _ended_early(progress: TrainingProgress, validation: ValidationConfig) -> bool:

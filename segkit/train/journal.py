@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -45,7 +45,7 @@ class Journal:
 
     def __init__(self, folder: RunFolder, config: TrainConfig, start: int, on_step: OnStep | None) -> None:
         self.folder, self.start, self.on_step = folder, start, on_step
-        self.total, self.every = config.steps, config.log_every
+        self.total, self.every, self.loss = config.steps, config.log_every, config.loss
         self.sums: dict[str, float | Tensor] = {}
         self.seen: Mapping[str, float | Tensor] = {}
         self.latest: dict[str, float] = {}
@@ -76,12 +76,22 @@ class Journal:
 
     def flush(self, step: int, learning_rate: float) -> None:
         """Write the means since the last line, if there was a step."""
-        if not self.steps:
+        if not self.batches:
             return
         means = {name: float(value) / self.batches for name, value in self.sums.items()}
         rates = {"learning_rate": learning_rate, "steps_per_second": self._steps_per_second()}
         self.write(step, {**distributed.mean_over_ranks(means), **rates})
         self.sums, self.batches, self.steps, self.since = {}, 0, 0, time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next line holds so far; of several processes the mean."""
+        sums = {name: float(value) for name, value in self.sums.items()}
+        return {"loss": self.loss, "batches": self.batches, "sums": distributed.mean_over_ranks(sums) if sums else {}}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on with the line that was begun, if it was of the same loss."""
+        if state["loss"] == self.loss:
+            self.sums, self.batches = dict(state["sums"]), state["batches"]
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
         """Add a line of named values; texts go into the file alone."""

@@ -194,8 +194,9 @@ class Loop:
         self.saved = self.step
 
     def _write_checkpoint(self, path: Path) -> None:
+        checkpoint = self.checkpoint()  # by all ranks: they put together what the journal holds
         if distributed.rank() == 0:
-            write_checkpoint(path, self.checkpoint())
+            write_checkpoint(path, checkpoint)
 
     def checkpoint(self) -> dict[str, Any]:
         """Return all that a resume needs, as plain values and tensors."""
@@ -212,6 +213,7 @@ class Loop:
             "health": None if self.health is None else self.health.state(),
             "early_stopping": None if self.validation is None else self.validation.state(),
             "scaler": self.fabric.strategy.precision.state_dict() or None,
+            "journal": self.journal.state(),
         }
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
@@ -225,6 +227,8 @@ class Loop:
             self.health.load(checkpoint["health"])
         if self.validation is not None and checkpoint["early_stopping"]:
             self.validation.load(checkpoint["early_stopping"])
+        if checkpoint.get("journal"):  # earlier versions kept none
+            self.journal.load(checkpoint["journal"])
         random_state = checkpoint["random_state"]
         torch.set_rng_state(random_state["cpu"])
         if random_state["cuda"] is not None and self.fabric.device.type == "cuda":

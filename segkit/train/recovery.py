@@ -77,6 +77,7 @@ def with_elementwise(loss: Loss, spec: str, weight: float) -> Loss:
 def _go_back(folder: RunFolder, objective: "Objective", recovery: Recovery, patches: int) -> int:
     """Make the healthy checkpoint, with `recovery` and the sampler at `patches`, that of the run; its step."""
     changes = {"recovery": asdict(recovery), "patches": patches, "learning_rate": objective.config.learning_rate}
+    changes["journal"] = None  # it may go on with another loss
     checkpoint = read_checkpoint(folder.healthy) | changes
     write_checkpoint(folder.checkpoint, checkpoint)
     load_weights(objective.module, checkpoint["state_dict"])

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from segkit.errors import BrokenComponent, sentence
+from segkit.io.atomic import tidy
+from segkit.io.lock import locked_run
 from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
 from segkit.protocols import Model
@@ -23,7 +25,6 @@ from segkit.train.checkpoint import (
     TrainingProgress,
     read_progress,
     refuse_old_run,
-    remove_left_over,
     replace_whole,
     trim_journal,
 )
@@ -80,6 +81,8 @@ class TrainResult:
     """The network of the best CREMI score, which is in best.safetensors; None without validation by segmentation."""
     ended_by: End = "steps"
     """What ended the run: all its steps were done, the clock, or the patience of validation."""
+    already: bool = False
+    """Whether it had ended before this call, which did nothing."""
 
 
 def train(
@@ -114,19 +117,25 @@ def train(
     where the volumes were read; `on_card(card)` is told before training begins. `listeners` are the
     functions of :class:`Listeners`, by name.
 
-    `on_step(step, total, loss, parts, steps_per_second)` is called after every step. Raises InvalidInput if `run`
-    holds anything and `resume` is False, or if the run has already finished; CheckpointMismatch if a resume asks for
-    another network or optimiser; InvalidShape if a volume is too small for the patch; StorageError if writing fails
-    (what was written before stays whole).
+    `on_step(step, total, loss, parts, steps_per_second)` is called after every step. A resumed run that has ended, as
+    its settings say, is left alone, and the result says so. Raises InUse if another process trains in `run`;
+    InvalidInput if `run` holds anything and `resume` is False; CheckpointMismatch if a resume asks for another network
+    or optimiser; InvalidShape if a volume is too small for the patch; StorageError if writing fails (what was written
+    before stays whole).
     """
     begin, told = time.perf_counter(), Listeners(**listeners)
     folder = RunFolder(Path(run))
-    if not resume:
+    if not folder.path.is_dir() and not resume:
         refuse_old_run(folder.path)
-    with isolated(config.seed, threads_per_process(config)):
+    with locked_run(folder.path), isolated(config.seed, threads_per_process(config)):
+        if not resume:
+            refuse_old_run(folder.path)
         setup = prepare(config, volumes, validation)
         done = read_progress(folder, setup.config) if resume else TrainingProgress()
-        remove_left_over(folder.path)
+        tidy(folder.path)
+        if done.ended_by is not None:
+            result = _result(folder, done, done.ended_by, time.perf_counter() - begin)
+            return replace(result, already=True)
         card = make_card(setup.config, volumes, validation, source)
         replace_whole(folder.config, lambda half: half.write_text(setup.config.model_dump_json(indent=2) + "\n"))
         replace_whole(folder.card, lambda half: half.write_text(json.dumps(card, indent=2) + "\n"))

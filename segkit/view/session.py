@@ -11,7 +11,7 @@ import numpy as np
 from segkit.errors import InvalidInput, SegkitError, sentence
 from segkit.io import RegionSource, fragments_of, read_merge_tree, read_notes
 from segkit.io.address import Address
-from segkit.io.atomic import replacing
+from segkit.io.lock import writing
 from segkit.segment.uncertainty import contacts, joining_merge
 from segkit.view.browser import opened
 from segkit.view.layers import SLIDER, labels_layer, layer_of, layer_of_url, marks_layer, show_few
@@ -113,7 +113,7 @@ class Session:
             state.selected_layer.visible = False
         with opened(self.url, size):
             found = self.viewer.screenshot(size=list(size))
-        with replacing(path) as half:
+        with writing(path) as half:
             half.write_bytes(found.screenshot.image)
 
     def refresh(self, found: Sequence[Thing] = ()) -> None:

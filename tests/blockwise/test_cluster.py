@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fault_tasks import Squares, check, runs, stage
 
 from segkit.blockwise import batch
 from segkit.blockwise.batch import Jobs, read_settings
-from segkit.blockwise.cluster import open_executor
+from segkit.blockwise.cluster import SCRATCH, open_executor, scratch
 from segkit.blockwise.engine import Inline, run_stage
 from segkit.errors import BrokenComponent, ClusterUnavailable, InvalidParameter, MissingFile
 
@@ -49,6 +50,19 @@ def test_processes_share_the_cores(tmp_path):
         assert str(executor) == "2 processes of this machine" and executor.workers == 2 and executor.room == 5
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/status", executor.dashboard)
     assert report.results == [{"threads": [3, 3, 3], "ignored": True}]
+
+
+def test_what_a_killed_driver_has_left_in_the_folder_for_temporary_files_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"{SCRATCH}0-0123456789ab"
+    (left / "dask-scratch-space").mkdir(parents=True)
+    (tmp_path / "segkit-other").mkdir()
+    with scratch() as first:
+        Path(first, "file").touch()
+        with scratch() as second:
+            assert Path(first, "file").exists() and not left.exists()
+        assert not Path(second).exists()
+    assert [item.name for item in tmp_path.iterdir()] == ["segkit-other"]
 
 
 def test_without_dask_it_says_what_to_install(monkeypatch):

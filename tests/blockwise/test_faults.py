@@ -1,6 +1,7 @@
 """Real processes that are killed, stopped and starved; in the end the results are those of an undisturbed run."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -44,13 +45,19 @@ def test_two_processes_share_the_blocks(two, tmp_path):
 
 
 def test_a_worker_killed_in_the_middle(two, tmp_path):
+    said = []
+
     def kill_one(progress):
-        if progress.done == 5:
+        said.append(progress.message or "")
+        if progress.done == 5 and not progress.message:
             last = (tmp_path / "log").read_text().splitlines()[-1]
             os.kill(int(last.split()[1]), signal.SIGKILL)
 
-    report = run_stage(stage(Squares(tmp_path, seconds=0.1), blocks=16), two, kill_one)
+    report = run_stage(stage(Squares(tmp_path, seconds=0.4), blocks=16), two, kill_one)
     check(report, tmp_path, 16)
+    (line,) = filter(None, said)
+    why = r" has ended \(killed by signal 9: is the memory enough\?\); what was computed there is computed by another"
+    assert re.fullmatch(r"the worker tcp://127\.0\.0\.1:\d+" + why, line)
     again = [number for number, times in Counter(runs(tmp_path)).items() if times > 1]
     assert set(runs(tmp_path)) == set(range(16)) and len(again) <= 2
     assert len({line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}) >= 2
@@ -171,9 +178,10 @@ def driver(tmp_path):
 
     def start():
         words = [sys.executable, str(program), str(tmp_path), "local:2"]
+        (tmp_path / "temporary").mkdir(exist_ok=True)
         process = subprocess.Popen(
             words,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | {"TMPDIR": str(tmp_path / "temporary")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -203,10 +211,13 @@ def test_a_driver_killed_in_the_middle(tmp_path, driver):
     first = driver()
     wait_for(lambda: len(runs(tmp_path)) >= 12)
     first.kill()
-    first.communicate()
+    _, err = first.communicate()
+    assert err == ""  # nothing of semaphores
+    assert list((tmp_path / "temporary").iterdir())
     second = driver()
     out, err = second.communicate(timeout=150)
     assert second.returncode == 0, err
+    assert not list((tmp_path / "temporary").iterdir())
     kept = int(out.split()[-1])
     assert kept >= 8 and set(runs(tmp_path)) == set(range(40))
     # What was at work, or stored and not yet marked, is computed again; what was marked is not.

@@ -1,11 +1,14 @@
 """segkit run and demo: stages in order, done ones left alone, scores at the end."""
 
 import json
+import os
+import socket
 
 import pytest
 
 from segkit import io
 from segkit.infer.oracle import oracle_affinities
+from segkit.io.lock import RUN_LOCK, start_of
 from segkit.parameters import overlay
 from segkit.testing.phantoms import neurites
 
@@ -99,6 +102,18 @@ def test_training_that_was_cut_off_goes_on(segkit, folder, training, monkeypatch
     assert last_step(folder / "out/run") == 4
 
 
+def test_training_that_was_cut_off_just_after_its_end_is_finished(segkit, folder, training):
+    assert segkit("run", "train.toml", "--out", "out").exit_code == 0
+    stages = json.loads((folder / "out/stages.json").read_text())
+    del stages["train"]["result"]
+    (folder / "out/stages.json").write_text(json.dumps(stages))
+    before = (folder / "out/run/model.safetensors").stat().st_mtime_ns
+    result = segkit("run", "train.toml", "--out", "out")
+    assert result.exit_code == 0 and "has finished its 4 steps; set steps above 4 to train further" in result.stderr
+    assert (folder / "out/run/model.safetensors").stat().st_mtime_ns == before
+    assert "train: finished before" in segkit("run", "train.toml", "--out", "out").stderr
+
+
 def test_training_with_other_settings_moves_the_old_run_aside(segkit, folder, training):
     segkit("run", "train.toml", "--out", "out")
     result = segkit("run", "train.toml", "--out", "out", "--set", "train.steps=2")
@@ -129,6 +144,31 @@ def test_files_of_later_stages_must_be_there_before_the_first_runs(segkit, folde
     result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=dta.h5")
     assert result.exit_code == 2 and "dta.h5 does not exist; did you mean data.h5?" in result.stderr
     assert not (folder / "out").exists()
+
+
+def test_a_folder_in_which_another_process_works_is_refused(segkit, folder, training):
+    hold(folder / "out")
+    result = segkit("run", "train.toml", "--out", "out")
+    assert result.exit_code == 1 and f"the run {folder / 'out'} is in use by process {os.getppid()}" in result.stderr
+    assert [item.name for item in (folder / "out").iterdir()] == [".run.lock"]
+    hold(folder / "out/run")
+    result = segkit("train", "train.h5", "--out", "out/run")
+    assert result.exit_code == 1 and f"the run {folder / 'out/run'} is in use by process" in result.stderr
+
+
+def test_a_run_in_which_another_process_trains_is_not_moved_aside(segkit, folder, training):
+    segkit("run", "train.toml", "--out", "out")
+    hold(folder / "out/run")
+    result = segkit("run", "train.toml", "--out", "out", "--set", "train.steps=2")
+    assert result.exit_code == 1 and "is in use by process" in result.stderr and last_step(folder / "out/run") == 4
+
+
+def hold(run):
+    """Let the process that has started this one hold the lock of a run."""
+    run.mkdir(exist_ok=True)
+    pid = os.getppid()
+    holder = {"host": socket.gethostname(), "pid": pid, "start": start_of(pid), "command": "segkit", "since": "now"}
+    (run / RUN_LOCK).write_text(json.dumps(holder))
 
 
 def last_step(run) -> int:

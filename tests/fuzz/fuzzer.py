@@ -1,8 +1,8 @@
 """Reads damaged files: ``python -m tests.fuzz.fuzzer --trials 2000``; ``make fuzz`` does so for minutes.
 
 A trial copies a small valid file, damages it (truncates it, flips bytes, puts values of the wrong type or absurd sizes
-into its metadata, takes a part away) and gives it to everything that reads such a file. What holds: it is read or refused
-by an error of segkit, which is one sentence; within seconds; without taking much memory; and nothing is written. A trial
+into its metadata, takes a part away) and gives it to all that reads such a file. What holds: it is read, or refused by
+an error of segkit, which is one sentence; within seconds; without taking much memory; and nothing is written. A trial
 is its seed and its number, so that each can be repeated with ``--only NUMBER``.
 """
 

@@ -105,9 +105,9 @@ def cosem(path: Path) -> str:
 
 def cremi(path: Path) -> str:
     """The layout of CREMI."""
-    with h5py.File(path / "cremi.hdf", "w") as file:
+    with h5py.File(path / "cremi.h5", "w") as file:
         file.create_dataset("volumes/raw", data=ARRAY).attrs.update({"resolution": VOXEL, "offset": OFFSET})
-    return "cremi.hdf"
+    return "cremi.h5"
 
 
 def ilastik(path: Path) -> str:

@@ -3,8 +3,10 @@
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import h5py
@@ -14,8 +16,8 @@ import zarr
 
 from segkit.data import Grid, Labels
 from segkit.errors import StorageError
-from segkit.io import read_labels, write, write_all
-from segkit.io.atomic import replacing, swap
+from segkit.io import atomic, read_labels, write, write_all
+from segkit.io.atomic import mend, replacing, swap
 
 OLD = Labels(np.full((2, 3, 4), 7, np.uint64), Grid())
 NEW = Labels(np.full((2, 3, 4), 9, np.uint64), Grid())
@@ -115,6 +117,7 @@ def test_a_folder_comes_back_if_its_successor_cannot_move_in(tmp_path, monkeypat
     def fails(source, destination):
         return full_disk() if str(source).endswith(".tmp") else rename(source, destination)
 
+    monkeypatch.setattr(atomic, "exchange", lambda *paths: False)
     monkeypatch.setattr(os, "rename", fails)
     with pytest.raises(OSError), replacing(target) as temporary:
         temporary.mkdir()
@@ -138,11 +141,66 @@ def test_rewriting_does_not_make_the_file_grow(tmp_path):
     assert (tmp_path / "a.h5").stat().st_size < 1.5 * size
 
 
-@pytest.mark.parametrize("there", [("new", "target", "new.old"), ("new", "new.old")])
-def test_a_folder_takes_the_place_of_another_after_a_kill_in_between(tmp_path, there):
-    for name in there:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    swap(tmp_path / "new", tmp_path / "target")
-    assert (tmp_path / "target/file").read_text() == "new"
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_takes_the_place_of_another(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(atomic, "exchange", lambda *paths: False)
+    elif not atomic.exchange(*two_folders(tmp_path)):
+        pytest.skip("needs a file system that exchanges two names")
+    new, target = two_folders(tmp_path)
+    swap(new, target)
+    assert (target / "file").read_text() == "new"
     assert sorted(item.name for item in tmp_path.iterdir()) == ["target"]
+
+
+def two_folders(folder):
+    for name in ("new", "target"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "file").write_text(name)
+    return folder / "new", folder / "target"
+
+
+def test_two_folders_change_places_while_others_read(tmp_path):
+    new, target = two_folders(tmp_path)
+    if not atomic.exchange(new, target):
+        pytest.skip("needs a file system that exchanges two names")
+    missing, done = [], threading.Event()
+
+    def read():
+        while not done.is_set():
+            if not target.exists():
+                missing.append(1)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(300):
+        new, _ = two_folders(tmp_path)
+        swap(new, target)
+    done.set()
+    reader.join()
+    assert not missing
+
+
+def test_what_a_kill_has_left_is_put_right(tmp_path):
+    _, target = two_folders(tmp_path)
+    hidden = [tmp_path / f".target.{number:012x}.{kind}" for number, kind in enumerate(["old", "tmp"])]
+    other = tmp_path / ".target.more.0123456789ab.tmp"
+    other.touch()
+    target.rename(hidden[0])
+    hidden[1].mkdir()
+    mend(target)
+    assert (target / "file").read_text() == "target"
+    assert sorted(item.name for item in tmp_path.iterdir()) == [other.name, "new", "target"]
+    hidden[0].mkdir()  # now there is nothing to restore
+    mend(target)
+    assert (target / "file").exists() and not hidden[0].exists()
+
+
+def test_what_is_dropped_goes_in_one_step(tmp_path, monkeypatch):
+    _, target = two_folders(tmp_path)
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **options: None)  # as if it were killed before
+    atomic.discard(target)
+    assert not target.exists() and len(list(tmp_path.iterdir())) == 2
+    monkeypatch.undo()
+    mend(target)
+    assert [item.name for item in tmp_path.iterdir()] == ["new"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import ExitStack
 from itertools import product
 
 import numpy as np
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 
 from segkit import Grid, io
 from segkit.data import Affinities, Labels
-from segkit.errors import InvalidInput, InvalidShape, MissingDataset, StorageError
+from segkit.errors import InUse, InvalidInput, InvalidShape, MissingDataset, StorageError
 from segkit.io import Form
-from segkit.io.shard_target import ShardTarget
+from segkit.io.shard_target import ShardOutput, ShardTarget
 
 GRID = Grid((40, 4, 4), (0, 80, 8))
 OFFSETS = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
@@ -158,7 +159,7 @@ def test_the_same_key_goes_on_and_another_begins_anew(tmp_path):
     np.testing.assert_array_equal(target.read(last), 0)
 
 
-def test_a_finished_one_is_taken_back_with_its_marks_and_mended(tmp_path):
+def test_a_finished_one_stays_where_it_is_and_is_mended_there(tmp_path):
     path, found = tmp_path / "a.zarr", labels()
     first, *others = boxes(SHAPE, SHARD)
     target = begun(path)
@@ -169,11 +170,48 @@ def test_a_finished_one_is_taken_back_with_its_marks_and_mended(tmp_path):
     target.finish()
     (path / "volumes/fragments/0/c/0/0/0").write_bytes(b"damaged")
     again = begun(path)
-    assert (again.marks / "0.json").exists() and not io.exists(path, "fragments")
+    assert (again.marks / "0.json").exists() and io.exists(path, "fragments")
     assert [again.digest(box) for box in others] == digests
     again.write(first, found.array[first])
     again.finish()
     np.testing.assert_array_equal(io.read_labels(path, "fragments").array, found.array)
+    assert not [item.name for item in (path / "volumes/fragments").iterdir() if item.name.startswith(".")]
+
+
+def test_two_drivers_on_one_volume(tmp_path):
+    path, form = tmp_path / "a.zarr", Form("fragments", SHAPE, GRID)
+    with ExitStack() as locks:
+        fill(ShardOutput(path, SHARD, locks).volume(form, key="k"), labels().array)
+        ShardOutput(f"{path}:another", SHARD, locks).volume(form, key="k")
+        process = os.fork()
+        if process == 0:
+            with ExitStack() as other:
+                try:
+                    ShardOutput(path, SHARD, other).volume(form, key="other")
+                except InUse as error:
+                    os._exit(0 if f"{path}:volumes/fragments is in use by process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitpid(process, 0)[1] == 0
+    with ExitStack() as locks:
+        output = ShardOutput(path, SHARD, locks)
+        output.volume(form, key="k")
+        output.finish()
+    np.testing.assert_array_equal(io.read_labels(path, "fragments").array, labels().array)
+    assert [item.name for item in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_what_a_killed_run_has_left_of_another_key_goes(tmp_path):
+    path = tmp_path / "a.zarr"
+    made(path, labels())
+    target = begun(path, key="other")
+    target.marks.mkdir()
+    (target.marks / ".0.json.0123456789ab.tmp").touch()
+    left = path / "volumes/fragments/0/.marks/3/.3.json.0123456789ab.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    begun(path).finish()
+    assert sorted(item.name for item in (path / "volumes").iterdir()) == ["fragments", "zarr.json"]
+    assert not list(path.rglob("*.tmp"))
 
 
 def test_what_is_said_of_it_is_what_was_said_last(tmp_path):

@@ -1,6 +1,8 @@
+import contextlib
 import json
 import signal
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from segkit.errors import (
 from segkit.models.checkpoint import load_model
 from segkit.protocols import Loss
 from segkit.train import TrainConfig, TrainingVolume, train
-from segkit.train.checkpoint import RunFolder, read_progress
+from segkit.train.checkpoint import RunFolder, read_checkpoint, read_progress
 from segkit.train.step import learning_rate_factor
 
 TINY = {
@@ -134,8 +136,6 @@ def test_what_a_resume_refuses(volume, tmp_path):
     with pytest.raises(MissingFile, match="earlier run"):
         train(TrainConfig(**TINY), [volume], run, resume=True)
     result = train(TrainConfig(**TINY), [volume], run)
-    with pytest.raises(InvalidInput, match="finished its 6 steps; set steps above 6"):
-        train(TrainConfig(**TINY), [volume], run, resume=True)
     wider = {**TINY["model_parameters"], "features": 4}
     for change in ({"model_parameters": wider}, {"epsilon": 1e-3}, {"neighborhood": [[0, 0, 1]]}):
         with pytest.raises(CheckpointMismatch, match=next(iter(change))):
@@ -144,6 +144,39 @@ def test_what_a_resume_refuses(volume, tmp_path):
     result.checkpoint.write_bytes(result.checkpoint.read_bytes()[:1000])
     with pytest.raises(StorageError, match="no checkpoint"):
         train(TrainConfig(**{**TINY, "steps": 8}), [volume], run, resume=True)
+
+
+def test_a_run_that_has_finished_is_left_alone(volume, tmp_path):
+    result = train(TrainConfig(**TINY), [volume], tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    again = train(TrainConfig(**TINY), [volume], tmp_path / "run", resume=True)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}.items() <= (
+        before.items()
+    )
+    assert replace(again, seconds=0) == replace(result, seconds=0, already=True)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(volume, tmp_path, stop):
+    values = {**TINY, "log_every": 3, "checkpoint_every": 2}
+    for name, last in (("whole", 0), ("cut", stop)):
+        with contextlib.suppress(Interrupted):
+            train(TrainConfig(**values), [volume], tmp_path / name, on_step=stop_after(last))
+    train(TrainConfig(**values), [volume], tmp_path / "cut", resume=True)
+    whole, cut = (lines(tmp_path / name) for name in ("whole", "cut"))
+    assert [(line["step"], line["loss"]) for line in cut] == [(line["step"], line["loss"]) for line in whole]
+
+
+def test_a_resume_with_another_loss_begins_the_line_of_the_log_anew(volume, tmp_path):
+    values = {**TINY, "log_every": 3, "checkpoint_every": 2}
+    with pytest.raises(Interrupted):
+        train(TrainConfig(**values), [volume], tmp_path / "run", on_step=stop_after(2))
+    other = {**values, "loss": "2*mse"}
+    train(TrainConfig(**other), [volume], tmp_path / "run", resume=True)
+    state = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["journal"]
+    assert state == {"loss": "2*mse", "batches": 0, "sums": {}}
+    first, second = lines(tmp_path / "run")
+    assert (first["step"], second["step"]) == (3, 6) and first["loss"] == pytest.approx(2 * first["mse"])
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(volume, tmp_path):

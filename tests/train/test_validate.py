@@ -168,6 +168,9 @@ def test_the_command_line_says_what_ended_a_run(segkit, volume, tmp_path, scored
     ended = segkit(*words, "--out", tmp_path / "patience")
     said = "ended early, after step 3 of 6: no better CREMI score in 2 validations in a row (validation.patience)"
     assert ended.exit_code == 0 and said in ended.stderr, ended.stderr
+    again = segkit(*words, "--out", tmp_path / "patience", "--resume")
+    said = "has ended early, after 3 steps; set validation.patience above 2, or to 0, to train further"
+    assert again.exit_code == 0 and said in again.stderr and "steps in" not in again.stderr
     stopped = segkit(*words, "--out", tmp_path / "clock", "--set", "max_minutes=1e-6")
     assert "stopped by max_minutes after step 1 of 6; --resume goes on" in stopped.stderr
     whole = segkit(*words, "--out", tmp_path / "whole", "--set", "validation.patience=0")
@@ -178,8 +181,8 @@ def test_a_run_that_ended_early_goes_on_with_more_patience(volume, tmp_path, sco
     scored(UP_AND_DOWN)
     calls = {"validation": [volume], "resume": True}
     train(config(validation={"patience": 1}), [volume], tmp_path / "run", validation=[volume])
-    with pytest.raises(InvalidInput, match=r"has ended early, after 3 steps; set validation\.patience above 1, or"):
-        train(config(validation={"patience": 1}), [volume], tmp_path / "run", **calls)
+    again = train(config(validation={"patience": 1}), [volume], tmp_path / "run", **calls)
+    assert again.already and (again.steps, again.ended_by) == (3, "patience")
     result = train(config(validation={"patience": 3}), [volume], tmp_path / "run", **calls)
     assert result.steps == 6 and result.best.step == 4
 
