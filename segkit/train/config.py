@@ -177,7 +177,8 @@ class TrainConfig(Settings):
     components: bool = False
     """Give pieces of an object that a patch severs ids of their own. Off: they are one neuron all the same."""
     min_labelled: Share = 0.05
-    """Patches with less than this share of annotated voxels in objects are passed over."""
+    """Patches with less than this share of annotated voxels in objects are not drawn; a volume without any other is
+    named, and refused where it is the only one."""
     health: HealthConfig = HealthConfig()
     """How training is watched."""
     max_minutes: Positive | None = None

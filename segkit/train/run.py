@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import numpy as np
 import torch
 
-from segkit.errors import BrokenComponent, sentence
+from segkit.errors import BrokenComponent, SegkitWarning, sentence
 from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
 from segkit.protocols import Model
@@ -184,15 +186,23 @@ def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: 
     found["precision"] = resolve_precision(config.precision, resolve_device(config.device))
     config = TrainConfig(**{**config.model_dump(), **found})
     patches = PatchDataset(config, volumes, patch, neighborhood)
-    patches[0]  # data without any usable patch are refused
     objective = Objective(Trainable(network, loss, config), loss, neighborhood, config, voxels)
     crop = _crop(config, network, volumes, neighborhood) if config.health.every else None
     if not validation:
+        _warn_of(patches)
         return Setup(config, objective, patches, loss, crop)
     fixed = PatchDataset(config, validation, patch, neighborhood, purpose="validation")
     batches = [fixed.batch([k]) for k in range(config.validation_patches)]
     segmenter = Segmenter(config, validation, network, neighborhood) if config.validation.segmentation else None
+    _warn_of(patches, fixed)
     return Setup(config, objective, patches, loss, crop, ValidationData(batches, segmenter))
+
+
+def _warn_of(*datasets: PatchDataset) -> None:
+    """Name the volumes of which no patch has enough labels."""
+    if distributed.rank() == 0:
+        for problem in chain.from_iterable(patches.sampler.never_drawn for patches in datasets):
+            warn(SegkitWarning(problem), stacklevel=4)
 
 
 def _network(config: TrainConfig, voxels: Voxels, channels: int) -> Model:

@@ -84,4 +84,5 @@ def _resampled(volume: TrainingVolume, voxel_size: Sequence[float]) -> TrainingV
         resample_volume(raw, *resampled_grid(raw.grid, raw.shape, voxel_size)),
         resample_labels(labels, grid, shape),
         mask and resample_volume(mask, grid, shape),
+        volume.name,
     )
