@@ -49,11 +49,16 @@ def nothing_written(params: Mapping[str, object]) -> str:
     return AGAIN if params.get("blockwise") else "nothing was written"
 
 
+Check = Callable[[Mapping[str, Any], Callable[[str], bool]], None]
+"""Refuses the call of a verb; see :class:`Verb`."""
+
+
 class Verb(click.Command):
     """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences.
 
     `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C, or what is left. A `stage` may be
-    called by a recipe.
+    called by a recipe; `check(params, there)` then raises what is wrong with a call of it, before any stage has begun:
+    ``there(address)`` says whether a file can be looked at, or is yet to be made by an earlier stage.
     """
 
     def __init__(
@@ -61,10 +66,11 @@ class Verb(click.Command):
         *args,
         stopped: Callable[[Mapping[str, Any]], str] = nothing_written,
         stage: bool = False,
+        check: Check | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.stopped, self.stage = stopped, stage
+        self.stopped, self.stage, self.check = stopped, stage, check
         self.params += [
             click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads at most.  [default: all cores]"),
             click.Option(["-v", "--verbose"], is_flag=True, help="Report the seconds of each phase on stderr."),
@@ -259,6 +265,11 @@ def gathered(name: str, group: type) -> Callable:
         return call
 
     return decorate
+
+
+def taken(group: type, params: Mapping[str, Any]) -> Any:
+    """Make a dataclass of those parameters of a verb that are its fields, as :func:`gathered` does."""
+    return group(**{each.name: params[each.name] for each in fields(group)})
 
 
 @dataclass(frozen=True)

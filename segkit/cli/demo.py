@@ -37,15 +37,14 @@ def command(out, steps, seed, as_json) -> dict:
     comes first (one step that changes nothing), for its score is the one to beat.
     """
     from segkit.cli.report import write_after
-    from segkit.cli.run import check, execute
-    from segkit.cli.steps import Step
+    from segkit.cli.run import check, execute, steps_of
     from segkit.run import load_recipe
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     changes = {"data": _grow(folder, seed), "train": {"seed": seed} | ({"steps": steps} if steps else {})}
     recipe = load_recipe("demo", folder, changes)
-    steps = [Step.of(stage) for stage in recipe.stages if _available(stage)]
+    steps = [step for step in steps_of(recipe) if _available(step)]
     check(steps)
     results = execute(steps, folder)
     scores = {title: results[stage] for stage, title in ROWS.items() if stage in results}
@@ -60,16 +59,16 @@ def command(out, steps, seed, as_json) -> dict:
     return scores
 
 
-def _available(stage) -> bool:
+def _available(step) -> bool:
     from segkit.errors import UnknownComponent
     from segkit.registry import find
 
-    if "waterz" not in stage.name:
+    if "waterz" not in step.name:
         return True
     try:
         find("agglomerators", "waterz")
     except UnknownComponent as error:
-        note(f"{stage.name} is left out: {error}")
+        note(f"{step.name} is left out: {error}")
         return False
     return True
 

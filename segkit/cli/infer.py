@@ -1,10 +1,12 @@
 """segkit infer: Predict affinities of a volume of any size."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from segkit.cli.by_blocks import blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import blocks_of, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import (
     NetworkUse,
@@ -17,7 +19,7 @@ from segkit.cli.common import (
     out_option,
 )
 from segkit.cli.runs import model_file
-from segkit.cli.types import ADDRESS, RUN_FOLDER
+from segkit.cli.types import RAW, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_stated
 
 EXAMPLES = examples(
@@ -26,8 +28,20 @@ EXAMPLES = examples(
 )
 
 
-@click.command("infer", cls=Verb, stage=True, epilog=EXAMPLES)
-@click.argument("raw", type=ADDRESS)
+def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
+    from segkit.infer.network import check_precision
+    from segkit.models.checkpoint import load_model
+    from segkit.models.device import resolve_device, resolve_precision
+
+    refuse_with_blocks(blocks_of(params), voxel_size=params["voxel_size"], keep_grid=params["keep_grid"])
+    device = resolve_device(params["device"])
+    check_precision(resolve_precision(params["precision"], device), device)
+    if there(params["run_folder"]):
+        load_model(model_file(Path(params["run_folder"]), params["checkpoint"]))
+
+
+@click.command("infer", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+@click.argument("raw", type=RAW)
 @click.option(
     "--run",
     "run_folder",

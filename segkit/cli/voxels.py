@@ -1,6 +1,7 @@
 """``--voxel-size``, and the files that must say theirs."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import click
 
@@ -40,10 +41,11 @@ def check_stated(address, role: str, why: str) -> None:
 
 
 def check_all_stated(texts: Iterable[str], raw_dataset: str | None, labels_dataset: str | None, why: str) -> None:
-    """The same for raw data and labels of all files to train on."""
-    from segkit import io
+    """The same for raw data and labels of all that is trained on."""
+    from segkit.cli.runs import places_of
 
-    for address in map(io.parse_address, texts):
-        check_stated(io.Address(address.path, raw_dataset), "raw", why)
-        for place in io.matching(io.Address(address.path, labels_dataset), "truth"):
-            check_stated(place, "truth", why)
+    for text in texts:
+        places = places_of(text, raw_dataset, labels_dataset)
+        check_stated(replace(places.raw, crop=None), "raw", why)
+        for place in places.labels:
+            check_stated(replace(place, crop=None), "truth", why)

@@ -4,7 +4,7 @@ TIFF stacks and neuroglancer precomputed volumes are read as well; they are writ
 Nothing is written in place: see :func:`write`. The libraries are imported when a file of that format is touched.
 """
 
-from segkit.io.address import ROLES, Address, parse_address
+from segkit.io.address import ROLES, Address, parse_address, part_for, parts_of
 from segkit.io.lookup import (
     datasets,
     exists,
@@ -57,6 +57,8 @@ __all__ = [
     "open_volume",
     "opened",
     "parse_address",
+    "part_for",
+    "parts_of",
     "read_affinities",
     "read_labels",
     "read_mask",

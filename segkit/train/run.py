@@ -16,6 +16,7 @@ import torch
 from segkit.errors import BrokenComponent, SegkitWarning, sentence
 from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
+from segkit.parameters import convert
 from segkit.protocols import Model
 from segkit.registry import find
 from segkit.train import distributed
@@ -41,7 +42,7 @@ from segkit.train.recovery import describe, recover
 from segkit.train.scoring import Segmenter
 from segkit.train.step import Batch, Objective, Trainable
 from segkit.train.validate import Best, OnValidation, ValidationData, read_best
-from segkit.train.voxels import Voxels, resampled, voxels_of
+from segkit.train.voxels import Voxels, hollow, resampled, voxels_of
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,32 @@ def _train(setup: Setup, folder: RunFolder, start: Progress, told: Listeners) ->
                 told.on_recovery(describe(collapse, start, setup.config.health))
 
 
+def check_settings(config: TrainConfig) -> None:
+    """Refuse what of the settings can be refused without volumes: components, their parameters, the device."""
+    check_devices(config)
+    resolve_precision(config.precision, resolve_device(config.device))
+    model = find("models", config.model)
+    convert(model.parameters(), {**config.model_parameters, "channels": 1}, model.title)
+    parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
+    chosen, health = config.validation, config.health
+    if health.every:
+        find("fragmenters", health.fragmenter).create(**health.fragmenter_parameters)
+    find("fragmenters", chosen.fragmenter).create(**chosen.fragmenter_parameters)
+    find("agglomerators", chosen.agglomerator).create(**chosen.agglomerator_parameters)
+
+
+def rehearse(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume] = ()) -> None:
+    """Refuse what :func:`train` would refuse of settings and of the sizes of volumes, whose voxels are not looked at.
+
+    `volumes` may be those of :func:`segkit.train.voxels.hollow`.
+    """
+    check_settings(config)
+    given = {"min_labelled": 0.0, "validation_patches": 1, "voxel_size": None, "batch_size": config.devices}
+    volumes, validation = hollow(volumes, config.voxel_size), hollow(validation, config.voxel_size)
+    with isolated(config.seed, config.threads):
+        prepare(TrainConfig(**{**config.model_dump(), **given}), volumes, validation)
+
+
 def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume] = ()) -> Setup:
     """Make all of a run but its folder; the settings of the result are `config` with what follows from the volumes.
 
@@ -186,6 +213,7 @@ def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: 
     found["precision"] = resolve_precision(config.precision, resolve_device(config.device))
     config = TrainConfig(**{**config.model_dump(), **found})
     patches = PatchDataset(config, volumes, patch, neighborhood)
+    patches.batch(range(config.batch_size))  # what is wrong with the data is said before the first step
     objective = Objective(Trainable(network, loss, config), loss, neighborhood, config, voxels)
     crop = _crop(config, network, volumes, neighborhood) if config.health.every else None
     if not validation:

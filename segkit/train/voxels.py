@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from segkit.data import Labels, Volume
 from segkit.data.resample import resample_labels, resample_volume, resampled_grid
 from segkit.losses.descriptors import CHANNELS, ShapeDescriptors
 from segkit.registry import find
@@ -75,6 +78,24 @@ def _derives(config: TrainConfig) -> bool:
 def resampled(volumes: Sequence[TrainingVolume], voxel_size: Sequence[float] | None) -> Sequence[TrainingVolume]:
     """Resample `volumes` to `voxel_size`, if there is one. Labels share the lattice of the raw data."""
     return volumes if voxel_size is None else [_resampled(volume, voxel_size) for volume in volumes]
+
+
+def hollow(volumes: Sequence[TrainingVolume], voxel_size: Sequence[float] | None) -> list[TrainingVolume]:
+    """Make volumes of the grids and sizes of :func:`resampled`, without voxels of their own and without masks."""
+    return [_hollow(volume, voxel_size) for volume in volumes]
+
+
+def _hollow(volume: TrainingVolume, voxel_size: Sequence[float] | None) -> TrainingVolume:
+    raw, labels = volume.raw, volume.labels
+    raw_place, place = (raw.grid, raw.shape), (labels.grid, labels.shape)
+    if voxel_size is not None:
+        place = resampled_grid(*place, voxel_size, anchor=raw.grid)
+        raw_place = resampled_grid(*raw_place, voxel_size)
+    return TrainingVolume(
+        Volume(np.broadcast_to(raw.array[:1, :1, :1], raw_place[1]), raw_place[0]),
+        Labels(np.broadcast_to(np.uint64(1), place[1]), place[0]),
+        name=volume.name,
+    )
 
 
 def _resampled(volume: TrainingVolume, voxel_size: Sequence[float]) -> TrainingVolume:
