@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import shutil
 import sys
@@ -300,6 +301,22 @@ def chosen_precision(precision: str, device: str) -> str:
     return resolve_precision(precision, found)
 
 
+def checked_range(given: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The values of --intensity-range. Refuses what is no range."""
+    if given is not None and not -math.inf < given[0] < given[1] < math.inf:
+        rule = "must be two finite numbers, the lower first"
+        raise InvalidParameter(sentence("--intensity-range", rule, " ".join(f"{each:g}" for each in given)))
+    return given
+
+
+intensity_option = click.option(
+    "--intensity-range",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Raw values that are black and white; 0 4095, say, for 12 bits.  [default: in `infer` those of the run, else "
+    "all of the dtype, and 0 1 of floats]",
+)
 seed_option = click.option("--seed", type=int, help="Seed of all random numbers.  [default: 0]")
 set_option = click.option(
     "--set",

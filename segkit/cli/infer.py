@@ -1,6 +1,7 @@
 """segkit infer: Predict affinities of a volume of any size."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import (
     NetworkUse,
     Verb,
+    checked_range,
     device_option,
     examples,
     gathered,
+    intensity_option,
     network_options,
     note,
     out_option,
@@ -28,12 +31,22 @@ EXAMPLES = examples(
 )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What --voxel-size, --intensity-range and --keep-grid say."""
+
+    voxel_size: list[float] | None
+    intensity_range: tuple[float, float] | None
+    keep_grid: bool
+
+
 def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
     from segkit.infer.network import check_precision
     from segkit.models.checkpoint import load_model
     from segkit.models.device import resolve_device, resolve_precision
 
     refuse_with_blocks(blocks_of(params), voxel_size=params["voxel_size"], keep_grid=params["keep_grid"])
+    checked_range(params["intensity_range"])
     device = resolve_device(params["device"])
     check_precision(resolve_precision(params["precision"], device), device)
     if there(params["run_folder"]):
@@ -61,11 +74,13 @@ def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
     type=VoxelSizeType(),
     help="Resample RAW to voxels of this size in nm, and the affinities back.  [default: that of a run trained so]",
 )
+@intensity_option
 @click.option("--keep-grid", is_flag=True, help="Write the affinities on the resampled voxels.")
 @device_option
 @blockwise_options(halo=True)
 @gathered("use", NetworkUse)
-def command(raw, run_folder, checkpoint, out, use, voxel_size, keep_grid, blocks) -> dict:
+@gathered("seen", Seen)
+def command(raw, run_folder, checkpoint, out, use, seen, blocks) -> dict:
     """Predict the affinities of RAW with the network of a training run.
 
     RAW is a volume of images (volumes/raw where no dataset is named). FILE receives volumes/affinities, float32 of
@@ -78,15 +93,16 @@ def command(raw, run_folder, checkpoint, out, use, voxel_size, keep_grid, blocks
     from segkit.models.checkpoint import load_model
     from segkit.models.device import resolve_device
 
+    values = checked_range(seen.intensity_range)
     io.check_writable(out)
-    refuse_with_blocks(blocks, voxel_size=voxel_size, keep_grid=keep_grid)
+    refuse_with_blocks(blocks, voxel_size=seen.voxel_size, keep_grid=seen.keep_grid)
     file = model_file(Path(run_folder), checkpoint)
     trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(use.device))
-    settings = Settings(**use.keywords())
-    voxel_size = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
+    settings = Settings(**use.keywords(), intensity_range=values)
+    voxel_size: Any = seen.voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
     if voxel_size:
         check_stated(raw, "raw", "resampling")
-    voxels = Voxels(voxel_size and tuple(voxel_size), keep_grid)
+    voxels = Voxels(voxel_size and tuple(voxel_size), seen.keep_grid)
     notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, use.augment, *_lengths(raw, voxels)))
     with blocks.work("infer") as work:
         shape = infer_files(raw, trained, out, settings, voxels=voxels, notes=notes, work=work)

@@ -144,6 +144,7 @@ def places_of(text: str, raw_dataset: str | None, labels_dataset: str | None) ->
 def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None, *, hollow: bool = False) -> list:
     """The volume that ``DATA`` names, once for each dataset of labels; a `hollow` one has no voxels of its own."""
     from segkit import io
+    from segkit.models.inputs import found_range
     from segkit.train import TrainingVolume
 
     places = places_of(text, raw_dataset, labels_dataset)
@@ -152,7 +153,11 @@ def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None,
         return [TrainingVolume(raw, _hollow(each, "truth"), name=text) for each in places.labels]
     raw = io.read_volume(places.raw)
     mask = places.mask and io.read_mask(places.mask)
-    return [TrainingVolume(raw, io.read_labels(each, role="truth"), mask, text) for each in places.labels]
+    found = None
+    if places.raw.crop:
+        with io.open_volume(replace(places.raw, crop=None)) as whole:
+            found = found_range(whole)[0]
+    return [TrainingVolume(raw, io.read_labels(each, role="truth"), mask, text, found) for each in places.labels]
 
 
 def _hollow(address, role: str):

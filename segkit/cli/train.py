@@ -18,6 +18,7 @@ from segkit.cli.common import (
     echo_json,
     examples,
     gathered,
+    intensity_option,
     json_option,
     note,
     precision_option,
@@ -80,7 +81,10 @@ class Given:
     assignments: tuple[str, ...]
 
 
-SETTINGS = ("model", "loss", "loss_backend", "steps", "voxel_size", "seed", "device", "devices", "precision")
+SETTINGS = (
+    *("model", "loss", "loss_backend", "steps", "voxel_size", "intensity_range"),
+    *("seed", "device", "devices", "precision"),
+)
 """Options that are settings of training."""
 
 
@@ -138,6 +142,7 @@ def _check_voxels(settings: Any, texts: Iterable[str], raw_dataset: str | None, 
 @click.option("--like", type=RUN_FOLDER, help="Repeat this run: its settings, and its data unless DATA is given.")
 @setting_options
 @click.option("--voxel-size", type=VoxelSizeType(), help="Resample volumes to it, in nm.  [default: as they are]")
+@intensity_option
 @click.option("--raw-dataset", metavar="NAME", help="Dataset of the raw images.  [default: volumes/raw]")
 @click.option(
     "--labels-dataset",

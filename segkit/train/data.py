@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segkit.data import Labels, Volume, check_aligned
 from segkit.errors import InvalidInput, sentence
-from segkit.models.inputs import check_intensity
+from segkit.models.inputs import Range, check_intensity
 from segkit.train import distributed
 from segkit.train.augment.finish import Cut, collate, finish
 from segkit.train.augment.plan import Plan, draw_plan
@@ -38,6 +38,8 @@ class TrainingVolume:
     """bool, on the grid of `labels`: False where the labels are not to be trusted."""
     name: str | None = None
     """What messages call it, such as the address that it was read from; None: by its number."""
+    found: Range | None = None
+    """Least and largest value of all raw data that are stored, of which `raw` may be a crop; None: those of `raw`."""
 
     def __post_init__(self) -> None:
         _ = self.position
