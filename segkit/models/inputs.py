@@ -107,5 +107,5 @@ def range_problem(found: Range, dtype: np.dtype, taken: Range | None, trained: f
     black, white = taken or (0, FULL_SCALE.get(dtype, 1))
     likely = next((2**bits - 1 for bits in DEPTHS if found[1] < 2**bits), f"{found[1]:g}")
     rule = f"has values of {found[0]:g}..{found[1]:g}, where {black:g} is black and {white:g} white"
-    rule += "" if trained is None else f"; the network was trained on up to {black + trained * (white - black):.4g}"
+    rule += "" if trained is None else f" (up to {share:.2g} of that, in training {trained:.2g})"
     return sentence(f"raw data of {dtype}", rule, next_step=f"--intensity-range says what is, such as 0 {likely}")

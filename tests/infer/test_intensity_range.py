@@ -62,7 +62,7 @@ def test_bytes_in_a_wider_type_are_warned_of_whole_cropped_and_by_blocks(trained
     array = bytes_of().astype(np.uint16)
     array[:2] //= 50
     raw = written(tmp_path / "raw.h5", array)
-    match = r"uint16 has values of 0\.\.249, where 0 is black and 65535 white.*trained on.*--intensity-range.* 0 255"
+    match = r"uint16 has values of 0\.\.249, where 0 is black and 65535 white.*in training.*--intensity-range.* 0 255"
     crop = io.Address(raw, None, (slice(0, 2), slice(None), slice(None)))
     for address, out, work in ((raw, "a.h5", Work()), (crop, "b.h5", Work()), (raw, "c.zarr", Work((6, 16, 16)))):
         with pytest.warns(SegkitWarning, match=match):
