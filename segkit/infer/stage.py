@@ -26,7 +26,7 @@ from segkit.infer.settings import Settings
 from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
 from segkit.io.writer import Form, Target
-from segkit.models.inputs import Range, found_range, range_problem
+from segkit.models.inputs import found_range, range_problem
 
 if TYPE_CHECKING:
     from segkit.models.checkpoint import TrainedModel
@@ -161,8 +161,7 @@ def infer_files(
     out
         A file; by blocks a .zarr.
     settings, voxels
-        How the network is used, and which voxels it sees of a whole volume. What was begun may go on with another
-        device, batch or compilation.
+        How it is used, and which voxels it sees of a whole volume. Device, batch and compilation may change meanwhile.
     notes
         As of :func:`segkit.io.write`.
     work
@@ -176,8 +175,8 @@ def infer_files(
         If a block could not be computed.
     """
     io.check_writable(out)
-    settings, voxels, source = settings or Settings(), voxels or Voxels(), work.source(raw, "raw")
-    settings = replace(settings, intensity_range=settings.intensity_range or trained_range(trained))
+    voxels, source = voxels or Voxels(), work.source(raw, "raw")
+    settings = _with_range(settings or Settings(), trained)
     _warn_of(raw, trained, source.grid, settings, voxels)
     shown = ResampledSource(source, voxels.size) if voxels.size else source
     result = Restoring(shown, shown if voxels.keep_grid else source, trained.neighborhood)
@@ -198,10 +197,10 @@ def infer_files(
     return (len(result.neighborhood), *result.shape)
 
 
-def trained_range(trained: "TrainedModel") -> Range | None:
-    """The values that were black and white in the training of a network; None if that went by the dtype."""
-    given: Any = trained.extra.get("intensity_range")
-    return (float(given[0]), float(given[1])) if given else None
+def _with_range(settings: Settings, trained: "TrainedModel") -> Settings:
+    """The settings with the values that are black and white: those given, else those of the training."""
+    given: Any = settings.intensity_range or trained.extra.get("intensity_range")
+    return replace(settings, intensity_range=given and (float(given[0]), float(given[1])))
 
 
 def _warn_of(raw: AnyAddress, trained: "TrainedModel", grid: Grid, settings: Settings, voxels: Voxels) -> None:
