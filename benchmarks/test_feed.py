@@ -1,15 +1,16 @@
 """What surrounds the network, beside the bare network: pytest benchmarks/test_feed.py --benchmark-enable.
 
 Steps of training with more and more parts, and inference from the bare forward to files, of the network of the recipe
-`fib25-small`. Without --benchmark-enable a tiny one runs once, as a test. `segkit benchmark train` and `infer` measure
-the same of any network and data.
+`fib25-small`; and patches of sparse labels beside those of dense ones. Without --benchmark-enable a tiny one runs once,
+as a test. `segkit benchmark train` and `infer` measure the same of any network and data.
 """
 
 from contextlib import closing
 
+import numpy as np
 import pytest
 
-from segkit import Volume, io
+from segkit import Grid, Labels, Volume, io
 from segkit.run.recipe import load_recipe
 
 torch = pytest.importorskip("torch")
@@ -22,6 +23,8 @@ from segkit.infer.settings import Settings  # noqa: E402
 from segkit.models.device import resolve_precision  # noqa: E402
 from segkit.models.unet3d import UNet3D  # noqa: E402
 from segkit.train import TrainConfig, TrainingVolume  # noqa: E402
+from segkit.train.data import PatchDataset  # noqa: E402
+from segkit.train.patch import Patch  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NEAREST = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
@@ -64,6 +67,18 @@ def test_a_step_of_training(benchmark, settings, raw, part):
     after = parts.module.network.parameters()
     same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert same == (part == "network")
+
+
+@pytest.mark.parametrize("labelled", ["everywhere", "in a cube"])
+def test_patches_of_sparse_labels(benchmark, labelled):
+    benchmark.group = "ten patches of 16 voxels an axis, of a volume of 128"
+    labels, edge = np.zeros((128, 128, 128), np.uint64), 16 if labelled == "in a cube" else 128
+    labels[:edge, :edge, :edge] = 1
+    volume = TrainingVolume(Volume(np.zeros(labels.shape, np.uint8), Grid()), Labels(labels, Grid()))
+    config = TrainConfig(min_labelled=0.5)
+    patches = PatchDataset(config, [volume], Patch((16, 16, 16), (16, 16, 16), 3), np.array(NEAREST))
+    numbers = iter(range(10**9))
+    benchmark(lambda: patches.batch([next(numbers) for _ in range(10)]))
 
 
 @pytest.mark.parametrize("way", WAYS)

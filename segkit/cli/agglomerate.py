@@ -1,7 +1,8 @@
 """segkit agglomerate: Merge fragments into a merge tree."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,10 +19,12 @@ from segkit.cli.common import (
     parse_neighborhood,
     parse_thresholds,
     set_option,
+    taken,
 )
-from segkit.cli.types import ADDRESS, ComponentName
+from segkit.cli.types import AFFINITIES, FRAGMENTS, ComponentName
 
 if TYPE_CHECKING:
+    from segkit.blockwise import ComponentSpec
     from segkit.io import Address
     from segkit.io.lookup import AnyAddress
 
@@ -45,9 +48,17 @@ class Backend:
         return component_parameters(self.assignments, score=self.score)
 
 
-@click.command("agglomerate", cls=Verb, stage=True, epilog=EXAMPLES)
-@click.argument("affinities", type=ADDRESS)
-@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those in the file of AFFINITIES]")
+def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
+    from segkit import io
+
+    _agglomerator(taken(Backend, params)).load()
+    if params["fragments"] is None and there(params["affinities"]):
+        io.shape_of(_fragments_of_same_file(io.parse_address(params["affinities"])), "fragments")
+
+
+@click.command("agglomerate", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+@click.argument("affinities", type=AFFINITIES)
+@click.option("--fragments", type=FRAGMENTS, help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
     "--backend",
     default="python",
@@ -96,13 +107,12 @@ def command(
     """
     from segkit import io
     from segkit.agglomerate.stage import agglomerate_files
-    from segkit.blockwise import ComponentSpec
     from segkit.segment.stage import segment_files
 
     numbers = tuple(each for each in thresholds if not isinstance(each, str))
     parse_thresholds(numbers)  # what is no number is refused first
     io.check_writable(out, dataset=False)
-    agglomerator = ComponentSpec("agglomerators", chosen.backend, chosen.parameters())
+    agglomerator = _agglomerator(chosen)
     agglomerator.load()  # what is wrong with it is said before anything is read
     fragments = fragments or _fragments_of_same_file(io.parse_address(affinities))
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
@@ -118,6 +128,12 @@ def command(
     count = len(merged.tree.altitudes)
     note(f"{len(merged.tree.leaf_ids)} fragments, {count} merges -> {out}")
     return {"out": out, "backend": chosen.backend, "merges": count} | costs(work)
+
+
+def _agglomerator(chosen: Backend) -> "ComponentSpec":
+    from segkit.blockwise import ComponentSpec
+
+    return ComponentSpec("agglomerators", chosen.backend, chosen.parameters())
 
 
 def _fragments_of_same_file(address: "Address") -> "Address":

@@ -24,7 +24,7 @@ from segkit.cli.common import (
     setting_options,
 )
 from segkit.cli.runs import merged_settings, model_file, read_settings, read_volumes
-from segkit.cli.types import ADDRESS, COMPONENT_SETTING, FILE, RUN_FOLDER, ComponentName
+from segkit.cli.types import COMPONENT_SETTING, FILE, RAW, RUN_FOLDER, VOLUMES, ComponentName
 from segkit.errors import InvalidInput, sentence
 
 TRY_INFER = examples(
@@ -35,7 +35,7 @@ TRY_TRAIN = examples("segkit benchmark train sample_A.hdf --model unet3d --set m
 
 
 @click.command("infer", cls=Verb, epilog=TRY_INFER)
-@click.argument("raw", type=ADDRESS)
+@click.argument("raw", type=RAW)
 @click.option("--run", "run_folder", type=RUN_FOLDER, help="Folder of a training run.")
 @click.option("--model", type=ComponentName("models"), help="Network with random weights instead.")
 @click.option("--set", "assignments", multiple=True, type=COMPONENT_SETTING, help="Parameter of --model; repeatable.")
@@ -111,7 +111,7 @@ def _show_inference(report: Report) -> None:
 
 
 @click.command("train", cls=Verb, epilog=TRY_TRAIN)
-@click.argument("data", type=ADDRESS, nargs=-1, required=True)
+@click.argument("data", type=VOLUMES, nargs=-1, required=True)
 @setting_options
 @click.option("--repeat", type=click.IntRange(min=2), default=10, show_default=True, help="Timed steps of each part.")
 @click.option("--out", type=FILE, metavar="FILE.json", help="Write the report, as --json prints it.")

@@ -1,7 +1,7 @@
 """--blockwise, and what goes with it: options, progress and the summary, the same in all verbs."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -188,6 +188,11 @@ def _chosen(blockwise: bool, block: Size, halo: Size, cluster: str | None) -> Bl
                 raise InvalidParameter(sentence(name, f"needs {NEEDS}", next_step=f"add {NEEDS}"))
         return Blocks()
     return Blocks(True, block or BLOCK, halo, cluster)
+
+
+def blocks_of(params: Mapping[str, Any]) -> Blocks:
+    """Find what the parameters of a verb with :func:`blockwise_options` say."""
+    return _chosen(params["blockwise"], params["block"], params.get("halo"), params["cluster"])
 
 
 def refuse_with_blocks(blocks: Blocks, **given: object) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import shutil
 import signal
@@ -74,11 +75,16 @@ def nothing_written(params: Mapping[str, object]) -> str:
     return AGAIN if params.get("blockwise") else "nothing was written"
 
 
+Check = Callable[[Mapping[str, Any], Callable[[str], bool]], None]
+"""Refuses the call of a verb; see :class:`Verb`."""
+
+
 class Verb(click.Command):
     """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences.
 
     `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C or SIGTERM, or what is left. A
-    `stage` may be called by a recipe.
+    `stage` may be called by a recipe; `check(params, there)` then raises what is wrong with a call of it, before any
+    stage has begun: ``there(address)`` says whether a file can be looked at, or is yet to be made by an earlier stage.
     """
 
     def __init__(
@@ -86,10 +92,11 @@ class Verb(click.Command):
         *args: Any,
         stopped: Callable[[Mapping[str, Any]], str] = nothing_written,
         stage: bool = False,
+        check: Check | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.stopped, self.stage = stopped, stage
+        self.stopped, self.stage, self.check = stopped, stage, check
         self.params += [
             click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads at most.  [default: all cores]"),
             click.Option(["-v", "--verbose"], is_flag=True, help="Report the seconds of each phase on stderr."),
@@ -286,6 +293,11 @@ def gathered(name: str, group: type) -> Callable:
     return decorate
 
 
+def taken(group: type, params: Mapping[str, Any]) -> Any:
+    """Make a dataclass of those parameters of a verb that are its fields, as :func:`gathered` does."""
+    return group(**{each.name: params[each.name] for each in fields(group)})
+
+
 @dataclass(frozen=True)
 class NetworkUse:
     """What --tile, --batch-size, --precision, --augment, --compile and --device say."""
@@ -314,6 +326,22 @@ def chosen_precision(precision: str, device: str) -> str:
     return resolve_precision(precision, found)
 
 
+def checked_range(given: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The values of --intensity-range. Refuses what is no range."""
+    if given is not None and not -math.inf < given[0] < given[1] < math.inf:
+        rule = "must be two finite numbers, the lower first"
+        raise InvalidParameter(sentence("--intensity-range", rule, " ".join(f"{each:g}" for each in given)))
+    return given
+
+
+intensity_option = click.option(
+    "--intensity-range",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Raw values that are black and white; 0 4095, say, for 12 bits.  [default: in `infer` those of the run, else "
+    "all of the dtype, and 0 1 of floats]",
+)
 seed_option = click.option("--seed", type=int, help="Seed of all random numbers.  [default: 0]")
 set_option = click.option(
     "--set",

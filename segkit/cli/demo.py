@@ -9,7 +9,7 @@ from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json
 from segkit.cli.types import FILE
 
 if TYPE_CHECKING:
-    from segkit.run import RecipeStage
+    from segkit.cli.steps import Step
 
 ROWS = {
     "evaluate-untrained": "untrained network, python",
@@ -41,8 +41,7 @@ def command(out: str, steps: int | None, seed: int, as_json: bool) -> dict:
     comes first (one step that changes nothing), for its score is the one to beat.
     """
     from segkit.cli.report import write_after
-    from segkit.cli.run import check, execute
-    from segkit.cli.steps import Step
+    from segkit.cli.run import check, execute, steps_of
     from segkit.run import load_recipe
 
     folder = Path(out)
@@ -50,7 +49,7 @@ def command(out: str, steps: int | None, seed: int, as_json: bool) -> dict:
     volumes = _grow(folder, seed)
     changes = {"data": volumes, "train": {"seed": seed} | ({"steps": steps} if steps else {})}
     recipe = load_recipe("demo", folder, changes)
-    stages = [Step.of(stage) for stage in recipe.stages if _available(stage)]
+    stages = [step for step in steps_of(recipe) if _available(step)]
     check(stages)
     results = execute(stages, folder)
     scores = {title: results[stage] for stage, title in ROWS.items() if stage in results}
@@ -65,16 +64,16 @@ def command(out: str, steps: int | None, seed: int, as_json: bool) -> dict:
     return scores
 
 
-def _available(stage: "RecipeStage") -> bool:
+def _available(step: "Step") -> bool:
     from segkit.errors import UnknownComponent
     from segkit.registry import find
 
-    if "waterz" not in stage.name:
+    if "waterz" not in step.name:
         return True
     try:
         find("agglomerators", "waterz")
     except UnknownComponent as error:
-        note(f"{stage.name} is left out: {error}")
+        note(f"{step.name} is left out: {error}")
         return False
     return True
 

@@ -1,15 +1,15 @@
 """segkit evaluate: Score a segmentation against the truth."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, refuse_with_blocks
 from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, examples, json_option, set_option
-from segkit.cli.types import ADDRESS, ComponentName
+from segkit.cli.types import ADDRESS, FRAGMENTS, TRUTH, ComponentName
 from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
@@ -27,9 +27,26 @@ EXAMPLES = examples(
 )
 
 
-@click.command("evaluate", cls=Verb, stage=True, epilog=EXAMPLES)
+def _check_call(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
+    from segkit import io
+
+    sweeps = params["sweeps"]
+    _check(params["metrics"], sweeps, params)
+    parameters = component_parameters(params["assignments"], border=params["border"])
+    if sweeps:
+        _only(params["truth"])
+        _counting(parameters)
+    else:
+        refuse_with_blocks(blocks_of(params), worst=params["worst"])
+        _made(params["metrics"], parameters)
+    if there(params["segmentation"]):
+        role = "merge_tree" if sweeps else "segmentation"
+        io.read_notes(params["segmentation"], role)
+
+
+@click.command("evaluate", cls=Verb, stage=True, check=_check_call, epilog=EXAMPLES)
 @click.argument("segmentation", type=ADDRESS)
-@click.argument("truth", type=ADDRESS, nargs=-1, required=True)
+@click.argument("truth", type=TRUTH, nargs=-1, required=True)
 @click.option(
     "--metric",
     "metrics",
@@ -56,7 +73,7 @@ EXAMPLES = examples(
     metavar="NUMBER",
     help="Threshold in the table of --sweep, 0..1; repeatable.  [default: ten of them]",
 )
-@click.option("--fragments", type=ADDRESS, help="Fragments of --sweep.  [default: those of the merge tree]")
+@click.option("--fragments", type=FRAGMENTS, help="Fragments of --sweep.  [default: those of the merge tree]")
 @set_option
 @json_option
 @blockwise_options()
@@ -89,7 +106,7 @@ def command(
     return _score(segmentation, truth, parameters, metrics, options, blocks, as_json)
 
 
-def _check(metrics: tuple[str, ...], sweeps: bool, options: dict) -> None:
+def _check(metrics: tuple[str, ...], sweeps: bool, options: Mapping[str, Any]) -> None:
     """Refuse options that the other way of evaluating knows."""
     for name in ("thresholds", "fragments") if not sweeps else ("per_section", "worst"):
         if options[name]:
@@ -125,9 +142,8 @@ def _score(
 ) -> dict:
     from segkit import io
     from segkit.evaluate.stage import Worst, evaluate_files
-    from segkit.registry import load
 
-    chosen = {name: load("metrics", name, **parameters) for name in metrics}
+    chosen = _made(metrics, parameters)
     addresses = [address for truth in truths for address in io.matching(truth, role="truth")]
     worst = None
     if options["worst"]:
@@ -147,6 +163,13 @@ def _score(
     for name, rows in mistakes.items():
         echo_table(name.replace("_", " "), [_mistake_row(row) for row in rows])
     return found.scores
+
+
+def _made(names: tuple[str, ...], parameters: dict) -> dict[str, Any]:
+    """The metrics, by name."""
+    from segkit.registry import load
+
+    return {name: load("metrics", name, **parameters) for name in names}
 
 
 def _record(mistake: "Mistake", what: str) -> dict:

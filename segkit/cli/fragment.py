@@ -1,10 +1,12 @@
 """segkit fragment: Cut affinities, or ground truth, into fragments (supervoxels)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.common import (
     Verb,
     component_parameters,
@@ -15,8 +17,9 @@ from segkit.cli.common import (
     out_option,
     parse_neighborhood,
     set_option,
+    taken,
 )
-from segkit.cli.types import ADDRESS, ComponentName
+from segkit.cli.types import AFFINITIES, MASK, TRUTH, ComponentName
 
 EXAMPLES = examples(
     "segkit fragment affinities.h5 --out fragments.h5",
@@ -37,8 +40,26 @@ class Method:
         return component_parameters(self.assignments, per_section=self.per_section or None)
 
 
-@click.command("fragment", cls=Verb, stage=True, epilog=EXAMPLES)
-@click.argument("affinities", type=ADDRESS, required=False)
+def _check(params: Mapping[str, Any], _there: object) -> None:
+    chosen = taken(Method, params)
+    _refuse(params["affinities"], chosen, params["mask"], params["from_labels"], blocks_of(params))
+    if params["from_labels"] is None:
+        from segkit.blockwise import ComponentSpec
+
+        ComponentSpec("fragmenters", chosen.method, chosen.parameters()).load()
+
+
+def _refuse(affinities: str | None, chosen: Method, mask: str | None, labels: str | None, blocks: Blocks) -> None:
+    """Refuse options that do not go together."""
+    if (affinities is None) == (labels is None):
+        raise click.UsageError("give either AFFINITIES or --from-labels TRUTH")
+    refuse_with_blocks(blocks, from_labels=labels)
+    if labels is not None and (chosen.assignments or mask):
+        raise click.UsageError("--from-labels takes neither --mask nor --set")
+
+
+@click.command("fragment", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+@click.argument("affinities", type=AFFINITIES, required=False)
 @click.option(
     "--method",
     default="watershed",
@@ -47,8 +68,8 @@ class Method:
     help="Fragmenter; see `segkit plugins list fragmenters`.",
 )
 @click.option("--per-section", is_flag=True, help="Cut each section (z) on its own: for voxels much longer along z.")
-@click.option("--mask", type=ADDRESS, help="Volume that is 0 where no fragments are wanted.")
-@click.option("--from-labels", type=ADDRESS, metavar="TRUTH", help="Take these labels as fragments; no AFFINITIES.")
+@click.option("--mask", type=MASK, help="Volume that is 0 where no fragments are wanted.")
+@click.option("--from-labels", type=TRUTH, metavar="TRUTH", help="Take these labels as fragments; no AFFINITIES.")
 @set_option
 @neighborhood_option
 @out_option
@@ -70,11 +91,7 @@ def command(
     from segkit.blockwise import ComponentSpec
     from segkit.fragment.stage import fragment_files, fragment_truth
 
-    if (affinities is None) == (from_labels is None):
-        raise click.UsageError("give either AFFINITIES or --from-labels TRUTH")
-    refuse_with_blocks(blocks, from_labels=from_labels)
-    if from_labels is not None and (chosen.assignments or mask):
-        raise click.UsageError("--from-labels takes neither --mask nor --set")
+    _refuse(affinities, chosen, mask, from_labels, blocks)
     parameters = chosen.parameters()
     offsets = parse_neighborhood(neighborhood)
     with blocks.work() as work:

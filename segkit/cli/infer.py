@@ -1,24 +1,28 @@
 """segkit infer: Predict affinities of a volume of any size."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import chosen_by, unlike
 from segkit.cli.common import (
     NetworkUse,
     Verb,
+    checked_range,
     device_option,
     examples,
     gathered,
+    intensity_option,
     network_options,
     note,
     out_option,
 )
 from segkit.cli.runs import model_file
-from segkit.cli.types import ADDRESS, RUN_FOLDER
+from segkit.cli.types import RAW, RUN_FOLDER
 from segkit.cli.voxels import VoxelSizeType, check_stated
 
 if TYPE_CHECKING:
@@ -30,8 +34,30 @@ EXAMPLES = examples(
 )
 
 
-@click.command("infer", cls=Verb, stage=True, epilog=EXAMPLES)
-@click.argument("raw", type=ADDRESS)
+@dataclass(frozen=True)
+class Seen:
+    """What --voxel-size, --intensity-range and --keep-grid say."""
+
+    voxel_size: list[float] | None
+    intensity_range: tuple[float, float] | None
+    keep_grid: bool
+
+
+def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
+    from segkit.infer.network import check_precision
+    from segkit.models.checkpoint import load_model
+    from segkit.models.device import resolve_device, resolve_precision
+
+    refuse_with_blocks(blocks_of(params), voxel_size=params["voxel_size"], keep_grid=params["keep_grid"])
+    checked_range(params["intensity_range"])
+    device = resolve_device(params["device"])
+    check_precision(resolve_precision(params["precision"], device), device)
+    if there(params["run_folder"]):
+        load_model(model_file(Path(params["run_folder"]), params["checkpoint"]))
+
+
+@click.command("infer", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+@click.argument("raw", type=RAW)
 @click.option(
     "--run",
     "run_folder",
@@ -51,19 +77,14 @@ EXAMPLES = examples(
     type=VoxelSizeType(),
     help="Resample RAW to voxels of this size in nm, and the affinities back.  [default: that of a run trained so]",
 )
+@intensity_option
 @click.option("--keep-grid", is_flag=True, help="Write the affinities on the resampled voxels.")
 @device_option
 @blockwise_options(halo=True)
 @gathered("use", NetworkUse)
+@gathered("seen", Seen)
 def command(
-    raw: str,
-    run_folder: str,
-    checkpoint: str | None,
-    out: str,
-    use: NetworkUse,
-    voxel_size: list[float] | None,
-    keep_grid: bool,
-    blocks: Blocks,
+    raw: str, run_folder: str, checkpoint: str | None, out: str, use: NetworkUse, seen: Seen, blocks: Blocks
 ) -> dict:
     """Predict the affinities of RAW with the network of a training run.
 
@@ -77,15 +98,16 @@ def command(
     from segkit.models.checkpoint import load_model
     from segkit.models.device import resolve_device
 
+    values = checked_range(seen.intensity_range)
     io.check_writable(out)
-    refuse_with_blocks(blocks, voxel_size=voxel_size, keep_grid=keep_grid)
+    refuse_with_blocks(blocks, voxel_size=seen.voxel_size, keep_grid=seen.keep_grid)
     file = model_file(Path(run_folder), checkpoint)
     trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(use.device))
-    settings = Settings(**use.keywords())
-    size: Any = voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
-    if size:
+    settings = Settings(**use.keywords(), intensity_range=values)
+    voxel_size: Any = seen.voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
+    if voxel_size:
         check_stated(raw, "raw", "resampling")
-    voxels = Voxels(size and tuple(size), keep_grid)
+    voxels = Voxels(voxel_size and tuple(voxel_size), seen.keep_grid)
     notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, use.augment, *_lengths(raw, voxels)))
     with blocks.work("infer") as work:
         shape = infer_files(raw, trained, out, settings, voxels=voxels, notes=notes, work=work)

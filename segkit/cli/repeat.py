@@ -23,7 +23,7 @@ def source_of(
 
 def take_over(card: Mapping, source: dict[str, Any]) -> dict[str, Any]:
     """`source`, where it names no data that of the run with this card. Raises InvalidInput if there are none."""
-    from segkit.io import parse_address
+    from segkit.io import parse_address, parts_of
 
     if source["data"]:
         return source
@@ -31,7 +31,8 @@ def take_over(card: Mapping, source: dict[str, Any]) -> dict[str, Any]:
     if not before.get("data"):
         rule = "must be given for a run that was not trained by the command line"
         raise InvalidInput(sentence("DATA", rule))
-    absent = next((text for text in before["data"] if not parse_address(text).path.exists()), None)
+    files = [part for text in before["data"] for part in parts_of(text).values()]
+    absent = next((text for text in files if not parse_address(text).path.exists()), None)
     if absent is not None:
         rule = f"must be given: {absent}, which the run was trained on, is not on this machine"
         raise InvalidInput(sentence("DATA", rule, None, "name the copy of it here"))
@@ -51,6 +52,14 @@ def compare_with(card: Mapping) -> Callable[[Mapping], None]:
 
 
 def _absolute(text: str) -> str:
+    from segkit.io import parts_of
+    from segkit.io.address import PARTS
+
+    words = {role: f",{word}=" for word, role in PARTS.items()}
+    return "".join(words.get(role, "") + _absolute_part(part) for role, part in parts_of(text).items())
+
+
+def _absolute_part(text: str) -> str:
     from segkit.io import parse_address
 
     path = str(parse_address(text).path)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from segkit.cli.report import write_after
 from segkit.cli.steps import Step
 from segkit.cli.types import FILE, RECIPE, RECIPE_SETTING
 from segkit.parameters import nest, parse_assignments
+
+if TYPE_CHECKING:
+    from segkit.run import Recipe
 
 NOT_DECIDING = ("cluster",)
 """Parameters that decide who computes a result, and not what it is."""
@@ -54,15 +58,12 @@ def command(
 
     folder = Path(out or Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
     loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
-    steps = [Step.of(stage) for stage in loaded.stages]
+    steps = steps_of(loaded)
     if blocks.wanted:
         steps = [by_blocks(step, blocks, folder) for step in steps]
     check(steps)
     if dry_run:
-        for step in steps:
-            click.echo(shlex.join(step.words()))
-        return {}
-    check_inputs(steps)
+        return _planned(steps, as_json)
     results = execute(steps, folder)
     write_after(folder)
     scores = [{"stage": name} | result for name, result in results.items() if "cremi_score" in result]
@@ -71,6 +72,25 @@ def command(
     elif scores:
         echo_table(loaded.title, scores)
     return results
+
+
+def steps_of(recipe: "Recipe") -> list[Step]:
+    """The stages of a recipe as steps. An option that a verb does not have is refused with its place."""
+    from segkit.io.records import located
+
+    where = f"recipe {recipe.path}"
+    with located(where):
+        return [Step.of(stage, where) for stage in recipe.stages]
+
+
+def _planned(steps: Sequence[Step], as_json: bool) -> dict[str, dict]:
+    """Print the commands of the steps."""
+    if as_json:
+        echo_json([{"stage": step.name, "verb": step.verb.name, "command": step.words()} for step in steps])
+    else:
+        for step in steps:
+            click.echo(shlex.join(step.words()))
+    return {}
 
 
 def execute(steps: Sequence[Step], folder: Path) -> dict[str, dict]:
@@ -148,24 +168,12 @@ def _make_room(step: Step, outputs: Sequence[Path], go_on: bool, ours: bool) -> 
 
 
 def check(steps: Sequence[Step]) -> None:
-    """Raise now what is wrong with a later step: options, and names of components."""
-    from segkit.registry import find
+    """Raise now what is wrong with any step: not after days of training.
 
-    for step in steps:
-        supposed = step.supposed()
-        for kind, name in supposed.components(supposed.values()):
-            find(kind, name)
-
-
-def check_inputs(steps: Sequence[Step]) -> None:
-    """Raise now that a file of a later step is missing, if no earlier one writes it: not after days of training."""
-    from segkit.io.missing import missing_file
-
+    That is options, components and their parameters, settings of training, and files that no earlier step writes.
+    """
     made: set[Path] = set()
     for step in steps:
+        step.check(made)
         supposed = step.supposed()
-        inputs, outputs = supposed.files(supposed.values())
-        for path in inputs:
-            if not path.exists() and not any(path == each or each in path.parents for each in made):
-                raise missing_file(path)
-        made.update(outputs)
+        made.update(supposed.files(supposed.values())[1])

@@ -2,15 +2,15 @@
 
 import json
 import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segkit.errors import InvalidInput, MissingFile, StorageError, sentence
 from segkit.parameters import nearest, nest, overlay, parse_assignments
 
 if TYPE_CHECKING:
-    from segkit.data.boxes import Slices
-    from segkit.train import TrainingVolume
+    from segkit.io import Address
 
 CONTENT = "config.json, card.json and, from the first checkpoint on, model.safetensors"
 """What the folder of a training run holds."""
@@ -99,24 +99,74 @@ def _read_config(path: str) -> dict[str, object]:
         raise InvalidInput(f"--config {path} is not valid TOML: {error}") from error
 
 
-def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None) -> "list[TrainingVolume]":
-    """The volume at an address, once for each dataset of labels."""
-    from segkit import io
-    from segkit.train import TrainingVolume
+@dataclass(frozen=True)
+class Places:
+    """Where the parts of a training volume lie."""
 
-    address = io.parse_address(text)
-    if address.dataset is not None:
+    raw: "Address"
+    labels: "list[Address]"
+    """Several are those of several annotators."""
+    mask: "Address | None"
+
+
+def places_of(text: str, raw_dataset: str | None, labels_dataset: str | None) -> Places:
+    """The places of what ``DATA`` names, a file or RAW,labels=LABELS,mask=MASK.
+
+    Raises InvalidInput for a file of one volume that would have to be raw data and labels, and for a dataset where it
+    is not said what it holds.
+    """
+    from segkit import io
+
+    parts = {role: io.parse_address(part) for role, part in io.parts_of(text).items()}
+    raw, labels = parts["raw"], parts.get("truth", parts["raw"])
+    if "truth" not in parts and io.holds_one(raw):
+        rule = "holds one volume, and DATA are raw data and labels"
+        raise InvalidInput(sentence(f"{raw}", rule, next_step="name both, as RAW,labels=LABELS"))
+    if "truth" not in parts and raw.dataset is not None:
         rule = "must be a file, without a dataset"
         raise InvalidInput(
             sentence("DATA, as of --val,", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
         )
+    found = io.matching(replace(labels, dataset=labels.dataset or labels_dataset), "truth")
+    raw = replace(raw, dataset=raw.dataset or raw_dataset)
+    if "truth" not in parts and io.shape_of(replace(raw, crop=None), "raw") != io.shape_of(
+        replace(found[0], crop=None), "truth"
+    ):
+        raw = replace(raw, crop=None)  # of another size: all of it is context
+    mask = parts.get("mask")
+    if mask is None and not io.holds_one(labels):
+        usual = replace(labels, dataset=None)
+        mask = usual if io.exists(usual, "mask") else None
+    return Places(raw, found, mask)
 
-    def at(dataset: str | None, crop: "Slices | None" = address.crop) -> io.Address:
-        return io.Address(address.path, dataset, crop)
 
-    places = io.matching(at(labels_dataset), "truth")
-    whole = io.Address(address.path, places[0].dataset)
-    same_shape = io.shape_of(at(raw_dataset, None), "raw") == io.shape_of(whole, "truth")
-    raw = io.read_volume(at(raw_dataset, address.crop if same_shape else None))
-    mask = io.read_mask(at(None)) if io.exists(at(None, None), "mask") else None
-    return [TrainingVolume(raw, io.read_labels(place, role="truth"), mask, text) for place in places]
+def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None, *, hollow: bool = False) -> list:
+    """The volume that ``DATA`` names, once for each dataset of labels; a `hollow` one has no voxels of its own."""
+    from segkit import io
+    from segkit.models.inputs import found_range
+    from segkit.train import TrainingVolume
+
+    places = places_of(text, raw_dataset, labels_dataset)
+    if hollow:
+        raw = _hollow(places.raw, "raw")
+        return [TrainingVolume(raw, _hollow(each, "truth"), name=text) for each in places.labels]
+    raw = io.read_volume(places.raw)
+    mask = places.mask and io.read_mask(places.mask)
+    found = None
+    if places.raw.crop:
+        with io.open_volume(replace(places.raw, crop=None)) as whole:
+            found = found_range(whole)[0]
+    return [TrainingVolume(raw, io.read_labels(each, role="truth"), mask, text, found) for each in places.labels]
+
+
+def _hollow(address: "Address", role: str) -> Any:
+    """Raw data or labels of the size and the grid of those at an address, all voxels as the first, or 1."""
+    import numpy as np
+
+    from segkit import io
+    from segkit.data import Labels, Volume
+
+    with io.open_volume(address, role) as volume:
+        if role == "truth":
+            return Labels(np.broadcast_to(np.uint64(1), volume.shape), volume.grid)
+        return Volume(np.broadcast_to(volume.read((slice(0, 1),) * 3), volume.shape), volume.grid)

@@ -1,14 +1,15 @@
 """segkit segment: Cut a merge tree at a threshold into a segmentation."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of
 from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note
-from segkit.cli.types import ADDRESS, TARGET
+from segkit.cli.types import FRAGMENTS, RAW, TARGET, TREE
 from segkit.cli.voxels import check_stated
 from segkit.errors import InvalidParameter, sentence
 
@@ -23,8 +24,14 @@ EXAMPLES = examples(
 )
 
 
-@click.command("segment", cls=Verb, stage=True, epilog=EXAMPLES)
-@click.argument("merge_tree", type=ADDRESS)
+def _check(params: Mapping[str, Any], _there: object) -> None:
+    refuse_with_blocks(blocks_of(params), like=params["like"], uncertain=params["count"])
+    if params["out"] is None and not params["count"]:
+        raise click.MissingParameter(param_type="option", param_hint="'--out'")
+
+
+@click.command("segment", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+@click.argument("merge_tree", type=TREE)
 @click.option(
     "--threshold",
     "thresholds",
@@ -34,8 +41,8 @@ EXAMPLES = examples(
     help="Do all merges whose altitude (1 - affinity of the fragments) is below this, 0..1; a higher one merges more; "
     "repeatable.  [default: run, the threshold that training chose]",
 )
-@click.option("--fragments", type=ADDRESS, help="Fragments.  [default: those of MERGE_TREE]")
-@click.option("--like", type=ADDRESS, metavar="RAW", help="Resample the segmentation to the voxels of this volume.")
+@click.option("--fragments", type=FRAGMENTS, help="Fragments.  [default: those of MERGE_TREE]")
+@click.option("--like", type=RAW, metavar="RAW", help="Resample the segmentation to the voxels of this volume.")
 @click.option("--out", type=TARGET, help="File to write, .h5 or .zarr.  [required, but for --uncertain]")
 @click.option(
     "--uncertain",

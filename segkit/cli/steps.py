@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from segkit.cli.common import Verb
+from segkit.cli.common import Verb, parse_neighborhood
 from segkit.cli.main import VERBS, verb_named
 from segkit.cli.types import Assignment, components, texts
-from segkit.errors import InvalidInput, sentence
-from segkit.parameters import parse_value
+from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
+from segkit.parameters import nearest, parse_value
 from segkit.run.recipe import RecipeStage, Results, as_assignment, fill, flatten, result_among
 
 Values = dict[str, Any]
@@ -28,9 +28,11 @@ class Step:
     verb: Verb
     options: Mapping[str, object]
     """By the name of the parameter. Results of earlier stages are filled in when they are known."""
+    where: str = ""
+    """The recipe and the table in it, for messages."""
 
     @classmethod
-    def of(cls, stage: RecipeStage) -> "Step":
+    def of(cls, stage: RecipeStage, recipe: str = "") -> "Step":
         """Find the verb of a stage and the parameter of each option. Raises InvalidInput where there is none."""
         verb = verb_named(stage.verb) if stage.verb in VERBS else None
         if not isinstance(verb, Verb) or not verb.stage:
@@ -43,9 +45,11 @@ class Step:
             if key is not None:
                 options[str(param.name)] = _checked(param, left.pop(key), f"{key} of stage {stage.name!r}")
         if left:
-            rule = f"must be an argument or option of 'segkit {stage.verb}'"
-            raise InvalidInput(sentence(f"{next(iter(left))!r} of stage {stage.name!r}", rule))
-        return cls(stage.name, verb, options)
+            rule, known = f"must be an argument or option of 'segkit {stage.verb}'", list(map(_key, verb.params))
+            guess = nearest(next(iter(left)), known)
+            next_step = f"did you mean {guess!r}?" if guess else f"it takes {', '.join(known)}"
+            raise InvalidInput(sentence(f"{next(iter(left))!r} of stage {stage.name!r}", rule, next_step=next_step))
+        return cls(stage.name, verb, options, f"{recipe}, [{stage.name}]" if recipe else "")
 
     @property
     def takes(self) -> Collection[str | None]:
@@ -95,6 +99,43 @@ class Step:
                 values[str(param.name)] = _typed(param, given, context)
         return values
 
+    def check(self, made: Collection[Path]) -> None:
+        """Raise what is wrong with the step before any has begun; `made` are the files that earlier ones write.
+
+        The message begins with the place in the recipe.
+        """
+        supposed = self.supposed()
+        try:
+            supposed._check(made)
+        except (SegkitError, click.UsageError) as error:
+            said = error.format_message() if isinstance(error, click.UsageError) else str(error)
+            kind = InvalidParameter if isinstance(error, click.UsageError) else type(error)
+            raise kind(f"{self.where}: {said}" if self.where else said) from error
+
+    def _check(self, made: Collection[Path]) -> None:
+        from segkit import io
+        from segkit.io.missing import missing_file
+        from segkit.registry import find
+
+        def there(text: str) -> bool:
+            paths = [io.parse_address(part).path for part in io.parts_of(text).values()]
+            return not any(path == each or each in path.parents for path in paths for each in made)
+
+        values = self.values()
+        for kind, name in self.components(values):
+            find(kind, name)
+        for path in self.files(values)[0]:
+            if there(str(path)) and not path.exists():
+                raise missing_file(path)
+        offsets = parse_neighborhood(values.get("neighborhood"))
+        for param in self.verb.params:
+            role = getattr(param.type, "role", None)
+            if role is not None:
+                for text in filter(there, texts(values[str(param.name)])):
+                    _look_at(text, role, offsets)
+        if self.verb.check is not None:
+            self.verb.check(values, there)
+
     def run(self, values: Values) -> dict:
         """Call the verb; what it prints for people goes to stderr."""
         context = click.Context(self.verb, info_name=self.verb.name)
@@ -109,16 +150,34 @@ class Step:
 
     def files(self, values: Values) -> tuple[list[Path], list[Path]]:
         """Name the files that it reads, and those that it writes."""
-        from segkit.io import parse_address
+        from segkit.io import parse_address, parts_of
 
         written = [values[str(param.name)] for param in self.verb.params if getattr(param.type, "writes", False)]
-        read = [text for value in self.given(values).values() for text in texts(value)]
+        given = [text for value in self.given(values).values() for text in texts(value)]
+        read = [part for text in given for part in parts_of(text).values()]
         return [parse_address(text).path for text in read], [parse_address(text).path for text in written if text]
 
     def components(self, values: Values) -> list[tuple[str, str]]:
         """Pick the components that it names: kind and name."""
         named = [(kind, values[str(param.name)]) for param, kind in components(self.verb.params)]
         return [(kind, name) for kind, value in named for name in texts(value)]
+
+
+def _look_at(text: str, role: str, neighborhood: list[list[int]] | None) -> None:
+    """Raise what is wrong with the objects at an address, as far as it is seen without reading their voxels."""
+    from segkit import io
+
+    if role == "merge_tree":
+        io.read_notes(text, role)
+        return
+    for address in io.matching(text, role):
+        with io.open_volume(address, role, neighborhood if role == "affinities" else None):
+            pass
+
+
+def _key(param: click.Parameter) -> str:
+    """What a recipe calls a parameter."""
+    return str(param.name) if isinstance(param, click.Argument) else param.opts[0].lstrip("-")
 
 
 def _means(param: click.Parameter, key: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -18,16 +18,18 @@ from segkit.cli.common import (
     echo_json,
     examples,
     gathered,
+    intensity_option,
     json_option,
     note,
     precision_option,
     progress,
     seed_option,
     setting_options,
+    taken,
 )
 from segkit.cli.repeat import compare_with, source_of, take_over
 from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
-from segkit.cli.types import ADDRESS, FILE, NEW_RUN, RUN_FOLDER
+from segkit.cli.types import FILE, NEW_RUN, RUN_FOLDER, VOLUMES
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
 if TYPE_CHECKING:
@@ -83,14 +85,55 @@ class Given:
     assignments: tuple[str, ...]
 
 
-@click.command("train", cls=Verb, stage=True, epilog=EXAMPLES, stopped=_how_to_resume)
-@click.argument("data", type=ADDRESS, nargs=-1)
+SETTINGS = (
+    *("model", "loss", "loss_backend", "steps", "voxel_size", "intensity_range"),
+    *("seed", "device", "devices", "precision"),
+)
+"""Options that are settings of training."""
+
+
+def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
+    """Refuse settings and volumes as training would, without reading the voxels."""
+    from segkit.train import TrainConfig
+    from segkit.train.run import check_settings, rehearse
+
+    given, base = taken(Given, params), {}
+    if params["like"]:
+        if not there(params["like"]):
+            return  # settings and data are those of a run to come
+        from segkit.train.card import read_card
+
+        base = read_card(Path(params["like"]))["settings"]
+    settings = TrainConfig(
+        **merged_settings(base, given.config, {name: params[name] for name in SETTINGS}, given.assignments)
+    )
+    if not params["data"] or not all(map(there, (*params["data"], *params["validation"]))):
+        check_settings(settings)
+        return
+    datasets = params["raw_dataset"], params["labels_dataset"]
+    seen, others = (
+        [volume for text in params[name] for volume in read_volumes(text, *datasets, hollow=True)]
+        for name in ("data", "validation")
+    )
+    _check_voxels(settings, (*params["data"], *params["validation"]), *datasets)
+    rehearse(settings, seen, others)
+
+
+def _check_voxels(settings: Any, texts: Iterable[str], raw_dataset: str | None, labels_dataset: str | None) -> None:
+    """Refuse volumes that do not say their voxel size where the settings need it."""
+    from segkit.train.voxels import needs_voxel_size
+
+    if why := needs_voxel_size(settings):
+        check_all_stated(texts, raw_dataset, labels_dataset, why)
+
+
+@click.command("train", cls=Verb, stage=True, check=_check, epilog=EXAMPLES, stopped=_how_to_resume)
+@click.argument("data", type=VOLUMES, nargs=-1)
 @click.option(
     "--val",
     "validation",
     multiple=True,
-    type=ADDRESS,
-    metavar="DATA",
+    type=VOLUMES,
     help="Volume kept out of training, which is segmented and scored now and then: it chooses the best network and the "
     "threshold; repeatable.",
 )
@@ -103,6 +146,7 @@ class Given:
 @click.option("--like", type=RUN_FOLDER, help="Repeat this run: its settings, and its data unless DATA is given.")
 @setting_options
 @click.option("--voxel-size", type=VoxelSizeType(), help="Resample volumes to it, in nm.  [default: as they are]")
+@intensity_option
 @click.option("--raw-dataset", metavar="NAME", help="Dataset of the raw images.  [default: volumes/raw]")
 @click.option(
     "--labels-dataset",
@@ -139,6 +183,9 @@ def command(
     DATA are files with raw images (volumes/raw), the ids of their neurons (volumes/labels/neuron_ids; 0 is background)
     and, if not all is annotated, a mask of what is (volumes/labels/mask). RUN receives the network and the log.
 
+    Files of one volume, such as TIFF stacks, are named together: raw.tif,labels=neurons.tif, or with a mask
+    raw.tif,labels=neurons.tif,mask=mask.tif.
+
     A crop, sample_A.hdf[0:100], is in voxels of the labels, z, y, x; the raw volume is cropped alike where it has the
     same shape, and kept whole, as context, where it is larger. Where --labels-dataset names several datasets, as
     volumes/labels/annotator_* does, each patch is labelled by one of them.
@@ -149,7 +196,6 @@ def command(
     if listed:
         return _list_settings(as_json)
     from segkit.train import TrainConfig, train
-    from segkit.train.voxels import needs_voxel_size
 
     if out is None:
         if resume or not patches.preview:
@@ -170,8 +216,7 @@ def command(
     settings = TrainConfig(**merged_settings(base, given.config, options, given.assignments))
     chosen_precision(settings.precision, settings.device)  # a slow one is noted
     datasets = (source["raw_dataset"], source["labels_dataset"])
-    if why := needs_voxel_size(settings):
-        check_all_stated([*source["data"], *source["validation"]], *datasets, why)
+    _check_voxels(settings, [*source["data"], *source["validation"]], *datasets)
     seen = [volume for address in source["data"] for volume in read_volumes(address, *datasets)]
     if patches.preview:
         return _print(_preview(settings, seen, Path(patches.preview), patches.samples), as_json)

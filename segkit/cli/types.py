@@ -5,6 +5,7 @@ knows by it what its stages need and make, and which components they name.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -44,9 +45,23 @@ class Text(Value):
         *,
         reads: bool = False,
         writes: bool = False,
+        role: str | None = None,
     ) -> None:
         self.complete, self.metavar = complete, metavar
-        self.reads, self.writes = reads, writes
+        self.reads, self.writes, self.role = reads, writes, role
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take the file of its role from ``RAW,labels=LABELS,mask=MASK``."""
+        text = super().convert(value, param, ctx)
+        if self.role is None or "=" not in text:
+            return text
+        from segkit.errors import SegkitError
+        from segkit.io import part_for
+
+        try:
+            return part_for(text, self.role)
+        except SegkitError as error:
+            self.fail(str(error), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete what is typed."""
@@ -55,8 +70,15 @@ class Text(Value):
 
 ADDRESS = Text(complete_address, "ADDRESS", reads=True)
 """A volume or tree to read: PATH:DATASET[CROP]."""
+RAW, TRUTH, MASK, AFFINITIES, FRAGMENTS, TREE = (
+    Text(complete_address, "ADDRESS", reads=True, role=role)
+    for role in ("raw", "truth", "mask", "affinities", "fragments", "merge_tree")
+)
+"""The same of one that plays this role."""
 TARGET = Text(complete_address, "FILE", writes=True)
 """What a verb makes of it: a file, or a dataset in one."""
+VOLUMES = Text(complete_address, "DATA", reads=True)
+"""Raw data, labels and perhaps a mask to train on, in one file or as RAW,labels=LABELS,mask=MASK."""
 RUN_FOLDER = Text(complete_run, "RUN", reads=True)
 """The folder of a training run."""
 NEW_RUN = Text(complete_run, "RUN", writes=True)

@@ -1,6 +1,7 @@
 """``--voxel-size``, and the files that must say theirs."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,11 +33,10 @@ class VoxelSizeType(click.ParamType):
 def check_stated(address: "AnyAddress", role: str, why: str) -> None:
     """Raise InvalidInput if the object at `address` does not say its voxel size."""
     from segkit import io
-    from segkit.io.formats import EXCHANGE, module_of
 
     if not io.states_voxel_size(address, role):
         address = io.parse_address(str(address))
-        stack = module_of(address.path) in EXCHANGE.values()  # one volume without a name
+        stack = io.holds_one(address)  # one volume without a name
         place = io.Address(address.path, None if stack else address.at(role))
         rule = f"must say its voxel size for {why}"
         next_step = f"`segkit convert {place} OUT --kind {role} --voxel-size Z Y X` (nm) writes a file that does"
@@ -44,10 +44,11 @@ def check_stated(address: "AnyAddress", role: str, why: str) -> None:
 
 
 def check_all_stated(texts: Iterable[str], raw_dataset: str | None, labels_dataset: str | None, why: str) -> None:
-    """The same for raw data and labels of all files to train on."""
-    from segkit import io
+    """The same for raw data and labels of all that is trained on."""
+    from segkit.cli.runs import places_of
 
-    for address in map(io.parse_address, texts):
-        check_stated(io.Address(address.path, raw_dataset), "raw", why)
-        for place in io.matching(io.Address(address.path, labels_dataset), "truth"):
-            check_stated(place, "truth", why)
+    for text in texts:
+        places = places_of(text, raw_dataset, labels_dataset)
+        check_stated(replace(places.raw, crop=None), "raw", why)
+        for place in places.labels:
+            check_stated(replace(place, crop=None), "truth", why)

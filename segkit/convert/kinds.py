@@ -5,7 +5,7 @@ from dataclasses import replace
 from segkit.errors import InvalidInput, sentence
 from segkit.io import ROLES, Address
 from segkit.io.formats import Store
-from segkit.io.lookup import open_file
+from segkit.io.lookup import UNNAMED, open_file
 from segkit.io.missing import missing_dataset
 from segkit.io.records import KINDS as RECORDED
 from segkit.io.records import Stored, located
@@ -14,9 +14,6 @@ LABELS = ("truth", "fragments", "segmentation")
 """Roles that labels play."""
 KINDS = ("raw", *LABELS, "labels", "affinities", "mask")
 """What `kind` may be: a role, or "labels" for that of the labels that the file holds."""
-
-UNNAMED = "?"
-"""A name that no dataset has: a file where it is found all the same is one array."""
 
 
 def identify(address: Address, kind: str | None) -> tuple[Address, str]:

@@ -23,6 +23,7 @@ class Options(TypedDict, total=False):
     precision: "Precision"
     augment: "Augment"
     compiled: bool
+    intensity_range: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Settings:
     precision: "Precision" = "32"
     augment: "Augment" = "none"
     compiled: bool = False
+    intensity_range: tuple[float, float] | None = None
 
     def key(self) -> dict[str, object]:
         """What decides the values, up to rounding: so that other devices and batches may go on with what was begun."""
-        return {"tile_shape": self.tile_shape, "precision": self.precision, "augment": self.augment}
+        found: dict[str, object] = {"tile_shape": self.tile_shape, "precision": self.precision, "augment": self.augment}
+        return found | ({"intensity_range": self.intensity_range} if self.intensity_range else {})

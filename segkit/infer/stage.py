@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 import numpy as np
 
@@ -19,15 +20,19 @@ from segkit.blockwise.work import WHOLE, Work
 from segkit.data import Grid
 from segkit.data.resample import ResampledSource
 from segkit.data.source import Source
-from segkit.errors import InvalidInput, InvalidParameter, sentence
+from segkit.errors import InvalidInput, InvalidParameter, SegkitWarning, sentence
 from segkit.infer.resampled import Restoring
 from segkit.infer.settings import Settings
+from segkit.io.address import as_address
 from segkit.io.lookup import AnyAddress
 from segkit.io.writer import Form, Target
+from segkit.models.inputs import found_range, range_problem
 
 if TYPE_CHECKING:
     from segkit.models.checkpoint import TrainedModel
 
+UNLIKE = 1.1
+"""Factor from which on voxels are too unlike those that a network was trained on to say nothing."""
 LARGEST_HALO = 32
 """Of a network that pads, unless another is given: a quarter of the block, up to this many voxels."""
 
@@ -156,8 +161,7 @@ def infer_files(
     out
         A file; by blocks a .zarr.
     settings, voxels
-        How the network is used, and which voxels it sees of a whole volume. What was begun may go on with another
-        device, batch or compilation.
+        How it is used, and which voxels it sees of a whole volume. Device, batch and compilation may change meanwhile.
     notes
         As of :func:`segkit.io.write`.
     work
@@ -171,7 +175,9 @@ def infer_files(
         If a block could not be computed.
     """
     io.check_writable(out)
-    settings, voxels, source = settings or Settings(), voxels or Voxels(), work.source(raw, "raw")
+    voxels, source = voxels or Voxels(), work.source(raw, "raw")
+    settings = _with_range(settings or Settings(), trained)
+    _warn_of(raw, trained, source.grid, settings, voxels)
     shown = ResampledSource(source, voxels.size) if voxels.size else source
     result = Restoring(shown, shown if voxels.keep_grid else source, trained.neighborhood)
     lattice, version, key = work.lattice(source.shape), "", ""
@@ -189,6 +195,30 @@ def infer_files(
             task = InferTask(source, _file(trained), version, lattice, target, settings)
         work.run(Stage("infer", task, [block.voxels for block in lattice], target.marks, key))
     return (len(result.neighborhood), *result.shape)
+
+
+def _with_range(settings: Settings, trained: "TrainedModel") -> Settings:
+    """The settings with the values that are black and white: those given, else those of the training."""
+    given: Any = settings.intensity_range or trained.extra.get("intensity_range")
+    return replace(settings, intensity_range=given and (float(given[0]), float(given[1])))
+
+
+def _warn_of(raw: AnyAddress, trained: "TrainedModel", grid: Grid, settings: Settings, voxels: Voxels) -> None:
+    """Warn of data whose voxels or values are unlike those that the network was trained on.
+
+    Values are judged for all that is stored, so that a crop or a block of it is judged alike.
+    """
+    size: Any = trained.extra.get("voxel_size")
+    known = size and voxels.size is None and set(size) != {1} and io.states_voxel_size(raw, "raw")
+    if known and max(max(a / b, b / a) for a, b in zip(size, grid.voxel_size, strict=True)) > UNLIKE:
+        lengths, own = (",".join(f"{length:g}" for length in each) for each in (size, grid.voxel_size))
+        rule = f"has voxels of {own} nm, and the network was trained on {lengths}"
+        warn(SegkitWarning(sentence(str(raw), rule, next_step=f"--voxel-size {lengths} resamples it")), stacklevel=3)
+    share: Any = trained.extra.get("brightest")
+    with io.open_volume(replace(as_address(raw), crop=None)) as whole:
+        found, dtype = found_range(whole)
+    if problem := range_problem(found, dtype, settings.intensity_range, share):
+        warn(SegkitWarning(f"{raw}: {problem}"), stacklevel=3)
 
 
 def _file(trained: "TrainedModel") -> Path:

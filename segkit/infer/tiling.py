@@ -20,7 +20,7 @@ from segkit.infer.settings import Options, Settings
 from segkit.infer.slabs import Part, Slabs
 from segkit.infer.symmetry import Slices
 from segkit.models.device import resolve_device
-from segkit.models.inputs import check_intensity
+from segkit.models.inputs import Range, check_intensity, in_range
 from segkit.timing import phase
 
 OnProgress = Callable[[int, int], None]
@@ -64,6 +64,9 @@ def predict(
         Also predict the volume mirrored ("flips") and with axes exchanged ("all"), and take the mean of the affinities
         (not of the logits) of each edge; see :func:`segkit.infer.symmetry.symmetries`. Each variant costs as much as
         one prediction. Edges that a mirroring turns round go back to the voxel that they belong to.
+    intensity_range
+        The values of `raw` that are black and white; beyond, they are cut off. None goes by the dtype, see
+        :func:`segkit.models.inputs.scale_intensity`.
     compiled
         Let torch.compile make code for this network and tile, which takes up to minutes and needs a compiler.
     progress
@@ -77,7 +80,8 @@ def predict(
         Where `raw` has other values, or the network another number of channels, or gives NaN, or where an augmentation
         makes edges that the neighborhood has not.
     """
-    check_intensity(raw.array)
+    if not options.get("intensity_range"):
+        check_intensity(raw.array)
     parts = predict_parts(module, Held(raw), neighborhood, thickness=max(raw.shape), progress=progress, **options)
     with closing(parts):
         ((_, array),) = parts
@@ -114,7 +118,12 @@ def predict_parts(
     how: dict[str, Any] = {"tile": use.tile_shape, "batch_size": use.batch_size, "augment": use.augment}
     plan = make_plan(module, raw.shape, raw.grid, neighborhood, **how, part=part)
     slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants, part)
-    return _parts(module, raw.read, plan, slabs, replace(use, device=device), progress)
+    return _parts(module, _reading(raw, use.intensity_range), plan, slabs, replace(use, device=device), progress)
+
+
+def _reading(raw: Source, taken: Range | None) -> Read:
+    """What reads intensities, of which `taken` are black and white, if that is given."""
+    return (lambda box: in_range(raw.read(box), *taken)) if taken else raw.read
 
 
 def _parts(

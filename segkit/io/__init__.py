@@ -4,11 +4,12 @@ TIFF stacks and neuroglancer precomputed volumes are read as well; they are writ
 Nothing is written in place: see :func:`write`. The libraries are imported when a file of that format is touched.
 """
 
-from segkit.io.address import ROLES, Address, parse_address
+from segkit.io.address import ROLES, Address, parse_address, part_for, parts_of
 from segkit.io.lookup import (
     datasets,
     exists,
     fragments_of,
+    holds_one,
     matching,
     opened,
     read_notes,
@@ -53,10 +54,13 @@ __all__ = [
     "datasets",
     "exists",
     "fragments_of",
+    "holds_one",
     "matching",
     "open_volume",
     "opened",
     "parse_address",
+    "part_for",
+    "parts_of",
     "read_affinities",
     "read_labels",
     "read_mask",

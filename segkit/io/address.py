@@ -28,6 +28,8 @@ MADE_BY = {
 }
 """Role -> where an object that plays it comes from."""
 
+PARTS = {"labels": "truth", "mask": "mask"}
+"""Word before the = of ``RAW,labels=LABELS,mask=MASK`` -> role of that file."""
 OPTIONS = {"missing": "0", "links": "follow"}
 """What may be allowed of a file: chunks that are not there are background (missing=0); links lead to other files."""
 RANGE = r"\s*(\d*)\s*:\s*(\d*)\s*"
@@ -108,6 +110,30 @@ def parse_address(text: str) -> Address:
     if ".." in dataset.split("/"):
         raise InvalidInput(sentence("the dataset", "must not lead out of its file", repr(dataset), "leave out '..'"))
     return Address(Path(folder + path), dataset or None, *said)
+
+
+def parts_of(text: str) -> dict[str, str]:
+    """The addresses by role that ``RAW,labels=LABELS,mask=MASK`` spells, for volumes of several files.
+
+    >>> parts_of("raw.tif[0:8],labels=ids.tif[0:8]"), parts_of("sample_A.hdf")
+    ({'raw': 'raw.tif[0:8]', 'truth': 'ids.tif[0:8]'}, {'raw': 'sample_A.hdf'})
+    """
+    if Path(text).exists():
+        return {"raw": text}
+    raw, *others = re.split(r",\s*(\w+)=", text)
+    found = {"raw": raw}
+    for word, part in zip(others[::2], others[1::2], strict=True):
+        if word not in PARTS or PARTS[word] in found or not part.strip():
+            rule, next_step = "must look like RAW,labels=LABELS,mask=MASK, each once", "name a file after each ="
+            raise InvalidInput(sentence("a volume of several files", rule, repr(text), next_step))
+        found[PARTS[word]] = part.strip()
+    return found
+
+
+def part_for(text: str, role: str) -> str:
+    """The address of what plays `role` in ``RAW,labels=LABELS,mask=MASK``: the first, if it names none apart."""
+    parts = parts_of(text)
+    return parts.get(role) or parts["raw"]
 
 
 def as_address(address: "str | Path | Address") -> Address:

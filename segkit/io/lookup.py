@@ -14,6 +14,8 @@ from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_kind, located, oriented
 
 AnyAddress = str | Path | Address
+UNNAMED = "?"
+"""A name that no dataset has: a file where it is found all the same is one volume."""
 NOTES = "notes"
 """The attribute that holds what was said of an object when it was written, as JSON."""
 
@@ -74,6 +76,12 @@ def exists(address: AnyAddress, role: str) -> bool:
         return False
     with open_file(address) as store:
         return store.find(name, address.dataset is None and role == "raw") is not None
+
+
+def holds_one(address: AnyAddress) -> bool:
+    """Whether the file at `address` is itself one volume: a TIFF stack, say, or a Zarr store that is one image."""
+    with open_file(as_address(address)) as store:
+        return store.find(UNNAMED, True) == ""
 
 
 def shape_of(address: AnyAddress, role: str) -> tuple[int, int, int]:

@@ -1,10 +1,21 @@
 """How intensities become the input of a network: the same in training and inference."""
 
+from itertools import product
+
 import numpy as np
 
+from segkit.data.source import Source
 from segkit.errors import InvalidInput, sentence
 
 FULL_SCALE: dict[np.dtype, int] = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+Range = tuple[float, float]
+"""The values that are black and white."""
+SECTIONS, WINDOWS, WINDOW = 8, 3, 64
+"""To find the range of values, so many sections are looked at, windows along y and along x, and voxels along these."""
+ALIKE = 8
+"""Factor up to which ranges of values may differ without a word."""
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits of cameras and detectors."""
 
 
 def scale_intensity(array: np.ndarray) -> np.ndarray:
@@ -39,3 +50,62 @@ def check_intensity(array: np.ndarray) -> None:
         raise InvalidInput(
             sentence("intensities", "must lie in 0..1 where they are floats", f"{low}..{high}", next_step)
         )
+
+
+def in_range(array: np.ndarray, black: float, white: float) -> np.ndarray:
+    """Intensities, of any real dtype, as :func:`scale_intensity` takes them: from `black` to `white`, cut off beyond.
+
+    Of integers, 0..255 gives uint8 and 0..65535 uint16, so that 8 bits kept in a wider dtype are what they were.
+
+    >>> in_range(np.array([0, 255, 4000], np.uint16), 0, 255), in_range(np.array([-100, 100]), -100, 300)
+    (array([  0, 255, 255], dtype=uint8), array([0. , 0.5], dtype=float32))
+    """
+    array = np.asarray(array)
+    exact = {float(full): dtype for dtype, full in FULL_SCALE.items()}.get(float(white)) if black == 0 else None
+    if exact is not None and array.dtype.kind in "ui":
+        most = min(int(white), int(np.iinfo(array.dtype).max))
+        return np.clip(array, 0, most).astype(exact)
+    values = array.astype(np.float32)
+    values -= np.float32(black)
+    values *= np.float32(1 / (white - black))
+    return np.clip(values, 0, 1, out=values)
+
+
+def found_range(source: Source) -> tuple[Range, np.dtype]:
+    """Find the least and the largest value of a volume, as far as a few hundred thousand voxels all over it show them.
+
+    The same voxels are looked at each time. Beside them, the dtype.
+    """
+    depth, *plane = source.shape
+    sections = np.unique(np.linspace(0, depth - 1, SECTIONS).astype(int)).tolist()
+    starts = [np.unique(np.linspace(0, max(size - WINDOW, 0), WINDOWS).astype(int)).tolist() for size in plane]
+    low, high = np.inf, -np.inf
+    for z, y, x in product(sections, *starts):
+        box = (slice(z, z + 1), slice(y, min(y + WINDOW, plane[0])), slice(x, min(x + WINDOW, plane[1])))
+        part = source.read(box)
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+    return (low, high), part.dtype
+
+
+def brightest(found: Range, dtype: np.dtype, taken: Range | None) -> float:
+    """Compute where in black..white, as 0..1, the largest value lies: of the range `taken`, else of the dtype."""
+    black, white = taken or (0.0, float(FULL_SCALE.get(dtype, 1)))
+    return (found[1] - black) / (white - black)
+
+
+def range_problem(found: Range, dtype: np.dtype, taken: Range | None, trained: float | None = None) -> str | None:
+    """Say what is wrong with the values that are `found` in a volume, or return None.
+
+    `taken` are black and white, None by the dtype; `trained` is the :func:`brightest` of the volumes that the network
+    has seen, if that is known.
+    """
+    if taken is None and dtype not in FULL_SCALE and (dtype.kind != "f" or found[1] > 1):
+        return None  # such data are refused
+    share = brightest(found, dtype, taken)
+    if found[0] == found[1] or 1 / ALIKE <= share / (trained or 1.0) <= ALIKE:
+        return None
+    black, white = taken or (0, FULL_SCALE.get(dtype, 1))
+    likely = next((2**bits - 1 for bits in DEPTHS if found[1] < 2**bits), f"{found[1]:g}")
+    rule = f"has values of {found[0]:g}..{found[1]:g}, where {black:g} is black and {white:g} white"
+    rule += "" if trained is None else f" (up to {share:.2g} of that, in training {trained:.2g})"
+    return sentence(f"raw data of {dtype}", rule, next_step=f"--intensity-range says what is, such as 0 {likely}")

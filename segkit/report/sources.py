@@ -145,11 +145,11 @@ def _validated(run: Path) -> dict[str, Address]:
     """Raw data and truth of the first validation volume of a training run; nothing where its card names none."""
     try:
         source = json.loads((run / "card.json").read_text())["source"]
-        at = located(source["validation"][0], run)
+        raw, truth = (located(io.part_for(source["validation"][0], role), run) for role in ("raw", "truth"))
     except (OSError, ValueError, LookupError, TypeError):
         return {}
-    truth = _one(replace(at, dataset=source.get("labels_dataset")))
-    found = {"raw": replace(at, dataset=source.get("raw_dataset")), "truth": truth}
+    labels = _one(replace(truth, dataset=truth.dataset or source.get("labels_dataset")))
+    found = {"raw": replace(raw, dataset=raw.dataset or source.get("raw_dataset")), "truth": labels}
     return {role: address for role, address in found.items() if address and _holds(address, role)}
 
 

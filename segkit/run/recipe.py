@@ -47,6 +47,8 @@ class Recipe:
     name: str
     title: str
     stages: tuple[RecipeStage, ...]
+    path: Path
+    """Its file."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -115,7 +117,7 @@ def load_recipe(name: str, out: Path, changes: Mapping[str, object] | None = Non
             sentence(f"recipe {path}", "must have at least one stage", next_step="add a table [infer], say")
         )
     _check_results(stages, path)
-    return Recipe(path.stem, str(content.get("title", path.stem)), tuple(stages))
+    return Recipe(path.stem, str(content.get("title", path.stem)), tuple(stages), path)
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The settings of training: checked, printable, and described in words. Imports no torch."""
 
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,6 +116,9 @@ class TrainConfig(StrictSettings):
     voxel_size: tuple[Positive, Positive, Positive] | None = None
     """nm, z, y, x. Raw data, labels and masks are resampled to it; inference does so as well, and brings affinities
     back to the voxels of its data. Default: voxels as they are."""
+    intensity_range: tuple[float, float] | None = None
+    """Raw values that are black and white, cut off beyond; inference goes by it too. Default: 0..255 for uint8,
+    0..65535 for uint16, 0..1 for floats."""
     descriptors: DescriptorConfig | None = None
     """Learn local shape descriptors as well; none unless one of their settings is given."""
     patch: list[Count] | Literal["auto"] | None = None
@@ -177,7 +181,8 @@ class TrainConfig(StrictSettings):
     components: bool = False
     """Give pieces of an object that a patch severs ids of their own. Off: they are one neuron all the same."""
     min_labelled: Share = 0.05
-    """Patches with less than this share of annotated voxels in objects are passed over."""
+    """Patches with less than this share of annotated voxels in objects are not drawn; a volume without any other is
+    named, and refused where it is the only one."""
     health: HealthConfig = HealthConfig()
     """How training is watched."""
     max_minutes: Positive | None = None
@@ -194,6 +199,13 @@ class TrainConfig(StrictSettings):
     @classmethod
     def _precision_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
+
+    @field_validator("intensity_range")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not -math.inf < value[0] < value[1] < math.inf:
+            raise ValueError("it must be two finite numbers, the lower first")
+        return value
 
     @field_validator("model_parameters")
     @classmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Literal
 
@@ -13,15 +14,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from segkit.data import Labels, Volume, check_aligned
 from segkit.errors import InvalidInput, sentence
-from segkit.models.inputs import check_intensity
+from segkit.models.inputs import Range, check_intensity
 from segkit.train import distributed
 from segkit.train.augment.finish import Cut, collate, finish
 from segkit.train.augment.plan import Plan, draw_plan
 from segkit.train.config import TrainConfig
 from segkit.train.patch import Patch, Shape, name_of, origins
+from segkit.train.places import Places, count_labelled
 
-TRIES = 500
-"""Places looked at before a patch with enough labels is given up."""
 STREAMS = {"training": 0, "validation": 1, "health": 2}
 """What patches are for -> their stream of random numbers."""
 
@@ -38,6 +38,8 @@ class TrainingVolume:
     """bool, on the grid of `labels`: False where the labels are not to be trusted."""
     name: str | None = None
     """What messages call it, such as the address that it was read from; None: by its number."""
+    found: Range | None = None
+    """Least and largest value of all raw data that are stored, of which `raw` may be a crop; None: those of `raw`."""
 
     def __post_init__(self) -> None:
         _ = self.position
@@ -78,9 +80,8 @@ class PatchDataset(Dataset):
         self.stream = STREAMS[purpose]
         for volume in self.volumes:
             check_intensity(volume.raw.array)
-        self.sampler = PatchSampler(
-            self.volumes, patch, f"{'validation' if purpose == 'validation' else 'training'} volume"
-        )
+        name = f"{'validation' if purpose == 'validation' else 'training'} volume"
+        self.sampler = PatchSampler(self.volumes, patch, name, config.min_labelled)
 
     def __getitem__(self, k: int) -> Cut:
         rng = generator(self.config.seed, self.stream, k)
@@ -95,22 +96,14 @@ class PatchDataset(Dataset):
         """Make the patches of these numbers as a step takes them, on the CPU."""
         return finish(collate([self[k] for k in numbers]), self.neighborhood, components=self.config.components)
 
+    def _place(self, rng: np.random.Generator) -> tuple[TrainingVolume, np.ndarray]:
+        number, origin = self.sampler.draw(rng)
+        return self.volumes[number], origin
+
     def _rim(self, volume: TrainingVolume) -> Shape:
         """Compute how far around the patch the growing of boundaries looks."""
         steps, in_plane = self.config.grow_boundary, self.patch.ndim == 2 or not volume.labels.grid.isotropic
         return (0 if in_plane else steps, steps, steps)
-
-    def _place(self, rng: np.random.Generator) -> tuple[TrainingVolume, np.ndarray]:
-        least = self.config.min_labelled * np.prod(self.patch.output)
-        for _ in range(TRIES):
-            number, origin = self.sampler.draw(rng)
-            labels, mask = _crop_annotation(self.volumes[number], origin, origin + self.patch.output)
-            if np.count_nonzero(labels[mask]) >= least:
-                return self.volumes[number], origin
-        rule = f"must hold patches with a share of labelled voxels of {self.config.min_labelled}"
-        next_step = "check labels and mask, or lower min_labelled"
-        found = f"in none of the {TRIES} places looked at"
-        raise InvalidInput(f"{sentence('the training data', rule)}; that was so {found}; {next_step}")
 
 
 def cut(volume: TrainingVolume, origin: np.ndarray, plan: Plan) -> Cut:
@@ -161,25 +154,64 @@ def generator(seed: int, stream: int, k: int) -> np.random.Generator:
 
 
 class PatchSampler:
-    """Draws places for a patch from volumes, in proportion to the number of places that each has.
+    """Draws places for a patch from volumes, each valid place as likely, so that a volume counts by how many it has.
 
-    A place is valid if the output lies inside the labels and the input inside the raw data.
+    A place is valid if the output lies inside the labels and the input inside the raw data, and if at least a share of
+    `min_labelled` of the output is annotated voxels in objects, as the volume lies in its file, not deformed.
     """
 
-    def __init__(self, volumes: Sequence[TrainingVolume], patch: Patch, name: str = "training volume") -> None:
+    def __init__(
+        self,
+        volumes: Sequence[TrainingVolume],
+        patch: Patch,
+        name: str = "training volume",
+        min_labelled: float = 0.0,
+    ) -> None:
+        """Find the valid places; `name` is what messages call a volume.
+
+        Raises InvalidInput if no volume has one, InvalidShape if one is too small.
+        """
         if not volumes:
             raise InvalidInput(sentence(f"{name}s", "must be at least one"))
-        ranges = [origins(volume, patch, name_of(volume, number, name)) for number, volume in enumerate(volumes)]
+        names = [name_of(volume, number, name) for number, volume in enumerate(volumes)]
+        ranges = [origins(volume, patch, called) for volume, called in zip(volumes, names, strict=True)]
         self.low = np.array([low for low, _ in ranges])
         self.size = np.array([high - low for low, high in ranges])
         self.ends = np.cumsum(self.size.prod(axis=1))
+        self.never_drawn: list[str] = []
+        """Of each volume without a valid place a sentence that says so."""
+        found = self._labelled(volumes, names, patch, min_labelled) if min_labelled else []
+        self.places = Places(found) if found else None
 
     def draw(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
         """Draw the number of a volume, and the voxel of its labels at which the output begins, int64 (3,)."""
-        place = int(rng.integers(self.ends[-1]))
+        place = int(rng.integers(self.ends[-1])) if self.places is None else self.places.draw(rng)
         number = int(np.searchsorted(self.ends, place, side="right"))
         within = place - (int(self.ends[number - 1]) if number else 0)
         return number, self.low[number] + np.unravel_index(within, self.size[number])
+
+    def _labelled(
+        self, volumes: Sequence[TrainingVolume], names: Sequence[str], patch: Patch, share: float
+    ) -> list[np.ndarray]:
+        """Find for each volume the places with a share of labelled voxels of at least `share`."""
+        found, voxels = [], np.prod(patch.output)
+        for volume, name, low, size in zip(volumes, names, self.low, self.size, strict=True):
+            section = partial(_labelled_section, volume, low, low + size + patch.output - 1)
+            enough, most = count_labelled(section, size, patch.output, share * voxels)
+            found.append(enough)
+            if not enough.any():
+                rule = f"must hold patches with a share of labelled voxels of {share:g} (min_labelled) to be drawn from"
+                next_step = "check labels and mask, choose a smaller patch, or lower min_labelled"
+                self.never_drawn.append(sentence(name, rule, f"{most / voxels:.2g} at most", next_step))
+        if len(self.never_drawn) == len(volumes):
+            raise InvalidInput(self.never_drawn[0])
+        return found
+
+
+def _labelled_section(volume: TrainingVolume, low: np.ndarray, high: np.ndarray, z: int) -> np.ndarray:
+    """Say which voxels of section `z` of a box are annotated and in an object."""
+    first = low + np.array((z, 0, 0))
+    return _crop_annotation(volume, first, np.array([first[0] + 1, *high[1:]]))[0][0] != 0
 
 
 class ShardedSampler:

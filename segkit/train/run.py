@@ -2,20 +2,22 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import numpy as np
 import torch
 
-from segkit.errors import BrokenComponent, sentence
+from segkit.errors import BrokenComponent, SegkitWarning, sentence
 from segkit.io.atomic import tidy
 from segkit.io.lock import locked_run
 from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
+from segkit.parameters import convert
 from segkit.protocols import Model
 from segkit.registry import find
 from segkit.train import distributed
@@ -35,12 +37,12 @@ from segkit.train.health import Collapse, choose_crop
 from segkit.train.isolation import isolated
 from segkit.train.journal import OnStep
 from segkit.train.loop import End, Loop, Setup
-from segkit.train.patch import check_reach, fit_patch, resolve_patch
+from segkit.train.patch import check_reach, fit_patch, name_of, resolve_patch
 from segkit.train.recovery import describe, recover
 from segkit.train.scoring import Segmenter
 from segkit.train.step import Batch, Objective, Trainable
 from segkit.train.validate import Best, OnValidation, ValidationData, read_best
-from segkit.train.voxels import Voxels, resampled, voxels_of
+from segkit.train.voxels import Voxels, brightest_of, hollow, ranged, resampled, unlike_values, voxels_of
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,33 @@ def _train(setup: Setup, folder: RunFolder, start: TrainingProgress, told: Liste
                 told.on_recovery(describe(collapse, start, setup.config.health))
 
 
+def check_settings(config: TrainConfig) -> None:
+    """Refuse what of the settings can be refused without volumes: components, their parameters, the device."""
+    check_devices(config)
+    resolve_precision(config.precision, resolve_device(config.device))
+    model = find("models", config.model)
+    convert(model.parameters(), {**config.model_parameters, "channels": 1}, model.title)
+    parse_loss(config.loss, config.loss_parameters, backend=config.loss_backend)
+    chosen, health = config.validation, config.health
+    if health.every:
+        find("fragmenters", health.fragmenter).create(**health.fragmenter_parameters)
+    find("fragmenters", chosen.fragmenter).create(**chosen.fragmenter_parameters)
+    find("agglomerators", chosen.agglomerator).create(**chosen.agglomerator_parameters)
+
+
+def rehearse(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume] = ()) -> None:
+    """Refuse what :func:`train` would refuse of settings and of the sizes of volumes, whose voxels are not looked at.
+
+    `volumes` may be those of :func:`segkit.train.voxels.hollow`.
+    """
+    check_settings(config)
+    given: dict[str, Any] = {"min_labelled": 0.0, "validation_patches": 1, "batch_size": config.devices}
+    given |= {"voxel_size": None, "intensity_range": None}
+    volumes, validation = hollow(volumes, config), hollow(validation, config)
+    with isolated(config.seed, config.threads):
+        prepare(TrainConfig(**{**config.model_dump(), **given}), volumes, validation)
+
+
 def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume] = ()) -> Setup:
     """Make all of a run but its folder; the settings of the result are `config` with what follows from the volumes.
 
@@ -180,8 +209,12 @@ def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: 
     volumes is said here, before anything is written.
     """
     check_devices(config)
-    volumes, validation = resampled(volumes, config.voxel_size), resampled(validation, config.voxel_size)
-    voxels = voxels_of(volumes)
+    share = brightest_of(volumes, config.intensity_range)
+    _warn_of(_unlike_values(config, volumes, validation, share))
+    volumes, validation = (
+        ranged(resampled(each, config.voxel_size), config.intensity_range) for each in (volumes, validation)
+    )
+    voxels = replace(voxels_of(volumes), brightest=share)
     config = voxels.fill_in(config)
     neighborhood = config.offsets(find("models", config.model).load().ndim, voxels.size)
     network = _network(config, voxels, len(neighborhood))
@@ -193,7 +226,8 @@ def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: 
     found["precision"] = resolve_precision(config.precision, resolve_device(config.device))
     config = TrainConfig(**{**config.model_dump(), **found})
     patches = PatchDataset(config, volumes, patch, neighborhood)
-    patches[0]  # data without any usable patch are refused
+    _warn_of(patches.sampler.never_drawn)
+    patches.batch(range(config.batch_size))  # what is wrong with the data is said before the first step
     objective = Objective(Trainable(network, loss, config), loss, neighborhood, config, voxels)
     crop = _crop(config, network, volumes, neighborhood) if config.health.every else None
     if not validation:
@@ -201,7 +235,26 @@ def prepare(config: TrainConfig, volumes: Sequence[TrainingVolume], validation: 
     fixed = PatchDataset(config, validation, patch, neighborhood, purpose="validation")
     batches = [fixed.batch([k]) for k in range(config.validation_patches)]
     segmenter = Segmenter(config, validation, network, neighborhood) if config.validation.segmentation else None
+    _warn_of(fixed.sampler.never_drawn)
     return Setup(config, objective, patches, loss, crop, ValidationData(batches, segmenter))
+
+
+def _unlike_values(
+    config: TrainConfig, volumes: Sequence[TrainingVolume], validation: Sequence[TrainingVolume], share: float
+) -> list[str]:
+    """Name the volumes whose raw values are a small part of black to white, or unlike those that are trained on."""
+    found = [(name_of(each, k), unlike_values(each, config.intensity_range)) for k, each in enumerate(volumes)]
+    found += [
+        (name_of(each, k, "validation volume"), unlike_values(each, config.intensity_range, share))
+        for k, each in enumerate(validation)
+    ]
+    return [f"{name}: {problem}" for name, problem in found if problem]
+
+
+def _warn_of(problems: Iterable[str]) -> None:
+    if distributed.rank() == 0:
+        for problem in problems:
+            warn(SegkitWarning(problem), stacklevel=4)
 
 
 def _network(config: TrainConfig, voxels: Voxels, channels: int) -> Model:

@@ -1,10 +1,15 @@
 """The size of the voxels that a network is trained on, and what depends on it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from segkit.data import Labels, Volume
 from segkit.data.resample import resample_labels, resample_volume, resampled_grid
+from segkit.data.source import Held
 from segkit.losses.descriptors import CHANNELS, ShapeDescriptors
+from segkit.models.inputs import Range, brightest, found_range, in_range, range_problem
 from segkit.registry import find
 from segkit.train.config import TrainConfig, check_voxel_size
 from segkit.train.data import TrainingVolume
@@ -18,6 +23,8 @@ class Voxels:
 
     size: Size | None
     """Edge lengths, nm, z, y, x; None if the volumes disagree."""
+    brightest: float | None = None
+    """Where in black..white the largest value of all lies, of :func:`segkit.models.inputs.brightest`; None: unknown."""
 
     def fill_in(self, config: TrainConfig) -> TrainConfig:
         """Return `config` with the voxel size among the parameters of a model that derives one of them from it."""
@@ -39,8 +46,13 @@ class Voxels:
         return 0 if config.descriptors is None else CHANNELS[ndim]
 
     def to_infer(self, config: TrainConfig) -> dict[str, object]:
-        """Collect what inference must know: the voxel size, and whether it must resample to it."""
-        return {"voxel_size": self.size and list(self.size), "resampled": config.voxel_size is not None}
+        """Collect what inference must know: the voxel size, whether it must resample to it, and the raw values."""
+        return {
+            "voxel_size": self.size and list(self.size),
+            "resampled": config.voxel_size is not None,
+            "intensity_range": config.intensity_range and list(config.intensity_range),
+            "brightest": self.brightest,
+        }
 
 
 UNKNOWN = Voxels(None)
@@ -77,6 +89,47 @@ def resampled(volumes: Sequence[TrainingVolume], voxel_size: Sequence[float] | N
     return volumes if voxel_size is None else [_resampled(volume, voxel_size) for volume in volumes]
 
 
+def brightest_of(volumes: Sequence[TrainingVolume], taken: Range | None) -> float:
+    """Find where in black..white the largest raw value of all `volumes` lies."""
+    return max((brightest(_values(each), each.raw.array.dtype, taken) for each in volumes), default=1.0)
+
+
+def unlike_values(volume: TrainingVolume, taken: Range | None, trained: float | None = None) -> str | None:
+    """Say what is wrong with the raw values of a volume, by itself or beside those `trained` on; None if nothing."""
+    return range_problem(_values(volume), volume.raw.array.dtype, taken, trained)
+
+
+def _values(volume: TrainingVolume) -> Range:
+    return volume.found or found_range(Held(volume.raw))[0]
+
+
+def ranged(volumes: Sequence[TrainingVolume], taken: Range | None) -> Sequence[TrainingVolume]:
+    """Take for black and white what `taken` says; see :func:`segkit.models.inputs.in_range`."""
+    if taken is None:
+        return volumes
+    return [replace(each, raw=Volume(in_range(each.raw.array, *taken), each.raw.grid)) for each in volumes]
+
+
+def hollow(volumes: Sequence[TrainingVolume], config: TrainConfig) -> list[TrainingVolume]:
+    """Make volumes of the sizes that training would make of these, without voxels of their own and without masks."""
+    return [_hollow(volume, config) for volume in volumes]
+
+
+def _hollow(volume: TrainingVolume, config: TrainConfig) -> TrainingVolume:
+    raw, labels, voxel_size = volume.raw, volume.labels, config.voxel_size
+    voxel = raw.array[:1, :1, :1]
+    voxel = voxel if config.intensity_range is None else in_range(voxel, *config.intensity_range)
+    raw_place, place = (raw.grid, raw.shape), (labels.grid, labels.shape)
+    if voxel_size is not None:
+        place = resampled_grid(*place, voxel_size, anchor=raw.grid)
+        raw_place = resampled_grid(*raw_place, voxel_size)
+    return TrainingVolume(
+        Volume(np.broadcast_to(voxel, raw_place[1]), raw_place[0]),
+        Labels(np.broadcast_to(np.uint64(1), place[1]), place[0]),
+        name=volume.name,
+    )
+
+
 def _resampled(volume: TrainingVolume, voxel_size: Sequence[float]) -> TrainingVolume:
     raw, labels, mask = volume.raw, volume.labels, volume.mask
     grid, shape = resampled_grid(labels.grid, labels.shape, voxel_size, anchor=raw.grid)
@@ -84,4 +137,6 @@ def _resampled(volume: TrainingVolume, voxel_size: Sequence[float]) -> TrainingV
         resample_volume(raw, *resampled_grid(raw.grid, raw.shape, voxel_size)),
         resample_labels(labels, grid, shape),
         mask and resample_volume(mask, grid, shape),
+        volume.name,
+        volume.found,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from segkit.errors import InvalidInput, MissingFile, sentence
-from segkit.io.address import ROLES, Address, parse_address
+from segkit.io.address import ROLES, Address, parse_address, part_for
 from segkit.io.formats import EXCHANGE, module_of
 from segkit.io.lookup import fragments_of, open_file, read_notes
 from segkit.io.missing import missing_file
@@ -127,12 +127,11 @@ def _of_run(folder: Path) -> Iterator[Thing]:
         source = {}
     seen = False
     for text in [*source.get("validation", ()), *source.get("data", ())]:
-        address = _there(text, folder)
-        if address is None:
-            continue
         for role, dataset in (("raw", source.get("raw_dataset")), ("truth", source.get("labels_dataset"))):
-            yield Thing(role, replace(address, dataset=dataset), shown=not seen)
-        seen = True
+            address = _there(part_for(text, role), folder)
+            if address is not None:
+                yield Thing(role, replace(address, dataset=address.dataset or dataset), shown=not seen)
+        seen = seen or address is not None
 
 
 def _there(text: str, folder: Path) -> Address | None:

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 
+import h5py
 import pytest
 
 from segkit import io
@@ -29,6 +30,7 @@ out = "{out}/tree.h5"
 segmentation = "{out}/tree.h5"
 truth = "{data.truth}"
 """
+STAGES = ["fragment", "agglomerate", "evaluate"]
 
 
 @pytest.fixture
@@ -72,8 +74,11 @@ def test_a_dry_run_prints_commands_and_writes_nothing(segkit, folder):
 
 
 def test_a_failing_stage_leaves_the_finished_ones(segkit, folder):
-    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=affinities.h5")
-    assert result.exit_code == 2 and "affinities.h5 has no ground truth" in result.stderr
+    with h5py.File("data.h5") as data, h5py.File("empty.h5", "w") as empty:
+        data.copy("volumes", empty)
+        empty["volumes/labels/neuron_ids"][...] = 0
+    result = segkit("run", "mine.toml", "--out", "out", "--set", "data.truth=empty.h5")
+    assert result.exit_code == 2 and "truth must hold at least one object" in result.stderr
     assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == ["evaluate"]
 
 
@@ -133,6 +138,83 @@ def test_names_of_later_stages_are_checked_first(segkit, folder):
         result = segkit("run", "mine.toml", "--out", "out", "--set", "agglomerate.backend=pyhton", *more)
         assert result.exit_code == 2 and "did you mean 'python'?" in result.stderr
     assert not (folder / "out").exists()
+
+
+def test_a_dry_run_is_json_where_asked(segkit, folder):
+    planned = json.loads(segkit("run", "mine.toml", "--out", "out", "--dry-run", "--json").stdout)
+    assert [(step["stage"], step["verb"]) for step in planned] == [(verb, verb) for verb in STAGES]
+    assert planned[0]["command"] == ["segkit", "fragment", "affinities.h5", "--out", "out/fragments.h5"]
+
+
+PIPELINE = """
+[train]
+data = "train.h5"
+val = "train.h5"
+model = "unet3d"
+loss = "bce"
+steps = 4
+out = "{out}/run"
+[train.set]
+patch = [4, 16, 16]
+model = { features = 2, growth = 1, pooling = [[1, 2, 2]], padding = "same" }
+[infer]
+raw = "train.h5"
+run = "{out}/run"
+out = "{out}/affinities.h5"
+[fragment]
+affinities = "{out}/affinities.h5"
+out = "{out}/fragments.h5"
+[agglomerate]
+affinities = "{out}/affinities.h5"
+fragments = "{out}/fragments.h5"
+threshold = 0.5
+out = "{out}/tree.h5"
+[evaluate]
+segmentation = "{out}/tree.h5"
+truth = "train.h5"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("infer.raw=trian.h5", ["[infer]: trian.h5 does not exist; did you mean train.h5?"]),
+        ("infer.raw=affinities.h5", ["[infer]: affinities.h5 has no raw data"]),
+        ("infer.precision=fp16", ["[infer]: precision must be 32 or bf16 on a CPU"]),
+        ("infer.batch-size=0", ["[infer]: Invalid value for '--batch-size'"]),
+        ("infer.tle=[1,2,3]", ["'tle' of stage 'infer'", "did you mean 'tile'?"]),
+        ("fragment.set.treshold=0.5", ["[fragment]: fragmenter 'watershed'", "did you mean 'threshold'?"]),
+        ("fragment.mask=none.h5", ["[fragment]: none.h5 does not exist"]),
+        ("agglomerate.set.score=maen", ["[agglomerate]: parameter 'score' of agglomerator 'python'", "'maen'"]),
+        ("evaluate.set.bordr=25", ["[evaluate]: metric 'cremi' has no parameter 'bordr'", "did you mean 'border'?"]),
+        ("evaluate.truth=affinities.h5", ["[evaluate]: affinities.h5 has no ground truth"]),
+        ("evaluate.worst=3 evaluate.sweep=true", ["[evaluate]: --worst needs a segmentation, not --sweep"]),
+        ("train.set.lerning_rate=1", ["[train]: training has no setting 'lerning_rate'", "'learning_rate'?"]),
+        ("train.set.model.fetures=2", ["[train]: model 'unet3d' has no parameter 'fetures'"]),
+        ("train.set.patch=[4,15,16]", ["[train]: patch must be an output that the model can give, not [4, 15, 16]"]),
+        ("train.set.patch=[4,64,64]", ["[train]: training volume train.h5 must hold raw data of (4, 64, 64)"]),
+        ("train.loss=bce+malsi", ["[train]:", "malsi"]),
+        ("train.loss=bce train.set.loss.balancd=true", ["[train]: loss 'bce' has no parameter 'balancd'"]),
+        ("train.set.validation.agglomerator=pyton", ["[train]:", "did you mean 'python'?"]),
+        ("train.set.health.fragmenter_parameters.x=1", ["[train]: fragmenter 'watershed' has no parameter 'x'"]),
+        ("train.val=affinities.h5", ["[train]: affinities.h5 has no raw data"]),
+        ("train.set.validation.crop=[99,9,9]", ["[train]: validation.crop must be a shape z, y, x inside"]),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "dry"])
+def test_nothing_is_found_late_that_can_be_found_early(segkit, folder, training, change, said, more):
+    (folder / "long.toml").write_text(PIPELINE)
+    changes = [word for each in change.split() for word in ("--set", each)]
+    result = segkit("run", "long.toml", "--out", "out", *changes, *more)
+    assert result.exit_code == 2, (result.stdout, result.stderr)
+    assert all(part in result.stderr for part in ["recipe long.toml", *said]), result.stderr
+    assert not (folder / "out").exists() and not result.stdout
+
+
+def test_a_recipe_without_faults_is_planned(segkit, folder, training):
+    (folder / "long.toml").write_text(PIPELINE)
+    result = segkit("run", "long.toml", "--out", "out", "--dry-run")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 5, result.stderr
 
 
 def test_debug_reaches_the_stages(segkit, folder):

@@ -45,13 +45,15 @@ def test_from_three_volumes_to_scores_at_the_threshold_that_validation_chose(seg
 
 
 @pytest.mark.parametrize("name", ["mala3d", "mala2d", "mala2d-padded", "mala2d-3sections"])
-def test_validation_segments_with_the_components_of_the_recipe(segkit, name):
-    changes = ["fragment.set.seed_distance=7", "fragment.method=affinity-watershed", "agglomerate.set.score=max"]
+def test_validation_segments_with_the_components_of_the_recipe(segkit, folder, name):
+    changes = ["fragment.set.size_threshold=7", "fragment.method=affinity-watershed", "agglomerate.set.score=max"]
+    kept = SMALL.get(name, ["patch=[1, 22, 22]", "model.levels=2", "model.growth=1"])
+    changes += [f"train.set.{setting}" for setting in (*kept, *COMMON)]
     result = segkit("run", name, "--dry-run", *VOLUMES, *(word for each in changes for word in ("--set", each)))
     assert result.exit_code == 0, result.stderr
     train, _, fragment, agglomerate, evaluate = result.stdout.splitlines()
     assert "--val B.h5" in train and "validation.fragmenter=affinity-watershed" in train
-    assert "validation.fragmenter_parameters.seed_distance=7" in train and "--set seed_distance=7" in fragment
+    assert "validation.fragmenter_parameters.size_threshold=7" in train and "--set size_threshold=7" in fragment
     assert "validation.fragmenter_parameters.per_section=true" in train and "--set per_section=true" in fragment
     assert "validation.agglomerator_parameters.score=max" in train and "--set score=max" in agglomerate
     assert "--threshold run" in agglomerate and "--border 25" in evaluate
