@@ -117,10 +117,12 @@ def parts_of(text: str) -> dict[str, str]:
 
     >>> parts_of("raw.tif[0:8],labels=ids.tif[0:8]"), parts_of("sample_A.hdf")
     ({'raw': 'raw.tif[0:8]', 'truth': 'ids.tif[0:8]'}, {'raw': 'sample_A.hdf'})
+    >>> parts_of("raw.tif[c=0,t=1],mask=inside.tif[z=0:8,t=1]")
+    {'raw': 'raw.tif[c=0,t=1]', 'mask': 'inside.tif[z=0:8,t=1]'}
     """
     if Path(text).exists():
         return {"raw": text}
-    raw, *others = re.split(r",\s*(\w+)=", text)
+    raw, *others = re.split(r",\s*(\w+)=(?![^\[]*\])", text)  # not in brackets
     found = {"raw": raw}
     for word, part in zip(others[::2], others[1::2], strict=True):
         if word not in PARTS or PARTS[word] in found or not part.strip():
