@@ -1,12 +1,12 @@
 """Settings, data and networks of training runs, as several verbs read them."""
 
-import json
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.errors import InvalidInput, MissingFile, StorageError, sentence
+from segkit.errors import InvalidInput, MissingFile, sentence
+from segkit.io.json_file import read_json_object
 from segkit.parameters import nearest, nest, overlay, parse_assignments
 
 if TYPE_CHECKING:
@@ -84,10 +84,7 @@ def merged_settings(base: dict, config: str | None, options: dict, assignments: 
 def read_settings(run: Path) -> dict[str, object]:
     """The settings of a run that is resumed; what the call does not say stays as it was."""
     check_run(run, "--out with --resume", "config.json")
-    try:
-        return json.loads((run / "config.json").read_text())
-    except ValueError as error:
-        raise StorageError(sentence(f"{run}/config.json", f"is damaged ({error})", None, "start a new run")) from error
+    return read_json_object(run / "config.json")
 
 
 def _read_config(path: str) -> dict[str, object]:

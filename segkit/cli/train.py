@@ -1,6 +1,5 @@
 """segkit train: Train a network to predict affinities."""
 
-import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,9 +47,11 @@ def _how_to_resume(params: Mapping[str, Any]) -> str:
     out = Path(str(params["out"]))
     if params["preview"] or not (out / "config.json").exists():
         return "nothing was written"
+    from segkit.io.json_file import read_json_object
+
     data, validation = params["data"], params["validation"]
     if not data:  # that of the run which was repeated
-        source = json.loads((out / "card.json").read_text())["source"]
+        source = read_json_object(out / "card.json")["source"]
         data, validation = source["data"], source["validation"]
     words = ["segkit", "train", *data, "--out", str(out), "--resume"]
     words += [word for address in validation for word in ("--val", address)]

@@ -128,21 +128,22 @@ def _to_json(key: str, value: object) -> str:
 def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     if not path.is_file():
         raise MissingFile(sentence(f"the checkpoint {path}", "must be a file that exists"))
-    try:
-        with storage_errors("read", path), safe_open(path, "pt") as file:
-            header = _header(path, file.metadata() or {})
-            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        next_step = "copy it again, or name the folder of a training run"
-        rule = f"is damaged, cut short or no safetensors file ({error})"
-        raise StorageError(sentence(f"the checkpoint {path}", rule, next_step=next_step)) from error
+    with storage_errors("read", path):
+        try:
+            with safe_open(path, "pt") as file:
+                header = _header(path, file.metadata() or {})
+                return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            next_step = "copy it again, or name the folder of a training run"
+            rule = f"is damaged, cut short or no safetensors file ({error})"
+            raise StorageError(sentence(f"the checkpoint {path}", rule, next_step=next_step)) from error
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> dict:
     try:
         header = {key: json.loads(text) for key, text in metadata.items()}
         kind, version = header.get("kind"), header.get("format_version")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         kind, version = None, None
     if kind != KIND:
         rule = f"must be a model that segkit saved (kind {KIND!r})"

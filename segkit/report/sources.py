@@ -1,6 +1,5 @@
 """What there is to report: which files of a folder hold affinities, fragments, tree, segmentations and the truth."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from segkit import io
 from segkit.errors import MissingFile, SegkitError, sentence
 from segkit.io import Address
 from segkit.io.formats import FORMATS
+from segkit.io.json_file import read_json_object
 from segkit.run.record import FinishedStage, located, read_stages
 
 ROLES = ("raw", "truth", "affinities", "fragments", "merge_tree", "segmentation")
@@ -144,9 +144,9 @@ def _of_files(folder: Path) -> Sources:
 def _validated(run: Path) -> dict[str, Address]:
     """Raw data and truth of the first validation volume of a training run; nothing where its card names none."""
     try:
-        source = json.loads((run / "card.json").read_text())["source"]
+        source = read_json_object(run / "card.json")["source"]
         raw, truth = (located(io.part_for(source["validation"][0], role), run) for role in ("raw", "truth"))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (SegkitError, LookupError, TypeError):
         return {}
     labels = _one(replace(truth, dataset=truth.dataset or source.get("labels_dataset")))
     found = {"raw": replace(raw, dataset=raw.dataset or source.get("raw_dataset")), "truth": labels}

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segkit.errors import SegkitError
+from segkit.io.json_file import read_json_object
 from segkit.report.blocks import Block, Chart, Grid, Section, Text
 from segkit.report.charts import chart, series, sparse
 
@@ -47,10 +49,9 @@ def read_lines(run: Path) -> Lines:
 def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file holds; nothing where it is missing or damaged."""
     try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return read_json_object(path)
+    except SegkitError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _summary(run: Path, lines: Lines, best: Mapping[str, Any]) -> str:

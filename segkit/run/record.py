@@ -6,10 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from warnings import warn
+
+from pydantic import BaseModel, ValidationError
 
 from segkit import __version__
+from segkit.errors import SegkitError, SegkitWarning
 from segkit.io.address import Address, parse_address
 from segkit.io.atomic import replacing, storage_errors
+from segkit.io.json_file import read_json_object
+
+
+class Entry(BaseModel):
+    """What is noted of a stage that has begun, and more once it is finished."""
+
+    inputs: str
+    outputs: str | None = None
+    result: dict[str, Any] | None = None
+    seconds: float = 0.0
+    command: list[str] = []
+    given: dict[str, Any] = {}
 
 
 class Record:
@@ -17,17 +33,12 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "stages.json"
-        self.stages: dict[str, dict] = {}
-        if self.path.exists():
-            try:
-                self.stages = json.loads(self.path.read_text())
-            except json.JSONDecodeError:
-                self.stages = {}
+        self.stages: dict[str, dict[str, Any]] = _entries(self.path) if self.path.exists() else {}
 
     def result(self, stage: str, inputs: str, outputs: Iterable[Path]) -> dict | None:
         """What a finished stage returned; None if it must be run (again)."""
         entry = self.stages.get(stage, {})
-        if "result" not in entry or entry["inputs"] != inputs or entry["outputs"] != fingerprint([], outputs):
+        if "result" not in entry or entry["inputs"] != inputs or entry.get("outputs") != fingerprint([], outputs):
             return None
         return entry["result"]
 
@@ -56,6 +67,25 @@ class Record:
     def _save(self) -> None:
         with storage_errors("written", self.path), replacing(self.path) as temporary:
             temporary.write_text(json.dumps(self.stages, indent=2, default=str))
+
+
+def _entries(path: Path) -> dict[str, dict[str, Any]]:
+    """The stages that are noted; a stage of which the note is damaged counts as one that was never begun."""
+    try:
+        stages = read_json_object(path)
+    except SegkitError as error:
+        warn(f"{error}; all stages are run again", SegkitWarning, stacklevel=3)
+        return {}
+    found = {}
+    for name, entry in stages.items():
+        try:
+            Entry.model_validate(entry)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"])) or "the entry"
+            warn(f"{path}: {name}: {where} is damaged; the stage is run again", SegkitWarning, stacklevel=3)
+        else:
+            found[name] = entry
+    return found
 
 
 def fingerprint(words: Iterable[str], files: Iterable[Path]) -> str:
@@ -94,7 +124,9 @@ class FinishedStage:
 def read_stages(folder: Path) -> tuple[FinishedStage, ...]:
     """Read the finished stages of a run, in their order; none where there is no record, or none that can be read."""
     return tuple(
-        FinishedStage(name, tuple(entry["command"]), entry.get("given", {}), entry["result"] or {}, entry["seconds"])
+        FinishedStage(
+            name, tuple(entry["command"]), entry.get("given", {}), entry["result"] or {}, entry.get("seconds", 0.0)
+        )
         for name, entry in Record(folder).stages.items()
         if "result" in entry and len(entry.get("command", ())) > 1
     )

@@ -16,6 +16,7 @@ import torch
 from segkit import __version__
 from segkit.data import Labels, Volume
 from segkit.errors import MissingFile, StorageError, sentence
+from segkit.io.json_file import read_json_object
 from segkit.losses.combined import parse_terms
 from segkit.models.device import resolve_device
 from segkit.registry import find
@@ -71,14 +72,11 @@ def fingerprint(volume: TrainingVolume) -> dict[str, dict[str, object]]:
 def read_card(run: Path) -> dict[str, Any]:
     """Read the card of a run. Raises MissingFile if there is none, StorageError if it is damaged or of another kind."""
     path = RunFolder(run).card
-    try:
-        card = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.is_file():
         rule, next_step = "must be the folder of a run with a card.json", "check its path"
-        raise MissingFile(sentence("the run to repeat", rule, repr(str(run)), next_step)) from None
-    except ValueError as error:
-        raise StorageError(sentence(str(path), f"is damaged ({error})")) from error
-    if not isinstance(card, dict) or (card.get("kind"), card.get("format_version")) != (KIND, FORMAT_VERSION):
+        raise MissingFile(sentence("the run to repeat", rule, repr(str(run)), next_step))
+    card = read_json_object(path)
+    if (card.get("kind"), card.get("format_version")) != (KIND, FORMAT_VERSION):
         raise StorageError(sentence(str(path), f"must be of kind {KIND}, version {FORMAT_VERSION}"))
     return card
 

@@ -1,7 +1,6 @@
 """The folder of a run: its files, its checkpoints, and how an interrupted run goes on from them."""
 
 import json
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, StorageError, sentence
 from segkit.io.atomic import LEFT_OVER, replacing, storage_errors
+from segkit.io.json_file import read_json_object
 from segkit.io.lock import RUN_LOCK
 from segkit.models.checkpoint import save_model
 from segkit.train.config import HealthConfig, TrainConfig, ValidationConfig
@@ -174,7 +174,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         found = found if "format_version" in found else _upgraded(found)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, LookupError, TypeError) as error:
+    except Exception as error:  # torch raises whatever comes, where a file is damaged
         next_step = "restore it from a copy, or start a new run"
         raise StorageError(
             sentence(str(path), f"is no checkpoint that can be read ({error})", None, next_step)
@@ -275,10 +275,7 @@ def trim_journal(path: Path, step: int) -> None:
 
 
 def _refuse_changes(path: Path, config: TrainConfig) -> None:
-    try:
-        before = json.loads(path.read_text())
-    except ValueError as error:
-        raise StorageError(sentence(str(path), f"is damaged ({error})", None, "start a new run")) from error
+    before = read_json_object(path)
     now = json.loads(config.model_dump_json())
     for name in FIXED:
         if before.get(name) != now[name]:
@@ -303,5 +300,5 @@ def _ended_early(progress: TrainingProgress, validation: ValidationConfig) -> bo
 def _step(line: str) -> int:
     try:
         return json.loads(line)["step"]
-    except ValueError:  # a line that was cut off when the run was killed
+    except (ValueError, LookupError, TypeError):  # a line that was cut off when the run was killed
         return 2**63

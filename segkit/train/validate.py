@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from segkit.errors import SegkitError
+from segkit.io.json_file import read_json_object
 from segkit.train import distributed
 from segkit.train.checkpoint import RunFolder, replace_whole, save_network
 from segkit.train.isolation import kept_random_state, kept_threads
@@ -170,7 +171,6 @@ def read_best(folder: RunFolder) -> Best | None:
 def _read(folder: RunFolder) -> dict[str, Any]:
     """Read what is known of the best network; nothing if the file is missing or damaged."""
     try:
-        found = json.loads(folder.best_scores.read_text())
-    except (FileNotFoundError, ValueError):
+        return read_json_object(folder.best_scores)
+    except SegkitError:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -1,6 +1,5 @@
 """What there is to be seen: files, runs and results of recipes, each thing as what it is."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.errors import InvalidInput, MissingFile, sentence
+from segkit.errors import InvalidInput, MissingFile, SegkitError, sentence
 from segkit.io.address import ROLES, Address, parse_address, part_for
 from segkit.io.formats import EXCHANGE, module_of
+from segkit.io.json_file import read_json_object
 from segkit.io.lookup import fragments_of, open_file, read_notes
 from segkit.io.missing import missing_file
 from segkit.run.record import located, read_stages
@@ -122,8 +122,8 @@ def _of_run(folder: Path) -> Iterator[Thing]:
     if made.is_file():
         yield from _of_file(Address(made))
     try:
-        source = json.loads((folder / "card.json").read_text()).get("source") or {}
-    except (OSError, ValueError):
+        source = read_json_object(folder / "card.json").get("source") or {}
+    except SegkitError:
         source = {}
     seen = False
     for text in [*source.get("validation", ()), *source.get("data", ())]:
