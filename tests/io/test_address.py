@@ -68,3 +68,36 @@ def test_usual_names():
     assert Address(Path("a.h5"), "mine").at("raw") == "mine"
     with pytest.raises(InvalidInput, match="did you mean 'fragments'"):
         Address(Path("a.h5")).at("fragment")
+
+
+@pytest.mark.parametrize("folder", ["2026-11-30T12:00", "br[0:1]", "a::b", "plain"])
+@pytest.mark.parametrize(("rest", "dataset"), [("out.h5", None), ("out.h5:raw", "raw"), ("out.zarr:a/b", "a/b")])
+def test_colons_of_folders_separate_nothing(tmp_path, folder, rest, dataset):
+    (tmp_path / folder).mkdir()
+    file = rest.partition(":")[0]
+    assert parse_address(f"{tmp_path}/{folder}/{rest}") == Address(tmp_path / folder / file, dataset)
+    cropped = parse_address(f"{tmp_path}/{folder}/{rest}[0:2]")
+    assert cropped == Address(tmp_path / folder / file, dataset, (slice(0, 2), WHOLE, WHOLE))
+
+
+@pytest.mark.parametrize(
+    ("text", "crop", "picks", "axes", "options"),
+    [
+        ("a.h5[c=0]", None, (("c", 0),), None, ()),
+        ("a.h5:raw[t=3,c=1,z=0:10]", (slice(0, 10), WHOLE, WHOLE), (("t", 3), ("c", 1)), None, ()),
+        ("a.h5[axes=xyzc,x=5:]", (WHOLE, WHOLE, slice(5, None)), (), "xyzc", ()),
+        ("a.h5[missing=0,links=follow]", None, (), None, (("missing", "0"), ("links", "follow"))),
+    ],
+)
+def test_what_brackets_say(text, crop, picks, axes, options):
+    found = parse_address(text)
+    assert (found.crop, found.picks, found.axes, found.options) == (crop, picks, axes, options)
+    assert parse_address(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "inside", ["c=a", "c=0,c=1", "q=0", "axes=1", "missing=7", "z=3", "z=0:1,z=0:1", "0:1,c=0", "links=yes"]
+)
+def test_nonsense_in_brackets(inside):
+    with pytest.raises(InvalidInput, match="what stands in brackets must be made of"):
+        parse_address(f"a.h5[{inside}]")
