@@ -179,10 +179,17 @@ def _first_line(error: Exception) -> str:
 
 
 def configure_warnings() -> None:
-    """Show warnings as one line on stderr."""
+    """Show warnings as one line on stderr, each once: a file that is read twice says the same twice."""
     import warnings
 
-    warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            click.echo(f"Warning: {message}", err=True)
+
+    warnings.showwarning = show
 
 
 def limit_threads(threads: int | None) -> None:

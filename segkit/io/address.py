@@ -60,6 +60,11 @@ class Address:
     options: tuple[tuple[str, str], ...] = ()
     """What is allowed that is refused otherwise: see `OPTIONS`."""
 
+    def __post_init__(self) -> None:
+        if self.dataset is not None and ".." in self.dataset.split("/"):
+            rule, value = "must not lead out of its file", repr(self.dataset)
+            raise InvalidInput(sentence("the dataset", rule, value, "leave out '..'"))
+
     def at(self, role: str) -> str:
         """The dataset, or the usual name of the role where none is given."""
         usual, _ = role_of(role)
@@ -107,8 +112,6 @@ def parse_address(text: str) -> Address:
     dataset = dataset.strip("/")
     if not path or (colon and not dataset):
         raise InvalidInput(sentence("address", "must be PATH or PATH:DATASET, with a crop or without", repr(text)))
-    if ".." in dataset.split("/"):
-        raise InvalidInput(sentence("the dataset", "must not lead out of its file", repr(dataset), "leave out '..'"))
     return Address(Path(folder + path), dataset or None, *said)
 
 

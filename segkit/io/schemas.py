@@ -79,9 +79,9 @@ def parse_xml(text: str, where: str) -> ElementTree.Element:
 
 
 def inside(path: str) -> str:
-    """A path that stays in its folder. Raises ValueError for one that leads out of it."""
+    """A path that stays in its folder. Raises InvalidInput, which is a ValueError, for one that leads out of it."""
     if path.startswith(("/", "\\")) or ".." in path.replace("\\", "/").split("/"):
-        raise ValueError("must be a path inside the store")
+        raise InvalidInput("must be a path inside the store")
     return path
 
 
