@@ -230,6 +230,8 @@ def _in_nanometers(said: _Said) -> Placement:
     if said.places is not None and len(said.places) != len(said.sizes):
         rule = f"must have as many numbers as {said.where}, {len(said.sizes)}"
         raise InvalidInput(sentence("offset", rule, list(said.places)))
+    if not set(SPACE) <= set(said.axes):
+        return Placement(refusal=InvalidInput(sentence("the axes", "must include z, y, x", said.axes)), certain=False)
     at = [said.axes.index(letter) for letter in SPACE]
     sizes = [float(said.sizes[i]) for i in at]
     places = None if said.places is None else [float(said.places[i]) for i in at]

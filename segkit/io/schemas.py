@@ -16,6 +16,8 @@ from segkit.io.records import About
 
 MOST = 2**48
 """Voxels along an axis; a file that states more is damaged."""
+LONGEST_NAME = 255
+"""Characters of a name, as file systems have it."""
 SHOWN = 80
 """Characters of a value that a message shows."""
 
@@ -82,6 +84,8 @@ def inside(path: str) -> str:
     """A path that stays in its folder. Raises InvalidInput, which is a ValueError, for one that leads out of it."""
     if path.startswith(("/", "\\")) or ".." in path.replace("\\", "/").split("/"):
         raise InvalidInput("must be a path inside the store")
+    if max(map(len, path.split("/"))) > LONGEST_NAME or "\0" in path:
+        raise InvalidInput(f"must be made of names of at most {LONGEST_NAME} characters")
     return path
 
 

@@ -177,7 +177,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises whatever comes, where a file is damaged
         next_step = "restore it from a copy, or start a new run"
         raise StorageError(
-            sentence(str(path), f"is no checkpoint that can be read ({error})", None, next_step)
+            sentence(str(path), f"is no checkpoint that can be read ({str(error).partition('.')[0]})", None, next_step)
         ) from error
     if found["format_version"] != FORMAT_VERSION:
         rule, value = f"must be a checkpoint of version {FORMAT_VERSION} or 1", found["format_version"]

@@ -225,7 +225,7 @@ def test_a_file_that_is_none_offers_nothing(tmp_path):
         (["infer", "a", "--run", "r"], set()),
         (["run", ""], set()),
         (["evaluate", "a"], set()),
-        (["evaluate", "sample.h5:v"], {"h5py"}),
+        (["evaluate", "sample.h5:v"], {"h5py", "pydantic"}),
     ],
 )
 def test_tab_loads_nothing_heavy(place, words, allowed):
