@@ -292,6 +292,8 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
             return _container(role, meaning.of(array), grid, offsets)
 
     def identity() -> str:
+        with located(place):
+            meaning.decide()  # now, for who asks is about to divide the volume among others
         made_by = stored.about.made_by
         if made_by:
             return f"{made_by} {bounds}" if address.crop else str(made_by)
@@ -365,6 +367,12 @@ class _Meaning:
             return as_ids(array)
         check_finite(array)
         return array
+
+    def decide(self) -> None:
+        """Look at the array now, where there is something to decide."""
+        kind = np.dtype(self._stored.dtype or np.uint8).kind
+        if kind in "ui" and (self._affinities or self._role == "mask"):
+            self._look()
 
     def _look(self) -> None:
         """Find what decides: a value above 1 of affinities, the value of a mask. Raises InvalidInput for 0 and 1."""

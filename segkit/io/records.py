@@ -169,10 +169,12 @@ def _fixed(axes: str, shape: tuple[int, ...], picks: dict[str, int], channels: b
 
 @contextmanager
 def located(place: object) -> Iterator[None]:
-    """Put `place` before the message of every segkit error on its way up."""
+    """Put `place` before the message of every segkit error on its way up that does not begin with it."""
     try:
         yield
     except SegkitError as error:
+        if str(error).startswith(str(place)):
+            raise
         raise type(error)(f"{place}: {error}") from error
 
 

@@ -57,6 +57,8 @@ def test_affinities_of_0_and_1_are_refused_in_every_part(tmp_path, name, dtype):
             io.read_affinities(address)
     with io.open_volume(path, "affinities") as volume, pytest.raises(InvalidInput, match="must span"):
         volume.read((slice(0, 4),) * 3)
+    with pytest.raises(InvalidInput, match=r"volumes/affinities: .*must span"):  # before blocks are given away
+        _ = io.RegionSource(path, "affinities").identity
 
 
 def test_affinities_of_0_are_0(tmp_path):
