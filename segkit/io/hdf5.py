@@ -52,7 +52,9 @@ class Hdf5File:
         objects: list[str] = []
         arrays: list[str] = []
 
-        def visit(name: str, item: Any) -> None:
+        def visit(name: str | bytes, item: Any) -> None:
+            if isinstance(name, bytes):  # it is no text, so that nobody can name it
+                return
             if isinstance(item, h5py.Dataset):
                 arrays.append(name)
             elif "kind" in item.attrs:

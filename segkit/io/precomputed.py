@@ -7,6 +7,7 @@ well as blank, unless the address says ``[missing=0]``. Chunks compressed as fil
 them, are read too. Segmentations are written as compressed_segmentation (uint32, uint64), all else raw, unsharded.
 """
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ from segkit.io.schemas import PrecomputedInfo, Scale, checked
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
+LARGEST_CHUNK = 2**31
+"""Bytes: TensorStore ends the process where there is no memory for a chunk."""
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
 PACKED = {".gz": "gzip", ".br": "brotli"}
 """Suffix of a chunk that is compressed as a file -> the module that unpacks it."""
@@ -68,6 +71,10 @@ class PrecomputedVolume:
         """The volume at a scale."""
         index = self._keys.index(name) if name else 0
         scale, channels = self._info.scales[index], self._info.num_channels
+        for sides in scale.chunk_sizes:
+            if len(sides) != 3 or math.prod(sides) * channels * self._dtype().itemsize > LARGEST_CHUNK:
+                rule = f"must be three sides of a chunk of at most {LARGEST_CHUNK // 2**30} GiB, which is decoded whole"
+                raise InvalidInput(sentence(f"{self._path}: chunk_sizes", rule, sides, "correct the file"))
         places = [at * length for at, length in zip(scale.voxel_offset, scale.resolution, strict=True)]
         shape = (*[channels] * (channels > 1), *scale.size[::-1])
         axes = "czyx"[-len(shape) :]

@@ -10,9 +10,8 @@ Other tools' images are read at their first scale (or at ``vol.zarr:group/1``, s
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -250,8 +249,18 @@ def _files(folder: Path, array: zarr.Array, part: tuple[slice, ...]) -> Iterator
     sides = array.shards or array.chunks
     ends = [each.indices(size) for each, size in zip(part, array.shape, strict=True)]
     along = [range(first // side, -(-stop // side)) for (first, stop, _), side in zip(ends, sides, strict=True)]
-    for index in product(*along):
+    for index in _combined(along):
         yield folder / "/".join(["c", *map(str, index)])
+
+
+def _combined(ranges: Sequence[range]) -> Iterator[tuple[int, ...]]:
+    """All combinations, one by one: an array may state more chunks than `itertools.product` can keep."""
+    if not ranges:
+        yield ()
+        return
+    for first in ranges[0]:
+        for others in _combined(ranges[1:]):
+            yield (first, *others)
 
 
 def _with_chunk(error: StorageError, node: Node, array: zarr.Array, part: tuple[slice, ...]) -> StorageError:
