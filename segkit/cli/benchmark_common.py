@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from segkit.cli.common import Verb, echo_json, note
-from segkit.cli.types import COMPONENT_SETTING, FILE
+from segkit.cli.types import COMPONENT_SETTING, FILE, Number
 
 Report = dict[str, Any]
 """What a benchmark returns, or one row of it."""
@@ -30,7 +30,7 @@ class Measured(Verb):
             click.Option(["--repeat"], type=click.IntRange(min=1), default=3, show_default=True, help="Timed calls."),
             click.Option(
                 ["--timeout"],
-                type=click.FloatRange(min=0, min_open=True),
+                type=Number(min=0, min_open=True),
                 help="Seconds after which a component is stopped.  [default: never]",
             ),
             click.Option(["--out"], type=FILE, metavar="FILE.json", help="Write the report, as --json prints it."),

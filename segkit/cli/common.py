@@ -187,7 +187,7 @@ def network_options(command: Callable) -> Callable:
         click.option(
             "--tile",
             nargs=3,
-            type=int,
+            type=click.IntRange(min=1),
             metavar="Z Y X",
             help="Output of the network in one pass, in voxels.  [default: chosen]",
         ),
@@ -328,13 +328,11 @@ def parse_neighborhood(text: str | None) -> list[list[int]] | None:
 
 
 def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
-    """Those of ``--threshold``, each once, in order. Refuses what is no number, and notes what is no altitude."""
+    """Those of ``--threshold``, each once, in order. Refuses what is no altitude."""
     for threshold in thresholds:
-        if threshold != threshold:
-            raise InvalidParameter(sentence("--threshold", "must be a number", threshold))
         if not 0 <= threshold <= 1:
-            done = "all merges are" if threshold > 1 else "no merge is"
-            note(f"threshold {threshold:g} lies outside 0..1, where the altitudes (1 - affinity) are: {done} done")
+            rule, next_step = "must lie in 0..1, where the altitudes (1 - affinity) are", "choose one such as 0.5"
+            raise InvalidParameter(sentence("--threshold", rule, f"{threshold:g}", next_step))
     return sorted({threshold + 0.0 for threshold in thresholds})  # -0 is 0
 
 

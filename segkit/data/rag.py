@@ -83,7 +83,8 @@ def frozen(values: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     try:
         with np.errstate(invalid="ignore"):
             array = native(given) if dtype is None else given.astype(dtype, copy=False)
-        fits = array.dtype == given.dtype or np.array_equal(array, given)
+        floats_for_ids = given.dtype.kind == "f" and array.dtype.kind in "ui" and given.size > 0  # whole or not
+        fits = array.dtype == given.dtype or (np.array_equal(array, given) and not floats_for_ids)
     except (OverflowError, TypeError, ValueError):
         fits = False
     if not fits:
