@@ -16,7 +16,7 @@ import click
 
 from segkit.cli.compiling import telling_of_compiling
 from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, ComponentName, LossSum
-from segkit.errors import InvalidParameter, SegkitError, sentence
+from segkit.errors import InvalidParameter, SegkitError, out_of_memory, sentence
 from segkit.parameters import parse_assignments, parse_value
 
 
@@ -117,7 +117,7 @@ def failures(debug: bool) -> Iterator[None]:
             raise
         if isinstance(error, SegkitError):
             raise Failure(str(error), error.exit_code) from error
-        if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        if out_of_memory(error):
             next_step = "take a smaller crop, patch, batch or --tile"
             raise Failure(f"the memory is not enough ({_first_line(error)}); {next_step}", 1) from error
         if isinstance(error, OSError):
@@ -135,11 +135,6 @@ def reader_is_gone() -> bool:
         with suppress(OSError, ValueError):  # streams that are no files
             found.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in found.poll(0))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch, which need not be imported here, ran out of memory, on a GPU or on the CPU."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _first_line(error: Exception) -> str:

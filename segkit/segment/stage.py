@@ -82,8 +82,7 @@ def segment_files(
 ) -> Segmented:
     """Cut a merge tree at one threshold or several; the result is that of :func:`segkit.segment.segment`.
 
-    Memory: the driver holds the tree, a worker one block. Of a whole volume each segmentation is made as it is written,
-    so that memory does not grow with the number of thresholds.
+    Memory: the driver holds the tree, a worker one block; of a whole volume, two segmentations at any time.
 
     Parameters
     ----------
