@@ -61,7 +61,7 @@ class Jobs(Cluster):
     def _exports(self) -> list[str]:
         memory = [name for name in SETTINGS if ".worker.memory." in name]
         lines = {f"DASK_{name.upper().replace('.', '__')}": str(SETTINGS[name]) for name in memory}
-        lines |= {name: str(self.threads) for name in THREADS}
+        lines |= {name: str(self.threads) for name in THREADS} | {"PYTHONSAFEPATH": "1"}
         return [f"export {name}={value}" for name, value in lines.items()]
 
     def connect(self, timeout: float) -> "Client":

@@ -110,6 +110,7 @@ def main() -> None:
     volumes/labels/neuron_ids for ground truth, and volumes/affinities, volumes/fragments, merge_tree and
     volumes/segmentation for what the verbs make of them.
     """
+    os.environ["PYTHONSAFEPATH"] = "1"  # whatever process is started, by libraries too, takes no code from this folder
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would read all distributions, damaged ones too
     from segkit.registry.distributions import stranger
 
