@@ -69,6 +69,7 @@ class ZarrStore:
         for scale in _scales(group) if isinstance(group, zarr.Group) else ():
             if scale.get("path") == last:
                 return _image(item, group, scale)
+        _check_codecs(item)
         attributes = dict(item.attrs)
         names = item.metadata.dimension_names if item.metadata.zarr_format == 3 else None
         axes = stated_axes(names or attributes.get("axes"))
@@ -79,7 +80,10 @@ class ZarrStore:
         group = self._root[name]
         if not isinstance(group, zarr.Group):
             raise MissingDataset(sentence(name, "must be a group", "an array", "name the group of a merge tree"))
-        return {key: np.asarray(array[...]) for key, array in group.arrays()}, _ours(group)
+        arrays = dict(group.arrays())
+        for array in arrays.values():
+            _check_codecs(array)
+        return {key: np.asarray(array[...]) for key, array in arrays.items()}, _ours(group)
 
 
 @contextmanager
@@ -190,7 +194,17 @@ def _first_scale(name: str, group: zarr.Group) -> Stored:
     return _image(group[scales[0]["path"]], group, scales[0])
 
 
+def _check_codecs(array: zarr.Array) -> None:
+    """Raise InvalidInput for values that are stored as pickles, for to read these is to run what they say."""
+    stated = array.metadata.to_dict()
+    codecs = [stated.get("compressor"), *(stated.get("filters") or ()), *(stated.get("codecs") or ())]
+    if any("pickle" in str(codec) for codec in codecs):
+        next_step = "have whoever made it write it with another codec"
+        raise InvalidInput(sentence(array.path, "must not be stored as pickles, which may run code", None, next_step))
+
+
 def _image(array: zarr.Array, group: zarr.Group, scale: Mapping) -> Stored:
+    _check_codecs(array)
     axes = _multiscales(group)[0].get("axes") or [{"name": name} for name in "tczyx"[-array.ndim :]]
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
     kept = _kept_axes(axes, array.shape, bool(_ours(group)))
