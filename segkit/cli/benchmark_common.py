@@ -1,13 +1,12 @@
 """What the verbs of `segkit benchmark` share: their options, and what becomes of a report."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from segkit.cli.common import Verb, echo_json, note
+from segkit.cli.common import Verb, as_json_text, echo_json, note
 from segkit.cli.types import COMPONENT_SETTING, FILE, Number
 
 Report = dict[str, Any]
@@ -59,7 +58,7 @@ def write_report(path: str | None, report: Mapping) -> None:
     from segkit.io.atomic import replacing
 
     with replacing(Path(path)) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        temporary.write_text(as_json_text(report) + "\n")
 
 
 def finish(

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import shutil
 import sys
@@ -120,6 +121,9 @@ def failures(debug: bool) -> Iterator[None]:
         if out_of_memory(error):
             next_step = "take a smaller crop, patch, batch or --tile"
             raise Failure(f"the memory is not enough ({_first_line(error)}); {next_step}", 1) from error
+        if isinstance(error, RuntimeError) and "no locator available" in str(error):
+            next_step = "set NUMBA_CACHE_DIR to a folder that you may write to"
+            raise Failure(f"Numba finds no folder in which to keep compiled code; {next_step}", 1) from error
         if isinstance(error, OSError):
             raise Failure(f"{type(error).__name__}: {error}", 1) from error
         message = f"unexpected {type(error).__name__}: {error}; run it again with --debug and report the traceback"
@@ -344,7 +348,26 @@ def component_parameters(assignments: tuple[str, ...], **shortcuts: object) -> d
 
 def echo_json(result: object) -> None:
     """Print a result for programs, on stdout."""
-    click.echo(json.dumps(result, indent=2, default=str))
+    click.echo(as_json_text(result))
+
+
+def as_json_text(result: object) -> str:
+    """A result as strict JSON, in which what is no finite number is null.
+
+    >>> as_json_text({"score": float("nan")})
+    '{\\n  "score": null\\n}'
+    """
+    return json.dumps(_strict(result), indent=2, default=str, allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def echo_table(title: str, rows: Sequence[Mapping[str, object]]) -> None:

@@ -58,6 +58,9 @@ def command(
     if blocks.wanted:
         steps = [by_blocks(step, blocks, folder) for step in steps]
     check(steps)
+    if dry_run and as_json:
+        echo_json([{"stage": step.name, "command": step.words()} for step in steps])
+        return {}
     if dry_run:
         for step in steps:
             click.echo(shlex.join(step.words()))
