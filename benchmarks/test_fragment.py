@@ -59,7 +59,7 @@ def test_flooding(benchmark, volume, flooding):
     _, affinities, _ = volume(SIZE)
     squares = squared_distance(voxels_above(affinities, None, False, "mean", THRESHOLD), (1, 1, 1), False)
     places = maxima(squares, [WINDOW // 2] * 3, False)
-    seeds = numbered_seeds(places, squares.shape, False)
+    seeds = numbered_seeds(places, squares, False)
     markers = np.zeros(squares.shape, np.int32)
     markers.flat[places] = seeds[0][0]
     flooded(squares, places, seeds, None)  # compiles

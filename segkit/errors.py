@@ -92,6 +92,12 @@ class SegkitWarning(UserWarning):
     """Something works, but not as one might think."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether Python or torch, which need not be imported here, ran out of memory, on a GPU or on the CPU."""
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_torch
+
+
 def sentence(argument: str, rule: str, value: object = None, next_step: str | None = None) -> str:
     """The one form of all messages.
 

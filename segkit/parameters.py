@@ -1,6 +1,7 @@
 """Parameters of components, read from the signatures of their constructors."""
 
 import inspect
+import math
 import re
 import tomllib
 import types
@@ -123,6 +124,8 @@ def convert(known: Mapping[str, Parameter], values: Mapping[str, object], title:
         rule = f"must be {known[name].type_name}"
         if isinstance(value, bool) and known[name].annotation in (int, float):  # pydantic would take true for 1
             raise InvalidParameter(sentence(f"parameter {name!r} of {title}", rule, repr(value)))
+        if isinstance(value, float) and math.isnan(value):
+            raise InvalidParameter(sentence(f"parameter {name!r} of {title}", f"{rule} and a number", "nan"))
         try:
             value = as_numbers(value, known[name].annotation)
             converted[name] = TypeAdapter(known[name].annotation).validate_python(value)

@@ -222,10 +222,10 @@ def _stride(node_ids: np.ndarray) -> int:
 
 
 def _tensor(array: np.ndarray, device: "torch.device") -> "torch.Tensor":
-    """A copy on the device: what is given may be read-only."""
+    """A copy on the device: what is given may be read-only, or have strides that torch does not take."""
     import torch
 
-    return torch.tensor(np.ascontiguousarray(array), device=device)
+    return torch.from_numpy(np.array(array, order="C")).to(device)
 
 
 def _device(text: str) -> "torch.device":

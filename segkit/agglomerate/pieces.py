@@ -29,6 +29,7 @@ from segkit.agglomerate.rag import AffinityLists, Box, contact_bins, region_adja
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.protocols import RagAgglomerator
+from segkit.registry import calls
 
 RULES = {"count": np.add, "sum": np.add, "histogram": np.add, "min": np.minimum, "max": np.maximum}
 """How a statistic of two contacts becomes that of both."""
@@ -205,11 +206,11 @@ class Linkage:
 
     def scores(self, piece: Piece) -> np.ndarray:
         """The score of each edge as it is, float64 (E,)."""
-        return self.agglomerator.scores(piece.graph, *self._lists(piece))
+        return calls.edge_scores(self.agglomerator, piece.graph, *self._lists(piece))
 
     def cluster(self, piece: Piece) -> MergeTree:
         """All merges of a piece."""
-        return self.agglomerator.cluster(piece.graph, *self._lists(piece))
+        return calls.cluster(self.agglomerator, piece.graph, *self._lists(piece))
 
     def _lists(self, piece: Piece) -> tuple:
         return () if piece.lists is None else (piece.lists,)

@@ -30,6 +30,7 @@ from segkit.io import RegionSource
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.lock import lock_of, locked
 from segkit.io.lookup import AnyAddress
+from segkit.registry import calls
 
 TREE = ("leaf_ids", "parents", "altitudes")
 FEATURE, NODE_FEATURE = "feature ", "node feature "
@@ -295,7 +296,7 @@ def agglomerate_files(
             make_tree = _by_reduction if linkage.reducible and not whole_graph else _at_once
             return _from_graphs(output, (values, labels, agglomerator), notes or {}, make_tree, work)
         held = labels.whole()
-        tree = component.agglomerate(values.whole(), held)
+        tree = calls.agglomerate(component, values.whole(), held)
         _put(output, tree, notes or {})
         output.put(held, "fragments")
         return Merged(tree, Held(held), {})

@@ -45,7 +45,7 @@ class LossStep:
         Raises InvalidShape or InvalidInput unless both inputs are aligned.
         """
         check_aligned(affinities=affinities, truth=truth)
-        objects = np.where(truth.inside, truth.array, np.uint64(0))
+        objects = np.ascontiguousarray(np.where(truth.inside, truth.array, np.uint64(0)))
         numbered, _ = fastremap.renumber(objects, preserve_zero=True)
         arrays = {
             "target": Affinities.from_labels(truth, affinities.neighborhood).array,

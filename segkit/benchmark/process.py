@@ -42,7 +42,7 @@ def in_fresh_process(function: str, options: Mapping[str, Any], limits: Limits =
         with open(folder / "output.txt", "wb") as output:
             try:
                 done = subprocess.run(
-                    [sys.executable, "-c", PROGRAM, str(folder)],
+                    [sys.executable, "-P", "-c", PROGRAM, str(folder)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segkit.blockwise.on_dask import SETTINGS, THREADS, Cluster, client_of
 from segkit.errors import BrokenComponent, ClusterUnavailable, InvalidParameter, MissingFile, sentence
+from segkit.io.atomic import check_kept
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -61,7 +62,7 @@ class Jobs(Cluster):
     def _exports(self) -> list[str]:
         memory = [name for name in SETTINGS if ".worker.memory." in name]
         lines = {f"DASK_{name.upper().replace('.', '__')}": str(SETTINGS[name]) for name in memory}
-        lines |= {name: str(self.threads) for name in THREADS}
+        lines |= {name: str(self.threads) for name in THREADS} | {"PYTHONSAFEPATH": "1"}
         return [f"export {name}={value}" for name, value in lines.items()]
 
     def connect(self, timeout: float) -> "Client":
@@ -129,6 +130,7 @@ def read_settings(file: Path) -> dict[str, Any]:
         raise MissingFile(
             sentence(f"cluster file {file}", "must exist", next_step="write it as docs/how-to/cluster.md says")
         )
+    check_kept(file)
     try:
         settings = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

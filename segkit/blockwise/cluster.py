@@ -77,6 +77,7 @@ def _cluster(spec: str, threads: int | None) -> Cluster:
 
 def _check_dask(spec: str) -> None:
     try:
+        import cryptography  # noqa: F401  # for the credentials of local clusters
         import distributed  # noqa: F401
     except ImportError as error:
         rule = f"needs Dask ({error})"
@@ -84,16 +85,22 @@ def _check_dask(spec: str) -> None:
 
 
 class Local(Cluster):
-    """Processes of this machine, which Dask starts again where one dies, with a scheduler in this process."""
+    """Processes of this machine, which Dask starts again where one dies, with a scheduler in this process.
+
+    They talk TLS on the loopback address, with credentials that are made anew and kept in memory: no other user of the
+    machine can connect.
+    """
 
     def __init__(self, processes: int, threads: int | None = None) -> None:
         import dask
         from dask.system import CPU_COUNT
         from distributed import LocalCluster
+        from distributed.security import Security
 
         self.processes = processes
         self.threads = max(1, (threads or CPU_COUNT) // processes)
         self._ends: list[int] = []
+        os.environ["PYTHONSAFEPATH"] = "1"  # neither they nor Python's helper beside them take code from this folder
         self._stack = ExitStack()
         try:
             folder = self._stack.enter_context(scratch())
@@ -106,6 +113,7 @@ class Local(Cluster):
                     threads_per_worker=1,
                     processes=True,
                     worker_class=_keeper(self._ends),
+                    security=Security.temporary(),
                     dashboard_address="127.0.0.1:8787",
                     local_directory=folder,
                     env={name: str(self.threads) for name in THREADS},

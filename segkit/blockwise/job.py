@@ -16,7 +16,7 @@ import numpy as np
 from segkit import __version__
 from segkit.blockwise.blocks import Lattice
 from segkit.blockwise.marks import Mark, read_mark, write_mark
-from segkit.errors import SegkitError, StorageError, sentence
+from segkit.errors import BrokenComponent, SegkitError, StorageError, sentence
 from segkit.memory import forget_peak, give_back, peak
 from segkit.threads import set_thread_limit
 
@@ -97,7 +97,9 @@ class Job:
             return self._kept(number) or self._compute(number)
         except Exception as error:
             full = no_space(error)
-            return Outcome(number, cause=in_a_line(full or error), trace=traceback.format_exc(), full=full is not None)
+            final = isinstance(error, BrokenComponent)  # a plugin makes the same mistake again
+            cause, trace = in_a_line(full or error), traceback.format_exc()
+            return Outcome(number, cause=cause, trace=trace, full=full is not None, final=final)
 
     def _check_version(self) -> None:
         if self.version != __version__:

@@ -1,14 +1,13 @@
 """What the verbs of `segkit benchmark` share: their options, and what becomes of a report."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from segkit.cli.common import Verb, echo_json, note
-from segkit.cli.types import COMPONENT_SETTING, FILE
+from segkit.cli.common import Verb, as_json_text, echo_json, note
+from segkit.cli.types import COMPONENT_SETTING, FILE, Number
 
 Report = dict[str, Any]
 """What a benchmark returns, or one row of it."""
@@ -30,7 +29,7 @@ class Measured(Verb):
             click.Option(["--repeat"], type=click.IntRange(min=1), default=3, show_default=True, help="Timed calls."),
             click.Option(
                 ["--timeout"],
-                type=click.FloatRange(min=0, min_open=True),
+                type=Number(min=0, min_open=True),
                 help="Seconds after which a component is stopped.  [default: never]",
             ),
             click.Option(["--out"], type=FILE, metavar="FILE.json", help="Write the report, as --json prints it."),
@@ -59,7 +58,7 @@ def write_report(path: str | None, report: Mapping) -> None:
     from segkit.io.lock import writing
 
     with writing(Path(path)) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        temporary.write_text(as_json_text(report) + "\n")
 
 
 def finish(

@@ -19,7 +19,7 @@ import click
 
 from segkit.cli.compiling import telling_of_compiling
 from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, ComponentName, LossSum
-from segkit.errors import InvalidParameter, SegkitError, sentence
+from segkit.errors import InvalidParameter, SegkitError, out_of_memory, sentence
 from segkit.parameters import parse_assignments, parse_value
 
 
@@ -149,9 +149,12 @@ def failures(debug: bool) -> Iterator[None]:
             raise
         if isinstance(error, SegkitError):
             raise Failure(str(error), error.exit_code) from error
-        if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        if out_of_memory(error):
             next_step = "take a smaller crop, patch, batch or --tile"
             raise Failure(f"the memory is not enough ({_first_line(error)}); {next_step}", 1) from error
+        if isinstance(error, RuntimeError) and "no locator available" in str(error):
+            next_step = "set NUMBA_CACHE_DIR to a folder that you may write to"
+            raise Failure(f"Numba finds no folder in which to keep compiled code; {next_step}", 1) from error
         if isinstance(error, OSError):
             raise Failure(f"{type(error).__name__}: {error}", 1) from error
         message = f"unexpected {type(error).__name__}: {error}; run it again with --debug and report the traceback"
@@ -167,11 +170,6 @@ def reader_is_gone() -> bool:
         with suppress(OSError, ValueError):  # streams that are no files
             found.register(stream.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in found.poll(0))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch, which need not be imported here, ran out of memory, on a GPU or on the CPU."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _first_line(error: Exception) -> str:
@@ -226,7 +224,7 @@ def network_options(command: Callable) -> Callable:
         click.option(
             "--tile",
             nargs=3,
-            type=int,
+            type=click.IntRange(min=1),
             metavar="Z Y X",
             help="Output of the network in one pass, in voxels.  [default: chosen]",
         ),
@@ -388,13 +386,11 @@ def parse_neighborhood(text: str | None) -> list[list[int]] | None:
 
 
 def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
-    """Those of ``--threshold``, each once, in order. Refuses what is no number, and notes what is no altitude."""
+    """Those of ``--threshold``, each once, in order. Refuses what is no altitude."""
     for threshold in thresholds:
-        if threshold != threshold:
-            raise InvalidParameter(sentence("--threshold", "must be a number", threshold))
         if not 0 <= threshold <= 1:
-            done = "all merges are" if threshold > 1 else "no merge is"
-            note(f"threshold {threshold:g} lies outside 0..1, where the altitudes (1 - affinity) are: {done} done")
+            rule, next_step = "must lie in 0..1, where the altitudes (1 - affinity) are", "choose one such as 0.5"
+            raise InvalidParameter(sentence("--threshold", rule, f"{threshold:g}", next_step))
     return sorted({threshold + 0.0 for threshold in thresholds})  # -0 is 0
 
 
@@ -411,7 +407,26 @@ def component_parameters(assignments: tuple[str, ...], **shortcuts: object) -> d
 
 def echo_json(result: object) -> None:
     """Print a result for programs, on stdout."""
-    click.echo(json.dumps(result, indent=2, default=str))
+    click.echo(as_json_text(result))
+
+
+def as_json_text(result: object) -> str:
+    """A result as strict JSON, in which what is no finite number is null.
+
+    >>> as_json_text({"score": float("nan")})
+    '{\\n  "score": null\\n}'
+    """
+    return json.dumps(_strict(result), indent=2, default=str, allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def echo_table(title: str, rows: Sequence[Mapping[str, object]]) -> None:

@@ -1,6 +1,5 @@
 """segkit evaluate: Score a segmentation against the truth."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -8,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, refuse_with_blocks
-from segkit.cli.common import Verb, component_parameters, echo_json, echo_table, examples, json_option, set_option
-from segkit.cli.types import ADDRESS, FRAGMENTS, TRUTH, ComponentName
+from segkit.cli.common import (
+    Verb,
+    component_parameters,
+    echo_json,
+    echo_table,
+    examples,
+    json_option,
+    parse_thresholds,
+    set_option,
+)
+from segkit.cli.types import ADDRESS, FRAGMENTS, TRUTH, ComponentName, Number
 from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
@@ -58,7 +66,7 @@ def _check_call(params: Mapping[str, Any], there: Callable[[str], bool]) -> None
 @click.option("--per-section", is_flag=True, help="Score each section (z) on its own, and average.")
 @click.option(
     "--border",
-    type=float,
+    type=Number(min=0),
     metavar="NM",
     help="Leave out voxels within this distance of a true boundary, in nm, in the section; the CREMI challenge: 25.  "
     "[default: count all]",
@@ -114,10 +122,7 @@ def _check(metrics: tuple[str, ...], sweeps: bool, options: Mapping[str, Any]) -
             next_step = "add --sweep" if not sweeps else "cut the tree by 'segkit segment' at the best threshold first"
             option = "threshold" if name == "thresholds" else name.replace("_", "-")
             raise InvalidParameter(sentence(f"--{option}", rule, next_step=next_step))
-    for threshold in options["thresholds"]:
-        if not math.isfinite(threshold):  # JSON knows no other numbers
-            rule, next_step = "must be a finite number", "above 1 everything is merged"
-            raise InvalidParameter(sentence("--threshold", rule, threshold, next_step))
+    parse_thresholds(options["thresholds"])  # what is no altitude is refused first
     if sweeps and set(metrics) - {"cremi"}:
         rule, next_step = "must be cremi with --sweep", "its scores are those of rand and voi too"
         raise InvalidParameter(sentence("--metric", rule, ", ".join(metrics), next_step))

@@ -101,6 +101,16 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
+def _check_folder() -> None:
+    """Refuse to start in a folder that somebody removed, in which no file can be found or written."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        error = click.ClickException("the folder that segkit was started in does not exist any more; cd to another")
+        error.exit_code = 2  # type: ignore[misc]  # click says that it belongs to the class
+        raise error from None
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=COMPLETION)
 @click.version_option(__version__, prog_name="segkit")
 def main() -> None:
@@ -111,6 +121,8 @@ def main() -> None:
     volumes/labels/neuron_ids for ground truth, and volumes/affinities, volumes/fragments, merge_tree and
     volumes/segmentation for what the verbs make of them.
     """
+    _check_folder()
+    os.environ["PYTHONSAFEPATH"] = "1"  # whatever process is started, by libraries too, takes no code from this folder
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would read all distributions, damaged ones too
     from segkit.registry.distributions import stranger
 

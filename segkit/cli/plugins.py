@@ -9,6 +9,7 @@ from segkit.cli.common import Verb, echo_described, echo_json, echo_table, examp
 from segkit.cli.completion import complete_component_of_kind, complete_kind
 from segkit.cli.plugins_check import check
 from segkit.cli.plugins_new import new
+from segkit.cli.types import Number
 from segkit.errors import UnknownComponent, sentence
 from segkit.parameters import nearest, prose
 
@@ -36,7 +37,7 @@ command.add_command(new)
 @click.option("--check", is_flag=True, help="Import each distribution, in a process of its own, and report failures.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=60,
     show_default=True,
     help="Seconds for the imports of one distribution, with --check.",

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from segkit.cli.common import Verb, echo_json, examples, json_option, note, progress
-from segkit.cli.types import ADDRESS, FILE
+from segkit.cli.types import ADDRESS, FILE, Number
 from segkit.errors import InvalidParameter, sentence
 
 EXAMPLES = examples(
@@ -40,7 +40,7 @@ def _with_roles(command: Callable) -> Callable:
 )
 @click.option(
     "--border",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="NM",
     help="Score no voxels within this distance of a true boundary, in nm.  [default: the recipe's, or 0]",
 )

@@ -88,8 +88,13 @@ def read_settings(run: Path) -> dict[str, object]:
 
 
 def _read_config(path: str) -> dict[str, object]:
+    from segkit.io.atomic import check_kept
+
+    check_kept(Path(path))
     try:
         return tomllib.loads(Path(path).read_text())
+    except IsADirectoryError:
+        raise InvalidInput(sentence("--config", "must be a TOML file", f"the folder {path!r}")) from None
     except FileNotFoundError:
         raise MissingFile(sentence("--config", "must be an existing TOML file", repr(path))) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ A type completes a value in the shell, and says whether the value names a file t
 knows by it what its stages need and make, and which components they name.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,16 @@ class Value(click.types.StringParamType):
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
         """Say what the help calls the value; arguments have names of their own."""
         return self.metavar if isinstance(param, click.Option) else None
+
+
+class Number(click.FloatRange):
+    """A finite number in a range, which that of click lets NaN pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse what is not finite."""
+        if not math.isfinite(float(click.FLOAT.convert(value, param, ctx))):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Text(Value):

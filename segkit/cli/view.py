@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from segkit.cli.common import Verb, examples, gathered, note
-from segkit.cli.types import FILE
+from segkit.cli.types import FILE, Number
 
 EXAMPLES = examples(
     "segkit view demo-output",
@@ -63,7 +63,7 @@ class Picture:
 @click.argument("data", nargs=-1, required=True, metavar="THING...")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="NUMBER",
     help="Cut the merge tree here at first, 0..1.  [default: where training chose to, or 0.5]",
 )
@@ -87,7 +87,14 @@ class Picture:
 @click.option(
     "--screenshot", type=FILE, metavar="FILE.png", help="Take a picture without a window (by Chromium), and end."
 )
-@click.option("--size", default=(1400, 1000), type=int, nargs=2, show_default=True, help="Of that picture, in pixels.")
+@click.option(
+    "--size",
+    default=(1400, 1000),
+    type=click.IntRange(1),
+    nargs=2,
+    show_default=True,
+    help="Of that picture, in pixels.",
+)
 @gathered("page", Page)
 @gathered("picture", Picture)
 def command(

@@ -14,6 +14,9 @@ def read_values(source: Source, box: Box, kind: str, dtype: np.dtype) -> np.ndar
     if kind == "labels" and values.dtype.kind == "i" and values.min() < 0:
         next_step = "cast them to an unsigned dtype if -1 stands for outside"
         raise InvalidInput(sentence("labels", "must not be negative", values.min(), next_step))
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        wrong = values[~np.isfinite(values)][0]
+        raise InvalidInput(sentence(kind, "must be finite", wrong, "write a number in its place, np.nan_to_num say"))
     with np.errstate(invalid="ignore", over="ignore"):
         result = values.astype(dtype, copy=False)
     if values.dtype != result.dtype and not _equal(values, result):

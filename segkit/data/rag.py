@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from segkit.data.volume import native
 from segkit.errors import InvalidInput, sentence
 
 
@@ -81,8 +82,9 @@ def frozen(values: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
         given = given.astype(dtype)
     try:
         with np.errstate(invalid="ignore"):
-            array = given if dtype is None else given.astype(dtype, copy=False)
-        fits = array.dtype == given.dtype or np.array_equal(array, given)
+            array = native(given) if dtype is None else given.astype(dtype, copy=False)
+        floats_for_ids = given.dtype.kind == "f" and array.dtype.kind in "ui" and given.size > 0  # whole or not
+        fits = array.dtype == given.dtype or (np.array_equal(array, given) and not floats_for_ids)
     except (OverflowError, TypeError, ValueError):
         fits = False
     if not fits:

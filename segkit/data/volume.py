@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from segkit.data.grid import Grid
 from segkit.errors import InvalidInput, InvalidShape, sentence
@@ -49,8 +50,8 @@ class _Container(Protocol):
 
 
 def hold(container: _Container, name: str, ndim: int, axes: str) -> None:
-    """Keep a read-only view of `container.array`; refuse a wrong number of dimensions and empty arrays."""
-    array = np.asarray(container.array).view()
+    """Keep a read-only view of `container.array`, in native byte order; refuse other dimensions and empty arrays."""
+    array = native(container.array).view()
     if array.ndim != ndim:
         raise InvalidShape(
             sentence(
@@ -66,3 +67,9 @@ def hold(container: _Container, name: str, ndim: int, axes: str) -> None:
         raise InvalidInput(sentence("grid", "must be a segkit Grid", repr(container.grid)))
     array.flags.writeable = False
     object.__setattr__(container, "array", array)
+
+
+def native(array: ArrayLike) -> np.ndarray:
+    """`array` itself, or a copy in the byte order of this machine, which compiled code and torch take alone."""
+    given = np.asarray(array)
+    return given.astype(given.dtype.newbyteorder("="), copy=False)

@@ -2,17 +2,19 @@
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segkit.data import Labels, check_aligned
 from segkit.data.labels import FIRST_OUTSIDE
-from segkit.errors import BrokenComponent, InvalidInput, SegkitWarning, sentence
+from segkit.errors import InvalidInput, SegkitWarning, sentence
 from segkit.evaluate.border import near_boundary
 from segkit.evaluate.contingency import Contingency, contingency
 from segkit.evaluate.counting import CountingMetric
 from segkit.protocols import Metric
+from segkit.registry import calls
 from segkit.timing import phase
 
 if TYPE_CHECKING:
@@ -172,10 +174,7 @@ def collect(metrics: Mapping[str, Metric], score: Callable[[Metric], Mapping[str
     """What `score` gives for each metric, in one dictionary; see :func:`evaluate` for what is refused."""
     scores: dict[str, float] = {}
     for metric_name, metric in metrics.items():
-        found = score(metric)
-        if not isinstance(found, Mapping):
-            raise BrokenComponent(sentence(f"what metric {metric_name!r} returns", "must be a mapping", repr(found)))
-        for name, value in found.items():
+        for name, value in calls.score(metric, partial(score, metric)).items():
             if name in scores and not same_score(scores[name], value):
                 rule = f"must not return {name} = {value} beside the {scores[name]} of another"
                 raise InvalidInput(sentence(f"metric {metric_name!r}", rule, next_step="evaluate them one by one"))

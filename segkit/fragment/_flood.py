@@ -10,23 +10,27 @@ Seeds = list[tuple[np.ndarray, int]]
 """For each slab (a section, or the volume): the label of each of its maxima, int32, and how many labels there are."""
 
 
-def numbered_seeds(places: np.ndarray, shape: tuple[int, int, int], per_section: bool) -> Seeds:
-    """Number the maxima at `places` (flat indices, ascending), from 1 in each slab; those that touch are one seed.
+def numbered_seeds(places: np.ndarray, depths: np.ndarray, per_section: bool) -> Seeds:
+    """Number the maxima of `depths` at `places` (flat indices, ascending), from 1 in each slab; those in touch are one.
 
-    Voxels touch by a face, an edge or a corner. Seeds are numbered in the order of their first voxels.
+    Voxels are in touch that share a face, or else an edge or a corner where faces of voxels deeper than 0 lead from one
+    to the other within the cube of both: a corner alone joins nothing. Seeds are numbered by their first voxels.
     """
-    slab = _slab(shape, per_section)
-    parts = share(_number_slabs, shape[0] // slab[0], _by_slab(places, shape, slab), slab)
+    slab = _slab(depths.shape, per_section)
+    count = len(depths) // slab[0]
+    parts = share(_number_slabs, count, _by_slab(places, depths.shape, slab), depths.reshape(count, *slab))
     return [seeds for part in parts for seeds in part]
 
 
-def _number_slabs(start: int, stop: int, places: list[np.ndarray], slab: tuple[int, int, int]) -> Seeds:
-    state = _state(slab)
-    steps = np.array(_strides(state)) * (np.argwhere(np.ones((3, 3, 3)))[:13] - 1)
+def _number_slabs(start: int, stop: int, places: list[np.ndarray], slabs: np.ndarray) -> Seeds:
+    state = _state(slabs.shape[1:])
+    moves = np.argwhere(np.ones((3, 3, 3)))[:13] - 1
+    earlier = (np.array(_strides(state)) * moves).sum(axis=1)
+    steps = np.array(_strides(slabs[0])) * moves
     numbered = []
     for k in range(start, stop):
-        inner = _inner(places[k], slab, state)
-        numbered.append(join_peaks(state.reshape(-1), inner, steps.sum(axis=1)))
+        inner = _inner(places[k], slabs.shape[1:], state)
+        numbered.append(join_peaks(state.reshape(-1), inner, earlier, slabs[k].reshape(-1), places[k], steps))
         state.reshape(-1)[inner] = 0
     return numbered
 
@@ -93,8 +97,8 @@ def _state(slab: tuple[int, int, int]) -> np.ndarray:
     return np.zeros([size + 2 for size in slab], np.int32)
 
 
-def _strides(state: np.ndarray) -> tuple[int, int, int]:
-    return state.shape[1] * state.shape[2], state.shape[2], 1
+def _strides(volume: np.ndarray) -> tuple[int, int, int]:
+    return volume.shape[1] * volume.shape[2], volume.shape[2], 1
 
 
 def _inner(places: np.ndarray, slab: tuple[int, int, int], state: np.ndarray) -> np.ndarray:

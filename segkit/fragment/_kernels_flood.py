@@ -42,28 +42,46 @@ def read_labels(start, stop, state, last, labels):
 
 
 @njit(cache=True, nogil=True)
-def join_peaks(state, places, earlier):
-    """Number the seeds: peaks that touch are one. Returns the label of each peak, and how many labels there are.
+def _led_by_faces(depths, place, step):
+    """Whether faces of voxels deeper than 0 lead from `place` by `step`: one number an axis, 0 along those not used."""
+    end = place + step.sum()
+    for first in range(3):
+        after = place + step[first]
+        if step[first] == 0 or (after != end and depths[after] <= 0):
+            continue
+        if after == end:
+            return True
+        for second in range(3):
+            then = after + step[second]
+            if second != first and step[second] != 0 and (then == end or depths[then] > 0):
+                return True
+    return False
 
-    `places` are the peaks' indices in `state`, ascending; `earlier` are the steps to the 13 earlier neighbours. Writes
-    the labels, in the order of their first peaks, to `state`.
+
+@njit(cache=True, nogil=True)
+def join_peaks(state, inner, earlier, depths, places, steps):
+    """Number the seeds: peaks in touch are one. Returns the label of each peak, and how many labels there are.
+
+    `inner` are the peaks' indices in `state`, ascending, `places` those in `depths`; `earlier` are the steps to the 13
+    earlier neighbours in `state`, and `steps` those in `depths`, axis by axis. Writes the labels, in the order of their
+    first peaks, to `state`.
     """
-    parents = np.arange(len(places))
-    for k in range(len(places)):
-        state[places[k]] = k + 1
-        for step in earlier:
-            other = state[places[k] + step]
-            if other > 0:
+    parents = np.arange(len(inner))
+    for k in range(len(inner)):
+        state[inner[k]] = k + 1
+        for move in range(len(earlier)):
+            other = state[inner[k] + earlier[move]]
+            if other > 0 and _led_by_faces(depths, places[k], steps[move]):
                 a, b = find_root(parents, k), find_root(parents, other - 1)
                 parents[max(a, b)] = min(a, b)
-    labels = np.empty(len(places), np.int32)
+    labels = np.empty(len(inner), np.int32)
     count = 0
-    for k in range(len(places)):
+    for k in range(len(inner)):
         root = find_root(parents, k)
         if root == k:
             count += 1
         labels[k] = count if root == k else labels[root]
-        state[places[k]] = labels[k]
+        state[inner[k]] = labels[k]
     return labels, count
 
 

@@ -19,7 +19,7 @@ def fragments_from_labels(labels: Labels, *, per_section: bool = False) -> Label
     >>> fragments_from_labels(truth, per_section=True).array.tolist()
     [[[1, 1, 2]], [[3, 0, 4]]]
     """
-    objects = np.where(labels.inside, labels.array, np.uint64(0))
+    objects = np.ascontiguousarray(np.where(labels.inside, labels.array, np.uint64(0)))  # else numbered as they lie
     parts = (_renumbered(objects[slab]) for slab in slabs(labels.shape, per_section))
     return Labels(stacked(parts, labels.shape, per_section), labels.grid)
 

@@ -17,6 +17,7 @@ from segkit.errors import StorageError
 from segkit.fragment.block_labels import AFTER, BEFORE, BlockLabels, BlockLabelsFile, seam_name
 from segkit.fragment.stitch import Renaming, same_fragments, seam
 from segkit.io import RegionSource, Target
+from segkit.registry import calls
 
 Taken = TypeVar("Taken")
 GROUP = 64
@@ -35,7 +36,7 @@ class WholeTask(BlockTask):
     def run(self, number: int) -> dict:
         """Cut the volume into fragments and write them; returns how many there are."""
         mask = None if self.mask is None else self.mask.whole()
-        found = self.fragmenter.load().fragment(self.affinities.whole(), mask)
+        found = calls.fragment(self.fragmenter.load(), self.affinities.whole(), mask)
         self.target.write(tuple(slice(0, size) for size in found.shape), found.array)
         return {"fragments": len(found.ids())}
 
@@ -89,7 +90,7 @@ class FragmentTask(BlockTask):
         array, neighborhood = self.affinities.read(block.outer), self.affinities.neighborhood
         assert neighborhood is not None  # only volumes of one channel have none
         cut_leaving(array, neighborhood)
-        labels = self.fragmenter.load().fragment(Affinities(array, neighborhood, grid), mask)
+        labels = calls.fragment(self.fragmenter.load(), Affinities(array, neighborhood, grid), mask)
         return BlockLabels.of(labels.array, self.lattice, number)
 
 

@@ -17,7 +17,8 @@ class Watershed(Fragmenter):
     """Seeded watershed on the distance to the nearest boundary (Funke et al. 2018, doi:10.1109/TPAMI.2018.2835450).
 
     A voxel is inside if the mean affinity of its edges exceeds a threshold. Maxima of the Euclidean distance to the
-    nearest voxel that is not inside are seeds, and the seeds flood everything in the mask, deepest places first.
+    nearest voxel that is not inside are seeds (maxima in touch are one, by a corner only where inside voxels lead round
+    it), and the seeds flood everything in the mask, deepest places first.
     The border of the volume is no boundary; that of the mask is one. A volume without any boundary is one fragment.
     Of equally deep voxels that reached first is flooded first, and none counts as deeper than the pass before it.
     Voxels stay 0 outside the mask, in pieces of the mask without any inside voxel, and everywhere if no voxel is
@@ -88,7 +89,7 @@ class Watershed(Fragmenter):
         with phase("seeds"):
             reach = [int(self.seed_distance / step / 2) for step in sampling]
             places = maxima(depths, reach, self.per_section)
-            seeds = numbered_seeds(places, depths.shape, self.per_section)
+            seeds = numbered_seeds(places, depths, self.per_section)
         with phase("flooding"):
             labels = flooded(depths, places, seeds, allowed if self.fill else inside)
         if self.size_threshold > 1:

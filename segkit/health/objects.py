@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.data import Affinities, Grid, Labels
-from segkit.errors import SegkitError
-from segkit.registry import load
+from segkit.errors import BrokenComponent, SegkitError
+from segkit.registry import calls, load
 
 CROP = 96
 """Default edge of the crop, in voxels."""
@@ -46,7 +46,9 @@ def object_figures(
     cutter = load("fragmenters", fragmenter, **values)
     part, window = _middle(affinities, crop)
     try:
-        fragments = cutter.fragment(part)
+        fragments = calls.fragment(cutter, part)
+    except BrokenComponent:
+        raise
     except SegkitError:
         return None
     sizes = np.bincount(fragments.array.ravel().astype(np.int64))

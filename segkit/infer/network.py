@@ -10,6 +10,7 @@ from torch import nn
 
 from segkit.errors import InvalidInput, sentence
 from segkit.models.inputs import FULL_SCALE, scale_intensity
+from segkit.registry import calls
 from segkit.timing import phase
 
 Precision = Literal["32", "bf16", "fp16"]
@@ -70,7 +71,8 @@ def answers(
     with closing(batches), torch.inference_mode(), autocasting(device, precision):  # type: ignore[type-var]
         for what, raw in batches:
             with phase("network"):
-                found = _fetching(call(to_device(raw, device))[:, kept].float().sigmoid())
+                logits = calls.logits(module, to_device(raw, device), call)
+                found = _fetching(logits[:, kept].float().sigmoid())
             yield what, found
 
 

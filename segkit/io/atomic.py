@@ -5,8 +5,9 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,19 @@ def check_folder(path: Path) -> None:
         raise MissingFile(sentence(f"the folder {folder}", "must exist", next_step="create it, or write elsewhere"))
     if not folder.is_dir():
         raise InvalidInput(sentence(f"{folder}", "must be a folder", "a file", "write elsewhere"))
+
+
+def check_kept(path: Path) -> None:
+    """Raise InvalidInput for a pipe, a device or a socket, which would be waited for, or is read once.
+
+    What does not exist, and what cannot be looked at, is somebody else's to refuse.
+    """
+    mode = stat.S_IFREG
+    with suppress(OSError, ValueError):
+        mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        next_step = "write what it gives to a file, and name that"
+        raise InvalidInput(sentence(f"{path}", "must be a file or a folder", "a pipe or a device", next_step))
 
 
 @contextmanager

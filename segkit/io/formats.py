@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from segkit.errors import InvalidInput, sentence
 from segkit.io.address import Address
+from segkit.io.atomic import check_kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ class Store(Protocol):
 
 def own_format(path: Path) -> ModuleType:
     """The module of a format that holds containers of every kind."""
+    check_kept(path)
     if path.suffix.lower() not in FORMATS:
         rule = "must end in .h5, .hdf, .hdf5, .zarr or .ome.zarr"
         next_step = "rename it if it is of such a format" if path.exists() else "add .h5 or .zarr"
@@ -55,6 +57,7 @@ def own_format(path: Path) -> ModuleType:
 
 def format_to_read(path: Path) -> ModuleType:
     """The module of the format to read: that of the suffix, or of what lies in a folder that has none."""
+    check_kept(path)
     module = module_of(path)
     if module is None:
         rule = "must end in .h5, .hdf, .hdf5, .zarr, .ome.zarr, .tif or .tiff, or be a folder"
@@ -90,6 +93,7 @@ def format_to_write(address: Address) -> ModuleType:
     """The module of the format to write. An address that cannot be written to is refused."""
     if address.crop:
         raise InvalidInput(sentence(f"{address}", "must have no crop where something is written"))
+    check_kept(address.path)
     suffix = address.path.suffix.lower()
     if suffix not in FORMATS | EXCHANGE:
         rule = f"must end in {', '.join(FORMATS | EXCHANGE)}"

@@ -289,7 +289,7 @@ class ShardOutput(Output):
         for target in self._targets:
             target.finish()
 
-    def _add(self, name: str, record: Record) -> None:
+    def add(self, name: str, record: Record) -> None:
         """Write it now, alone."""
         self._records = {name: record}
         self._write()

@@ -3,7 +3,7 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +133,10 @@ class Target(ABC):
         ((_, array),) = parts
         self.write(part, array)
 
+    def defer(self, part: Box, make: Callable[[], np.ndarray]) -> None:
+        """Write the values that `make` gives of a box, once it is their turn. Here that is at once."""
+        self.write(part, make())
+
     @abstractmethod
     def digest(self, part: Box) -> str | None:
         """A checksum of a box as it lies on disk; None if it cannot be read."""
@@ -158,7 +162,11 @@ class Output:
         notes: Mapping[str, object] | None = None,
     ) -> None:
         """Add an object, under `dataset`, the dataset of the address or the usual name of its role."""
-        self._add(dataset or self.address.at(role), _record(container, role, notes))
+        self.add(dataset or self.address.at(role), _record(container, role, notes))
+
+    def add(self, name: str, record: Record) -> None:
+        """Add an object as it will lie in the file, under the full name of its dataset."""
+        self._records[name] = record
 
     def volume(
         self, form: Form, *, key: str = "", dataset: str | None = None, notes: Mapping[str, object] | None = None
@@ -179,9 +187,6 @@ class Output:
         """Write the file."""
         if not self._streamed:
             self._write()
-
-    def _add(self, name: str, record: Record) -> None:
-        self._records[name] = record
 
     def _write(self) -> None:
         path = self.address.path
@@ -204,6 +209,12 @@ class _WholeTarget(Target):
         labels = role_of(self._form.role)[1] == "labels"
         container = (Labels if labels else Volume)(array, self._form.grid)
         self._output.put(container, self._form.role, dataset=self._dataset, notes=self._notes)
+
+    def defer(self, part: Box, make: Callable[[], np.ndarray]) -> None:
+        """Have labels made while the file is written, in the order in which they were deferred: never two at once."""
+        header = _record(Labels(np.zeros((1, 1, 1), np.uint64), self._form.grid), self._form.role, self._notes)
+        blocks = Blocks(self._form.shape, self._form.values, ((each, make()) for each in [part]))
+        self._output.add(self._dataset or self._output.address.at(self._form.role), Record(blocks, header.attributes))
 
     def fill(self, part: Box, parts: Iterable[Part]) -> None:
         """Write affinities to the file as they come."""

@@ -81,6 +81,7 @@ class Node:
         grid = stated.chunk_grid.configuration.chunk_shape if isinstance(stated, ZarrV3) else stated.chunks
         if len(grid) != len(stated.shape):
             raise InvalidInput(sentence("the chunks", f"must have {len(stated.shape)} sides", grid, "correct the file"))
+        _check_codecs(self.metadata)
         with _decoding(self.path):
             array = zarr.open_array(LocalStore(self.path, read_only=True), mode="r")
         if np.prod([float(side) for side in array.chunks]) * array.dtype.itemsize > LARGEST_CHUNK:
@@ -99,6 +100,14 @@ class Node:
     def _schema(self) -> ZarrV3 | ZarrV2:
         schema: type[Schema] = ZarrV3 if self.metadata.get("zarr_format") == 3 else ZarrV2
         return checked(schema, self.metadata)
+
+
+def _check_codecs(metadata: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for values that are stored as pickles, for to read these is to run what they say."""
+    codecs = [metadata.get("compressor"), metadata.get("filters"), metadata.get("codecs")]
+    if any("pickle" in str(codec) for codec in codecs):
+        next_step = "have whoever made it write it with another codec"
+        raise InvalidInput(sentence("the array", "must not be stored as pickles, which may run code", None, next_step))
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

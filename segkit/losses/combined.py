@@ -8,7 +8,7 @@ from torch import Tensor
 
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.protocols import Loss, Prediction
-from segkit.registry import find
+from segkit.registry import calls, find
 
 GRAMMAR = "TERM+TERM+..., each TERM a NAME or WEIGHT*NAME, as in 'constrained-malis+0.1*mse'"
 
@@ -37,7 +37,7 @@ class Sum(Loss):
         """The sum, and every term and part of a term."""
         total, parts = 0.0, {}
         for name, weight, loss in self.terms:
-            value, inner = loss(prediction)
+            value, inner = calls.loss(loss, prediction)
             total = total + weight * value
             parts[name] = value.detach()
             parts.update({f"{name}/{part}": number for part, number in inner.items()})

@@ -1,5 +1,6 @@
 """Pooling that follows from the size of the voxels."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -35,6 +36,8 @@ def automatic_pooling(
     pooling: Pooling | Literal["auto"], voxel_size: Sequence[float] | None, levels: int | None
 ) -> Pooling:
     """`pooling`, or what follows from the voxel size if it is "auto". Raises InvalidParameter for what is missing."""
+    if voxel_size is not None and not all(0 < edge < math.inf for edge in voxel_size):
+        raise InvalidParameter(sentence("parameter 'voxel_size'", "must be three positive lengths", list(voxel_size)))
     if pooling != "auto":
         if levels is not None and levels != len(pooling) + 1:
             rule = f"must be one more than the factors of pooling, {len(pooling) + 1}"
@@ -43,8 +46,6 @@ def automatic_pooling(
     if voxel_size is None:
         rule, next_step = "must be given with pooling='auto'", "say it in nm, as voxel_size=[40,4,4]"
         raise InvalidParameter(sentence("parameter 'voxel_size'", rule, next_step=next_step))
-    if not min(voxel_size) > 0 or max(voxel_size) == float("inf"):
-        raise InvalidParameter(sentence("parameter 'voxel_size'", "must be three positive lengths", list(voxel_size)))
     levels = LEVELS if levels is None else levels
     if levels < 1:
         raise InvalidParameter(sentence("parameter 'levels'", "must be at least 1", levels))

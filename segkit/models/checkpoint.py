@@ -173,6 +173,12 @@ def _check_weights(path: str | os.PathLike, name: str, expected: Mapping, found:
     if difference:
         rule = f"must hold the weights of model {name!r} with its own parameters"
         raise CheckpointMismatch(sentence(f"the checkpoint {path}", rule, f"of another model ({difference})"))
+    for key, tensor in found.items():
+        if not tensor.isfinite().all():
+            next_step = "take an earlier checkpoint, or train again"
+            raise CheckpointMismatch(
+                sentence(f"the checkpoint {path}", f"must hold finite weights; {key!r} has others", None, next_step)
+            )
 
 
 def _difference(expected: Mapping, found: Mapping) -> str | None:

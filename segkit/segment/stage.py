@@ -44,8 +44,13 @@ class SegmentTask(BlockTask):
         ids = labels.ids()
         places = _places(self.tables.get("leaf_ids"), ids)
         names = [self.tables.get(_table(k))[places] for k in range(len(self.targets))]
-        for target, segments in zip(self.targets, renamed(labels, ids, names), strict=True):
-            target.write(part, (segments if self.like is None else resample_labels(segments, *self.like)).array)
+        made = renamed(labels, ids, names)
+        if self.like is not None:
+            place = self.like
+            made = (resample_labels(segments, *place) for segments in made)
+        box = part if self.like is None else tuple(slice(0, size) for size in self.like[1])
+        for target in self.targets:  # the targets take what is made in turn, one volume at a time
+            target.defer(box, lambda: next(made).array)
         return {"fragments": len(ids), "segments": [len(np.unique(each)) for each in names]}
 
     def digest(self, number: int) -> str | None:
@@ -77,7 +82,7 @@ def segment_files(
 ) -> Segmented:
     """Cut a merge tree at one threshold or several; the result is that of :func:`segkit.segment.segment`.
 
-    Memory: the driver holds the tree, a worker one block.
+    Memory: the driver holds the tree, a worker one block; of a whole volume, two segmentations at any time.
 
     Parameters
     ----------

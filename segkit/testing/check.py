@@ -90,7 +90,7 @@ def run(source: str) -> tuple[list[dict], str | None]:
         records, tests = Path(folder, "records"), Path(folder, "test_it.py")
         tests.write_text(source, encoding="utf-8")
         Path(folder, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "segkit.testing.recorder"]
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "--tb=line", "-p", "segkit.testing.recorder"]
         command += ["-p", "no:cacheprovider", "--findings", str(records), str(tests)]
         done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True)
         lines = records.read_text(encoding="utf-8").splitlines() if records.exists() else []

@@ -204,7 +204,8 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
 
 def _start(folder: Path, number: int, devices: int, device: str) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    words = [sys.executable, "-m", "segkit.train.distributed", str(folder), str(number), str(devices), device]
+    words = [sys.executable, "-P", "-m", "segkit.train.distributed"]
+    words += [str(folder), str(number), str(devices), device]
     with (folder / f"output-{number}").open("wb") as output:
         environment = os.environ | {"PYTHONPATH": path}
         return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

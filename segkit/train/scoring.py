@@ -16,7 +16,7 @@ from segkit.evaluate import Sweep, mean_sweep, sweep
 from segkit.fragment.from_labels import fragments_from_labels
 from segkit.infer import predict
 from segkit.protocols import Model
-from segkit.registry import find
+from segkit.registry import calls, find
 from segkit.registry.settings import settings
 from segkit.segment import segment
 from segkit.train.config import TrainConfig
@@ -111,8 +111,8 @@ class Segmenter:
         whole = predict(network, scene.raw, self.neighborhood, device=device, **options)
         part = whole.array[(slice(None), *scene.window)]
         affinities = Affinities.convert(part, whole.neighborhood, scene.truth.grid)
-        fragments = self.fragmenter.fragment(affinities)
-        tree = self.agglomerator.agglomerate(affinities, fragments)
+        fragments = calls.fragment(self.fragmenter, affinities)
+        tree = calls.agglomerate(self.agglomerator, affinities, fragments)
         if scene is seen.scene:
             seen.keep(affinities, fragments, tree)
         return len(tree.leaf_ids), sweep(tree, fragments, scene.truth)

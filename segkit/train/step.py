@@ -12,6 +12,7 @@ from segkit.errors import BrokenComponent, InvalidInput, sentence
 from segkit.losses.combined import terms_of
 from segkit.losses.descriptors import ShapeDescriptors, descriptor_error
 from segkit.protocols import Loss, Model, Prediction
+from segkit.registry import calls
 from segkit.train import distributed
 from segkit.train.augment.finish import RawBatch, finish
 from segkit.train.config import TrainConfig
@@ -106,7 +107,7 @@ class Objective:
 
     def logits(self, batch: Batch, network: Callable[[Tensor], Tensor]) -> Tensor:
         """Run `network` on the raw data of a batch."""
-        return network(batch["raw"].contiguous(memory_format=self.layout))
+        return calls.logits(self.module.network, batch["raw"].contiguous(memory_format=self.layout), network)
 
     def prediction(self, batch: Batch, network: Callable[[Tensor], Tensor]) -> Prediction:
         """Put together what a loss sees of a batch and of what `network` makes of it."""
@@ -122,7 +123,7 @@ class Objective:
         self.watch.see("the output of the network", logits, step)
         try:
             with kept_threads():
-                loss, parts = self.loss(seen)
+                loss, parts = calls.loss(self.loss, seen)
         except InvalidInput:  # of affinities that are NaN, say, which on an accelerator nobody has looked at yet
             if distributed.world_size() > 1 and self.watch.suspects():  # the others will see it when all look
                 loss = sum((each.sum() for each in self.module.loss.parameters()), logits.sum()) * float("nan")

@@ -65,6 +65,31 @@ def test_what_a_killed_driver_has_left_in_the_folder_for_temporary_files_goes(tm
     assert [item.name for item in tmp_path.iterdir()] == ["segkit-other"]
 
 
+def test_nobody_connects_to_processes_of_this_machine_without_their_credentials(tmp_path):
+    from distributed import Client
+    from distributed.security import Security
+
+    with open_executor("local:1") as executor:
+        address = executor._client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        for wrong in (
+            {"address": address.replace("tls", "tcp")},
+            {"address": address, "security": Security.temporary()},
+        ):
+            with pytest.raises(OSError):
+                Client(**wrong, timeout=3, set_as_default=False)
+        workers = executor._client.scheduler_info()["workers"]
+        addresses = [*workers, *(info["nanny"] for info in workers.values())]
+        assert len(addresses) == 2 and all(each.startswith("tls://127.0.0.1:") for each in addresses)
+        check(run_stage(stage(Squares(tmp_path)), executor), tmp_path)
+
+
+def test_without_what_makes_credentials_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(BrokenComponent, match=r"needs Dask.*pip install 'segkit-em\[dask\]'"):
+        open_executor("local:2")
+
+
 def test_without_dask_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(BrokenComponent, match=r"needs Dask.*pip install 'segkit-em\[dask\]'"):

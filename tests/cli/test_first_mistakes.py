@@ -86,14 +86,16 @@ def test_a_mistake_is_answered_with_the_next_step(segkit, folder, words, sentenc
     assert not (folder / "o.h5").exists()
 
 
-@pytest.mark.parametrize(("threshold", "done"), [(50, "all merges are done"), (-0.5, "no merge is done")])
-def test_a_threshold_that_is_no_altitude_is_noted(segkit, folder, threshold, done):
+@pytest.mark.parametrize("threshold", [50, -0.5, "nan", "inf"])
+def test_a_threshold_that_is_no_altitude_is_refused(segkit, folder, threshold):
     segkit("fragment", "affinities.h5", "--out", "f.h5")
     segkit("agglomerate", "affinities.h5", "--fragments", "f.h5", "--out", "t.h5")
     found = segkit("segment", "t.h5", "--threshold", threshold, "--out", "s.h5")
-    assert found.exit_code == 0 and done in found.stderr
-    assert f"threshold {threshold:g} lies outside 0..1" in found.stderr
-    assert "lies outside" not in segkit("segment", "t.h5", "--threshold", 1, "--out", "s.h5").stderr
+    assert found.exit_code == 2 and "--threshold must lie in 0..1" in found.stderr
+    assert f", not {threshold}; choose one" in found.stderr
+    swept = segkit("evaluate", "t.h5", "affinities.h5", "--sweep", "--threshold", threshold)
+    assert swept.exit_code == 2 and "--threshold must lie in 0..1" in swept.stderr
+    assert segkit("segment", "t.h5", "--threshold", 1, "--out", "s.h5").exit_code == 0
 
 
 def test_a_stack_without_a_voxel_size_is_answered_with_the_call_that_states_it(segkit, folder):

@@ -79,3 +79,27 @@ def test_auto_from_the_shell(segkit, tmp_path):
     patch = json.loads((tmp_path / "run/config.json").read_text())["patch"]
     assert f"patch={','.join(map(str, patch))}" in done.stderr
     assert json.loads(done.stdout)["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("view", "x.h5", "--threshold", "nan"),
+        ("report", "run", "--border", "inf"),
+        ("evaluate", "a.h5", "b.h5", "--border", "nan"),
+        ("evaluate", "a.h5", "b.h5", "--border", "-1"),
+        ("plugins", "list", "--check", "--timeout", "nan"),
+        ("view", "x.h5", "--size", "0", "10"),
+        ("infer", "x.h5", "--run", "r", "--out", "y.h5", "--tile", "0", "8", "8"),
+        ("agglomerate", "x.h5", "--out", "y.h5", "--threshold", "50"),
+    ],
+)
+def test_options_refuse_what_is_no_number_in_their_range(segkit, words):
+    done = segkit(*words)
+    option = next(word for word in words[::-1] if word.startswith("--"))
+    assert done.exit_code == 2 and option in done.stderr
+
+
+def test_a_parameter_is_never_nan():
+    with pytest.raises(InvalidParameter, match="'alpha' of it must be float and a number, not nan"):
+        convert({"alpha": Parameter("alpha", float, 1.0)}, {"alpha": float("nan")}, "it")

@@ -83,7 +83,7 @@ def test_thresholds_write_what_segment_would(segkit, files, tmp_path, backend):
         assert np.array_equal(*(labels.array for labels in pair))
     for words, said in (
         ([f"{both}:here", 0.5], "must name a file only"),
-        ([both, "nan"], "--threshold must be a number"),
+        ([both, "nan"], "--threshold must lie in 0..1"),
     ):
         result = segkit("segment", tree, "--threshold", 0.2, "--threshold", words[1], "--out", words[0])
         assert result.exit_code == 2 and said in result.stderr

@@ -232,3 +232,12 @@ def test_blocks_are_read_not_the_whole(tmp_path, monkeypatch):
     convert(stored(tmp_path / "a.h5", array, **PLACE), tmp_path / "b.zarr", "raw")
     np.testing.assert_array_equal(io.read_volume(tmp_path / "b.zarr").array, array)
     assert max(sizes) <= 64**3 and len(sizes) == 27
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_raw_that_is_not_finite_is_refused(tmp_path, value):
+    array = np.zeros((3, 4, 5), np.float32)
+    array[1, 2, 3] = value
+    with pytest.raises(InvalidInput, match=f"raw must be finite, not {value}"):
+        convert(stored(tmp_path / "a.h5", array, **PLACE), tmp_path / "b.h5", "raw")
+    assert not (tmp_path / "b.h5").exists()

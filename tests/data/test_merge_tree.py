@@ -110,6 +110,8 @@ def test_trees_that_are_none(ids, parents, altitudes, message):
         (([[1], [2]], [2, 2, 2], [0.5]), "one dimension"),
         (([1.5, 2], [2, 2, 2], [0.5]), "fit uint64"),
         (([-1, 2], [2, 2, 2], [0.5]), "fit uint64"),
+        ((np.array([1.0, 2.0]), [2, 2, 2], [0.5]), "fit uint64"),
+        (([1, 2], np.array([2.0, 2.0, 2.0]), [0.5]), "fit int64"),
         (([1, 2], [2, 2, 2.5], [0.5]), "fit int64"),
         ((np.array([1, np.nan]), [2, 2, 2], [0.5]), "fit uint64"),
         (([1, 2**64], [2, 2, 2], [0.5]), "fit uint64"),

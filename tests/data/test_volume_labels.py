@@ -38,6 +38,17 @@ def test_a_volume_shares_memory_with_what_it_was_made_of():
     assert np.shares_memory(Volume(array, Grid()).array, array)
 
 
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_another_byte_order_is_converted(kind):
+    array = CONTAINERS[kind](np.arange(6.0).reshape(1, 2, 3) / 8).array
+    grid, swapped = Grid(), array.astype(array.dtype.newbyteorder())
+    if kind == "affinities":
+        container = Affinities(swapped, [(0, 0, -1)], grid)
+    else:
+        container = {"volume": Volume, "labels": Labels}[kind](swapped, grid)
+    assert container.array.dtype.isnative and np.array_equal(container.array, array)
+
+
 @pytest.mark.parametrize("dtype", [complex, object, "U3", "M8[s]"])
 def test_volumes_hold_real_numbers(dtype):
     with pytest.raises(InvalidInput, match="real numbers"):

@@ -105,7 +105,7 @@ def test_a_metric_that_returns_no_scores_is_named():
             return None
 
     volume = labels([[[1]]])
-    with pytest.raises(BrokenComponent, match="metric 'silent' returns must be a mapping"):
+    with pytest.raises(BrokenComponent, match="must return a mapping of names to numbers from score"):
         evaluate(volume, volume, {"silent": Silent()})
 
 

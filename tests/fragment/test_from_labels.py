@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 
 from segkit.data import Grid, Labels
 from segkit.fragment.from_labels import fragments_from_labels
+from segkit.testing.conformance._compare import LAYOUTS, laid_out
 
 
 def random_labels():
@@ -45,3 +47,12 @@ def test_more_objects_than_a_byte_holds_and_input_unchanged():
 
 def test_background_only():
     assert not fragments_from_labels(Labels(np.zeros((2, 3, 3), np.uint64), Grid()), per_section=True).array.any()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("per_section", [False, True])
+def test_numbers_do_not_depend_on_the_layout_of_memory(layout, per_section):
+    labels = Labels(np.random.default_rng(3).integers(0, 90, (4, 6, 7)).astype(np.uint64), Grid())
+    expected = fragments_from_labels(labels, per_section=per_section).array
+    found = fragments_from_labels(laid_out(labels, layout), per_section=per_section).array
+    assert np.array_equal(found, expected)

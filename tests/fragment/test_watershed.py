@@ -4,6 +4,9 @@ import edt
 import numpy as np
 import pytest
 from scipy.ndimage import label, maximum_filter
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from skimage.segmentation import watershed
 
@@ -83,12 +86,55 @@ def test_touching_maxima_are_one_seed(per_section):
     structure = np.ones((3, 3, 3))
     if per_section:
         structure[[0, 2]] = 0
-    expected, count = label(depths, structure)
-    places = maxima(depths, (0, 0, 0), per_section)
+    depths += 1  # inside throughout, so that faces lead round every corner
+    expected, count = label(depths > 1, structure)
+    places = np.flatnonzero(depths > 1)
     found = np.zeros(depths.shape, int)
-    found.flat[places] = stacked_labels(numbered_seeds(places, depths.shape, per_section))
+    found.flat[places] = stacked_labels(numbered_seeds(places, depths, per_section))
     assert count == found.max() > 10
     assert np.array_equal(found, expected)  # both number them in the order of their first voxels
+
+
+def led_by_faces(inside, one, other):
+    """Whether a path through faces of inside voxels joins two voxels in the box that they span."""
+    low, high = np.minimum(one, other), np.maximum(one, other) + 1
+    box = inside[tuple(map(slice, low, high))].copy()
+    ends = [tuple(np.subtract(end, low)) for end in (one, other)]
+    pieces = label(box)[0]
+    return pieces[ends[0]] == pieces[ends[1]] > 0
+
+
+def seeds_in_touch(peaks, inside):
+    """Label the peaks by brute force: those in touch are one, numbered by their first voxels; and their number."""
+    voxels = np.argwhere(peaks)
+    near = [(a, b) for a, b in cKDTree(voxels).query_pairs(1.8) if led_by_faces(inside, voxels[a], voxels[b])]
+    ends = np.array(near, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(near)), ends), (len(voxels), len(voxels)))
+    count, found = connected_components(graph, directed=False)  # numbered by their first nodes
+    labels = np.zeros(peaks.shape, int)
+    labels[peaks] = found + 1
+    return labels, count
+
+
+@pytest.mark.parametrize("per_section", [False, True])
+def test_a_corner_joins_seeds_only_where_inside_voxels_lead_round_it(per_section):
+    rng = np.random.default_rng(5)
+    inside = rng.random((5, 14, 15)) < 0.5
+    depths = (inside * (1 + (rng.random(inside.shape) < 0.5))).astype(np.float32)
+    seeds = numbered_seeds(np.flatnonzero(depths == 2), depths, per_section)
+    slabs = [slice(z, z + 1) for z in range(5)] if per_section else [slice(None)]
+    for (found, count), slab in zip(seeds, slabs, strict=True):
+        expected, expected_count = seeds_in_touch(depths[slab] == 2, inside[slab])
+        assert count == expected_count < label(depths[slab] == 2)[1]
+        assert np.array_equal(found, expected[expected > 0])
+
+
+def test_processes_that_meet_at_a_corner_are_two_fragments():
+    mask = np.zeros((1, 6, 6), bool)
+    mask[0, 2, :3] = mask[0, 3, 3:] = True
+    affinities = Affinities(np.full((3, 1, 6, 6), 0.9, np.float32), np.diag([-1, -1, -1]), Grid())
+    fragments = Watershed().fragment(affinities, Volume(mask, Grid())).array[0]
+    assert fragments[2, :3].tolist() == [1, 1, 1] and fragments[3, 3:].tolist() == [2, 2, 2]
 
 
 def heap_flooding(depths, seeds, allowed):
@@ -119,7 +165,7 @@ def test_flooding_equals_a_heap(levels, shape):
         allowed = rng.random(shape) < 0.9
         places = np.flatnonzero(allowed & (rng.random(shape) < 0.05))
         for per_section in (False, True):
-            seeds = numbered_seeds(places, shape, per_section)
+            seeds = numbered_seeds(places, depths, per_section)
             found = flooded(depths, places, seeds, allowed).astype(int)
             slabs = [slice(z, z + 1) for z in range(shape[0])] if per_section else [slice(None)]
             start = np.zeros(shape, int)
@@ -138,7 +184,7 @@ def test_flooding_equals_skimage_voxel_by_voxel(seed, masked):
     allowed = rng.random(shape) < 0.8 if masked else None
     places = np.sort(rng.choice(np.flatnonzero(allowed) if masked else depths.size, 12, replace=False))
     depths.flat[places] = rng.permutation(12) + 3
-    seeds = numbered_seeds(places, shape, False)
+    seeds = numbered_seeds(places, depths, False)
     markers = np.zeros(shape, np.int32)
     markers.flat[places] = seeds[0][0]
     expected = watershed(-depths, markers, mask=allowed, connectivity=1)
@@ -156,7 +202,7 @@ def test_equals_the_same_steps_by_other_libraries(per_section, statistic, random
     for slab in [slice(z, z + 1) for z in range(7)] if per_section else [slice(None)]:
         squares = edt.edtsq(inside[slab], black_border=False)
         peaks = inside[slab] & (maximum_filter(squares, size=5, mode="nearest") == squares)
-        seeds, count = label(peaks, np.ones((3, 3, 3)))
+        seeds, count = seeds_in_touch(peaks, inside[slab])
         part = heap_flooding(squares, seeds, np.ones_like(peaks))
         expected[slab] = np.where(part > 0, part + last, 0)
         last += count
@@ -193,9 +239,9 @@ def test_flooding_takes_the_deepest_pass(seed):
     distance = rng.permutation(84).reshape(shape).astype(np.float32)
     allowed = rng.random(shape) < 0.85
     places = np.sort(rng.choice(np.flatnonzero(allowed), 4, replace=False))
-    while numbered_seeds(places, shape, False)[0][1] < 4:  # some touch
+    while numbered_seeds(places, distance, False)[0][1] < 4:  # some touch
         places = np.sort(rng.choice(np.flatnonzero(allowed), 4, replace=False))
-    found = flooded(distance, places, numbered_seeds(places, shape, False), allowed).astype(int)
+    found = flooded(distance, places, numbered_seeds(places, distance, False), allowed).astype(int)
     voxels, best = pass_value(distance, allowed)
     at = {v: i for i, v in enumerate(voxels)}
     by_seed = best[:, [at[tuple(int(i) for i in np.unravel_index(p, shape))] for p in places]]

@@ -1,6 +1,9 @@
 """Files that other tools made, and files that are not what they should be."""
 
+import json
 import os
+import pickle
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -288,3 +291,21 @@ def test_real_data():
     assert read_labels(f"{path}:volumes/labels/neuroproof_fragments[0:1]").shape == (1, 250, 250)
     with pytest.raises(InvalidShape):
         read_affinities(f"{path}:volumes/raw", NEAREST)
+
+
+def test_pickles_in_a_zarr_store_are_not_read(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    folder = tmp_path / "a.zarr/volumes/raw"
+    folder.mkdir(parents=True)
+    for group in (folder.parent, folder.parent.parent):
+        (group / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+    array = {"zarr_format": 2, "shape": [4, 4, 4], "chunks": [4, 4, 4], "dtype": "|O", "fill_value": "", "order": "C"}
+    array |= {"compressor": {"id": "pickle", "protocol": 5}, "filters": [{"id": "vlen-utf8"}]}
+    (folder / ".zarray").write_text(json.dumps(array))
+    (folder / "0.0.0").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(InvalidInput, match="must not be stored as pickles"):
+        read_volume(tmp_path / "a.zarr")
+    assert not (tmp_path / "ran").exists()

@@ -151,3 +151,18 @@ def _rewrite(path, changes, rename=(None, None)):
     if added:
         weights[added] = torch.zeros(1)
     save_file(weights, path, {key: value for key, value in metadata.items() if value is not None})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    model = _model()
+    next(model.parameters()).data.flatten()[0] = value
+    save_model(tmp_path / "m.safetensors", model, name="unet3d", parameters=PARAMETERS, neighborhood=NEIGHBORHOOD)
+    with pytest.raises(CheckpointMismatch, match="must hold finite weights"):
+        load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("size", [[0, 1, 1], [1, -1, 1], [float("nan")] * 3, [1, 1, float("inf")]])
+def test_a_voxel_size_is_above_0_and_finite(size):
+    with pytest.raises(InvalidInput, match="must be three positive lengths"):
+        segkit.load("models", "unet3d", pooling="auto", voxel_size=size)

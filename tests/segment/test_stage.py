@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from segkit import Grid, Labels, MergeTree, io
 from segkit.blockwise.work import Work
 from segkit.errors import BlocksFailed, InvalidInput
-from segkit.segment import segment
+from segkit.segment import cut, segment, storage
 from segkit.segment.stage import segment_files
 from segkit.testing import strategies
 
@@ -112,3 +112,17 @@ def test_refusals(tmp_path):
     with pytest.raises(BlocksFailed, match="fragments must be leaves of the tree, not 9223372036854775808"):
         by_blocks(path, tmp_path / "b.zarr", [0.5], executor=inline(Patience(tries=1)))
     assert not io.exists(tmp_path / "b.zarr", "segmentation")
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.zarr"])
+def test_no_two_segmentations_are_held_at_once(tmp_path, monkeypatch, name):
+    """Each is gone before the one after the next is made: what loops over them holds one while the next is made."""
+    thresholds = [0.1, 0.3, 0.6, 0.8, 0.95]
+    rooms = []
+    monkeypatch.setattr(cut, "Storage", lambda size: rooms.append(storage.Storage(size)) or rooms[-1])
+    labels = fragments()
+    segment_files(stored(tmp_path / "in.h5", labels), tmp_path / name, thresholds)
+    assert len(rooms) <= 2
+    for threshold in thresholds:
+        found = io.read_labels(f"{tmp_path / name}:volumes/segmentation_{threshold!r}", role="segmentation")
+        np.testing.assert_array_equal(found.array, segment(TREE, labels, threshold).array)

@@ -109,6 +109,20 @@ def test_pictures_are_checked(colours, annotations, text):
         Picture("x", colours, tuple(annotations))
 
 
+@pytest.mark.parametrize("value", [-1, np.nan, 1.5, np.inf])
+def test_segments_that_are_no_numbers_of_one_are_refused(folder, file, value):
+    wrong = np.ones((5, 6))
+    wrong[2, 3] = value
+    write_matlab(folder.parent.parent / "groundTruth/train/105053.mat", [wrong])
+    with h5py.File(file, "r+") as opened:
+        group = next(iter(opened.values()))
+        del group["labels/0"]
+        group["labels/0"] = wrong
+    for path in (folder, file):
+        with pytest.raises(InvalidInput, match=f"segments must be whole numbers from 0 on, not {value}"):
+            list(read_pictures(path))
+
+
 @pytest.mark.data
 def test_real_pictures(real_data):
     found = list(read_pictures(real_data / "bsds_train.h5"))

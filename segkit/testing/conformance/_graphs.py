@@ -10,6 +10,7 @@ import pytest
 from segkit.data import Affinities, Grid, Labels
 from segkit.errors import InvalidInput
 from segkit.testing.conformance._base import Conformance, core, refused
+from segkit.testing.conformance._compare import assert_same, laid_out
 from segkit.testing.conformance._volumes import LONG, NEAREST, Neighborhood, fragmented
 
 BAD_VALUES = (float("nan"), 1.5, -0.5, float("inf"))
@@ -57,9 +58,12 @@ class AffinityConformance(Conformance):
 
     @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (5, 1, 1), (1, 6, 7)], ids=str)
     def test_thin_volumes(self, component: Any, shape: tuple[int, int, int]) -> None:
-        """One voxel, one row and one section are volumes too."""
+        """One voxel, one row and one section are volumes too, whatever the stride of an axis of one voxel."""
         affinities, fragments = fragmented(self.neighborhood(component), shape, 3)
-        self.check_result(self.call(component, *self.on(affinities, fragments)), affinities, fragments)
+        result = self.call(component, *self.on(affinities, fragments))
+        self.check_result(result, affinities, fragments)
+        turned = self.call(component, *laid_out(self.on(affinities, fragments), "reversed"))
+        assert_same(result, turned, "with reversed inputs", self.layout_tolerance)
 
     def check_result(self, result: Any, affinities: Affinities, fragments: Labels) -> None:
         """Fail unless this is a valid result for these inputs."""

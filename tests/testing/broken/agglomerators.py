@@ -153,6 +153,7 @@ class TestCountsItsCalls(Broken):
         "test_calls_at_once",
         "test_large_ids",
         "test_memory_layout",
+        "test_thin_volumes",
         "test_pickle",
         "test_repeats",
         "test_thread_limit",

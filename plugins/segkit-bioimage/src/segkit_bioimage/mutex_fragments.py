@@ -95,4 +95,4 @@ class MutexWatershed(Fragmenter):
         sizes = np.bincount(labels.reshape(-1))
         small = sizes < self.smallest
         kept = np.where(small[labels], np.uint64(0), labels) if small.any() else labels
-        return fastremap.renumber(kept, start=1, preserve_zero=True)[0].astype(np.uint64)
+        return fastremap.renumber(np.ascontiguousarray(kept), start=1, preserve_zero=True)[0].astype(np.uint64)

@@ -1,5 +1,6 @@
 """MONAI's losses on affinities."""
 
+import math
 from typing import Literal
 
 import torch
@@ -114,5 +115,5 @@ def _overlapping(prediction: Prediction, of: Side) -> tuple[Tensor, Tensor]:
 
 def _check_above_0(**values: float) -> None:
     for name, value in values.items():
-        if not value > 0:
-            raise InvalidParameter(sentence(f"parameter {name!r}", "must be above 0", value))
+        if not 0 < value < math.inf:
+            raise InvalidParameter(sentence(f"parameter {name!r}", "must be finite and above 0", value))

@@ -85,7 +85,7 @@ def _read_matlab(path: Path) -> tuple[np.ndarray, ...]:
             cells = loadmat(path)["groundTruth"].ravel()
         except MatReadError as error:
             raise ValueError(str(error)) from error
-        return tuple(cell["Segmentation"][0, 0].astype(np.uint64) for cell in cells)
+        return tuple(_ids(cell["Segmentation"][0, 0], path) for cell in cells)
 
 
 def _read_hdf5(path: Path, part: slice) -> Iterator[Picture]:
@@ -101,5 +101,18 @@ def _read_hdf5(path: Path, part: slice) -> Iterator[Picture]:
             raise MissingDataset(sentence(f"{path}", rule, next_step="name another file"))
         for name in _chosen(path, names, part):
             group, labels = groups[name], groups[name]["labels"]
-            found = [labels[key][()].astype(np.uint64) for key in sorted(labels, key=lambda key: (len(key), key))]
+            found = [
+                _ids(labels[key][()], f"{path}:{name}/labels/{key}")
+                for key in sorted(labels, key=lambda key: (len(key), key))
+            ]
             yield Picture(name.removeprefix("image_"), group["raw"][()], tuple(found))
+
+
+def _ids(values: np.ndarray, place: object) -> np.ndarray:
+    """Segments as uint64; MATLAB keeps whole numbers as floats. Raises InvalidInput for what is no number of one."""
+    known = values.dtype.kind in "biuf"
+    wrong = values[~((values >= 0) & (values < 2**64) & (values == np.trunc(values * 1)))] if known else values
+    if wrong.size:
+        found = wrong.flat[0] if known else values.dtype
+        raise InvalidInput(sentence(f"{place}: segments", "must be whole numbers from 0 on", found, "mend the file"))
+    return values.astype(np.uint64)
