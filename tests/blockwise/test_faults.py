@@ -57,7 +57,7 @@ def test_a_worker_killed_in_the_middle(two, tmp_path):
     check(report, tmp_path, 16)
     (line,) = filter(None, said)
     why = r" has ended \(killed by signal 9: is the memory enough\?\); what was computed there is computed by another"
-    assert re.fullmatch(r"the worker tcp://127\.0\.0\.1:\d+" + why, line)
+    assert re.fullmatch(r"the worker tls://127\.0\.0\.1:\d+" + why, line)
     again = [number for number, times in Counter(runs(tmp_path)).items() if times > 1]
     assert set(runs(tmp_path)) == set(range(16)) and len(again) <= 2
     assert len({line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}) >= 2

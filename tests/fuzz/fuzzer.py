@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -455,22 +456,11 @@ def _listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def prepare(files: Path) -> None:
-    """Make the files, and import what reads them, so that each child finds it.
+    """Make the files in a process of its own, and import what reads them, so that each child finds it.
 
     TensorStore has threads, which a fork does not survive: it is left to children.
     """
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            make_files(files)
-            code = 0
-        finally:
-            if code:
-                traceback.print_exc()
-            os._exit(code)
-    if os.waitpid(child, 0)[1]:
-        raise RuntimeError("the files could not be made")
+    subprocess.run([sys.executable, "-m", "tests.fuzz.fuzzer", "--make", str(files)], check=True)
     for kind in sorted(path.name for path in files.iterdir()):
         if kind != "precomputed":
             read_everything(kind, files / kind)
@@ -482,8 +472,12 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--make", type=Path, metavar="FOLDER", help="make the valid files, and nothing else")
     parser.add_argument("--only", type=int, help="one trial, by its number")
     asked = parser.parse_args()
+    if asked.make:
+        make_files(asked.make)
+        return 0
     numbers = range(asked.trials) if asked.only is None else range(asked.only, asked.only + 1)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch)
