@@ -157,7 +157,10 @@ class Hdf5File:
 
     def _of_big_data_viewer(self, setup: int, level: int) -> Placement | None:
         """The voxel size that the XML file beside states, times that of the level."""
-        file, factors = self._path.with_suffix(".xml"), self._file.get(f"s{setup:02d}/resolutions")
+        file, name = self._path.with_suffix(".xml"), f"s{setup:02d}/resolutions"
+        self._check_links(name)
+        with storage_errors("read", self._path):
+            factors = self._file.get(name)
         if not file.is_file() or not isinstance(factors, h5py.Dataset) or factors.ndim != 2 or level >= len(factors):
             return None
         with storage_errors("read", file):
