@@ -4,24 +4,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segkit.errors import InvalidInput, StorageError, sentence
+from segkit.errors import InvalidInput, SegkitError, StorageError, sentence
 from segkit.io.atomic import storage_errors
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises StorageError if it cannot be read or is no JSON, or is nested beyond reason."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises StorageError if it cannot be read, is no JSON or is nested beyond reason, InvalidInput if it holds anything
+    else than an object.
+    """
     with storage_errors("read", path):
-        content = path.read_bytes()
+        text = path.read_bytes()
     try:
-        return json.loads(content)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         next_step = "the file seems damaged: copy or make it again"
         raise StorageError(sentence(f"{path}", f"is no valid JSON ({error})", next_step=next_step)) from error
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that must hold an object, at its top. Raises what :func:`read_json` does, and InvalidInput."""
-    content = read_json(path)
     if not isinstance(content, dict):
         raise InvalidInput(sentence(f"{path}", "must be a JSON object", type(content).__name__, "correct the file"))
     return content
+
+
+def read_json_if_whole(path: Path) -> dict[str, Any]:
+    """Read a JSON file that something can do without: nothing where it is missing, damaged or no object."""
+    try:
+        return read_json_object(path)
+    except SegkitError:
+        return {}

@@ -286,7 +286,7 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
 
     def whole() -> Any:
         with located(place):
-            _check_room(role, stored.dtype, (z, y, x), offsets)
+            _check_fits(role, stored.dtype, (z, y, x), offsets)
         array = values((slice(0, z), slice(0, y), slice(0, x)))
         with located(place):
             return _container(role, meaning.of(array), grid, offsets)
@@ -321,7 +321,7 @@ def _check_form(
     return () if neighborhood is None else (slice(None),)
 
 
-def _check_room(
+def _check_fits(
     role: str, dtype: np.dtype | None, shape: tuple[int, int, int], neighborhood: np.ndarray | None
 ) -> None:
     """Refuse to read what does not fit into memory, before anything is taken for it."""

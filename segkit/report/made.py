@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from segkit.benchmark.measure import machine
+from segkit.io.json_file import read_json_if_whole
 from segkit.report.blocks import Block, Code, Number, Section, Table, Text
 from segkit.report.sources import FinishedStage, Sources
-from segkit.report.training import read_json
 
 KEY, TITLE = "made", "What was run"
 TOLD = ("merges", "fragments", "segments", "threshold", "cremi_score", "steps")
@@ -17,7 +17,7 @@ TOLD = ("merges", "fragments", "segments", "threshold", "cremi_score", "steps")
 
 def section(sources: Sources) -> Section:
     """Stages, the card of the training run, and where the files are."""
-    cards = [(run, read_json(run / "card.json")) for run in sources.runs]
+    cards = [(run, read_json_if_whole(run / "card.json")) for run in sources.runs]
     run, card = next(((run, card) for run, card in cards if card), (None, {}))
     blocks: list[Block] = []
     if sources.stages:

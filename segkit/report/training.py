@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.errors import SegkitError
-from segkit.io.json_file import read_json_object
+from segkit.io.json_file import read_json_if_whole
 from segkit.report.blocks import Block, Chart, Grid, Section, Text
 from segkit.report.charts import chart, series, sparse
 
@@ -23,7 +22,7 @@ def section(runs: Sequence[Path]) -> Section:
     if not lines:
         where = f"{runs[0]} holds no metrics.jsonl" if runs else "no folder of a training run was found"
         return Section(KEY, TITLE, missing=where)
-    best = read_json(runs[0] / "best.json")
+    best = read_json_if_whole(runs[0] / "best.json")
     charts = [_losses(lines), _validation(lines, best), _learning_rate(lines), _health(lines)]
     blocks: list[Block] = [Text(_summary(runs[0], lines, best))]
     blocks += [Text(_recovery(line), "bad") for line in lines if "health/recovery" in line]
@@ -44,14 +43,6 @@ def read_lines(run: Path) -> Lines:
         except ValueError:
             continue
     return [line for line in lines if isinstance(line, dict) and "step" in line]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing where it is missing or damaged."""
-    try:
-        return read_json_object(path)
-    except SegkitError:
-        return {}
 
 
 def _summary(run: Path, lines: Lines, best: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from segkit.io.json_file import read_json_object
 class Entry(BaseModel):
     """What is noted of a stage that has begun, and more once it is finished."""
 
-    inputs: str
+    inputs: str = ""
     outputs: str | None = None
     result: dict[str, Any] | None = None
     seconds: float = 0.0
@@ -38,7 +38,7 @@ class Record:
     def result(self, stage: str, inputs: str, outputs: Iterable[Path]) -> dict | None:
         """What a finished stage returned; None if it must be run (again)."""
         entry = self.stages.get(stage, {})
-        if "result" not in entry or entry["inputs"] != inputs or entry.get("outputs") != fingerprint([], outputs):
+        if "result" not in entry or entry.get("inputs") != inputs or entry.get("outputs") != fingerprint([], outputs):
             return None
         return entry["result"]
 

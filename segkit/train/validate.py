@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from segkit.errors import SegkitError
-from segkit.io.json_file import read_json_object
+from segkit.io.json_file import read_json_if_whole
 from segkit.train import distributed
 from segkit.train.checkpoint import RunFolder, replace_whole, save_network
 from segkit.train.isolation import kept_random_state, kept_threads
@@ -41,11 +41,13 @@ class BestNetwork:
 
     def __init__(self, folder: RunFolder, made_by: Mapping[str, object], digest: str) -> None:
         self.folder, self.made_by, self.digest = folder, made_by, digest
-        self.score = _read(folder).get("cremi_score", float("inf")) if self.is_known() else float("inf")
+        self.score = (
+            read_json_if_whole(folder.best_scores).get("cremi_score", float("inf")) if self.is_known() else float("inf")
+        )
 
     def is_known(self) -> bool:
         """Say whether the folder holds a network of equal volumes and components."""
-        return self.folder.best.exists() and _read(self.folder).get("digest") == self.digest
+        return self.folder.best.exists() and read_json_if_whole(self.folder.best_scores).get("digest") == self.digest
 
     def offer(self, objective: Objective, step: int, scores: Mapping[str, float]) -> None:
         """Keep the network, after `step` steps, if its score is better."""
@@ -162,15 +164,7 @@ class Validation:
 
 def read_best(folder: RunFolder) -> Best | None:
     """Read the best network of a run; None if it was never validated by segmentation."""
-    record = _read(folder)
+    record = read_json_if_whole(folder.best_scores)
     if not record or not folder.best.exists():
         return None
     return Best(record["step"], {name: value for name, value in record.items() if isinstance(value, float)})
-
-
-def _read(folder: RunFolder) -> dict[str, Any]:
-    """Read what is known of the best network; nothing if the file is missing or damaged."""
-    try:
-        return read_json_object(folder.best_scores)
-    except SegkitError:
-        return {}

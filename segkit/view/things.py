@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.errors import InvalidInput, MissingFile, SegkitError, sentence
+from segkit.errors import InvalidInput, MissingFile, sentence
 from segkit.io.address import ROLES, Address, parse_address, part_for
 from segkit.io.formats import EXCHANGE, module_of
-from segkit.io.json_file import read_json_object
+from segkit.io.json_file import read_json_if_whole
 from segkit.io.lookup import fragments_of, open_file, read_notes
 from segkit.io.missing import missing_file
 from segkit.run.record import located, read_stages
@@ -121,10 +121,7 @@ def _of_run(folder: Path) -> Iterator[Thing]:
     made = folder / "validation.h5"
     if made.is_file():
         yield from _of_file(Address(made))
-    try:
-        source = read_json_object(folder / "card.json").get("source") or {}
-    except SegkitError:
-        source = {}
+    source = read_json_if_whole(folder / "card.json").get("source") or {}
     seen = False
     for text in [*source.get("validation", ()), *source.get("data", ())]:
         for role, dataset in (("raw", source.get("raw_dataset")), ("truth", source.get("labels_dataset"))):
