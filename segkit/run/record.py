@@ -74,7 +74,7 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     try:
         stages = read_json_object(path)
     except SegkitError as error:
-        warn(f"{error}; all stages are run again", SegkitWarning, stacklevel=3)
+        warn(f"{error}; no stage counts as finished", SegkitWarning, stacklevel=3)
         return {}
     found = {}
     for name, entry in stages.items():
@@ -82,7 +82,7 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
             Entry.model_validate(entry)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"])) or "the entry"
-            warn(f"{path}: {name}: {where} is damaged; the stage is run again", SegkitWarning, stacklevel=3)
+            warn(f"{path}: {name}: {where} is damaged; that stage does not count as finished", SegkitWarning, stacklevel=3)
         else:
             found[name] = entry
     return found

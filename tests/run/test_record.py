@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from segkit.errors import SegkitWarning
 from segkit.io import parse_address
 from segkit.run import Record, fingerprint
 from segkit.run.record import located, read_stages
@@ -40,7 +41,20 @@ def test_a_stage_that_was_cut_off_is_told_from_one_that_never_began(tmp_path):
 
 def test_a_damaged_record_is_an_empty_one(tmp_path):
     (tmp_path / "stages.json").write_text("{ half")
-    assert Record(tmp_path).result("infer", "inputs", []) is None
+    with pytest.warns(SegkitWarning, match="is no valid JSON.*no stage counts as finished"):
+        assert Record(tmp_path).result("infer", "inputs", []) is None
+
+
+@pytest.mark.parametrize(
+    "entry", ["7", "[]", '{"inputs": 3, "result": {}}', '{"result": {}, "command": "segkit infer"}']
+)
+def test_a_damaged_entry_is_a_stage_that_was_never_begun(tmp_path, entry):
+    Record(tmp_path).finish("infer", "x", [], {"out": "a.h5"}, 2.5)
+    whole = (tmp_path / "stages.json").read_text().strip().removesuffix("}")
+    (tmp_path / "stages.json").write_text(f'{whole}, "segment": {entry}}}')
+    with pytest.warns(SegkitWarning, match="segment: .* is damaged"):
+        record = Record(tmp_path)
+    assert record.result("infer", "x", []) == {"out": "a.h5"} and record.result("segment", "x", []) is None
 
 
 def test_fingerprints_see_words_files_and_folders(tmp_path, output):
@@ -63,7 +77,8 @@ def test_what_is_finished_is_read_with_its_command(tmp_path):
     assert (stage.name, stage.verb, stage.seconds, stage.given) == ("infer", "infer", 2.5, {"raw": "r.h5"})
     assert stage.option("--out") == "a.h5" and stage.option("--run") is None
     (tmp_path / "stages.json").write_text("{ half")
-    assert read_stages(tmp_path) == () == read_stages(tmp_path / "nowhere")
+    with pytest.warns(SegkitWarning, match="no stage counts as finished"):
+        assert read_stages(tmp_path) == () == read_stages(tmp_path / "nowhere")
 
 
 def test_an_address_is_found_where_a_run_was_moved_to(tmp_path, monkeypatch):
