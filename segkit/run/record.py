@@ -82,7 +82,8 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
             Entry.model_validate(entry)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"])) or "the entry"
-            warn(f"{path}: {name}: {where} is damaged; that stage does not count as finished", SegkitWarning, stacklevel=3)
+            message = f"{path}: {name}: {where} is damaged; that stage does not count as finished"
+            warn(message, SegkitWarning, stacklevel=3)
         else:
             found[name] = entry
     return found
