@@ -132,7 +132,10 @@ def read_settings(file: Path) -> dict[str, Any]:
         )
     check_kept(file)
     try:
-        settings = yaml.safe_load(file.read_text())
+        text = file.read_text()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise yaml.YAMLError("it has aliases (*name), which may grow without bound")
+        settings = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         message = " ".join(str(error).split())
         raise InvalidParameter(sentence(f"cluster file {file}", f"must be YAML ({message})")) from error

@@ -204,12 +204,15 @@ def kind_of(container: object) -> str:
     return kind
 
 
-def check_memory(what: str, needed: int) -> None:
+PART = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks (--blockwise)"
+"""What to do where a volume does not fit into memory."""
+
+
+def check_memory(what: str, needed: int, next_step: str = PART) -> None:
     """Raise InvalidInput if `needed` bytes are not free: declared sizes are looked at before anything is taken."""
     room = available()
     if room is not None and needed > room:
         rule = f"takes {needed / 1e9:,.1f} GB, and {room / 1e9:,.1f} GB are free"
-        next_step = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks (--blockwise)"
         raise InvalidInput(sentence(what, rule, next_step=next_step))
 
 

@@ -19,6 +19,7 @@ from segkit.data.affinities import as_neighborhood
 from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, SegkitError, StorageError, sentence
 from segkit.io.atomic import check_folder, replacing, storage_errors
 from segkit.models.device import resolve_device
+from segkit.models.size import check_size
 
 KIND = "segkit-model"
 FORMAT_VERSION = 1
@@ -161,6 +162,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict:
 def _build(path: str | os.PathLike, name: str, parameters: Mapping[str, object]) -> nn.Module:
     component = registry.find("models", name)
     try:
+        check_size(component, parameters)
         return component.create(**parameters)
     except SegkitError as error:
         rule = f"does not fit the installed {component.title} of {component.distribution} {component.version} ({error})"

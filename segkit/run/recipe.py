@@ -23,6 +23,8 @@ from segkit.registry import recipe_folders, what_to_install
 from segkit.registry.component import OWN
 
 REFERENCE = re.compile(r"\{([\w.-]+)\}")
+LONGEST = 20_000
+"""Characters of a value once its references are replaced: they may grow without bound."""
 RESULT = re.compile(r"\{result\.([\w-]+)\.(\w+)\}")
 HEAD = ("title", "description", "base", "data", "budget")
 Results = Mapping[str, Mapping[str, Any]]
@@ -219,14 +221,19 @@ def flatten(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 def _resolve(value: Any, values: Mapping[str, Any], path: Path, seen: tuple[str, ...] = ()) -> Any:
     """`value` with all references replaced, those in what they refer to included; `seen` guards against circles."""
     if isinstance(value, Mapping):
-        return {name: _resolve(item, values, path, seen) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_resolve(item, values, path, seen) for item in value]
-    if not isinstance(value, str):
+        found: Any = {name: _resolve(item, values, path, seen) for name, item in value.items()}
+    elif isinstance(value, list):
+        found = [_resolve(item, values, path, seen) for item in value]
+    elif not isinstance(value, str):
         return value
-    if match := REFERENCE.fullmatch(value):
-        return _look_up(match[1], values, path, seen)
-    return REFERENCE.sub(lambda match: str(_look_up(match[1], values, path, seen)), value)
+    elif match := REFERENCE.fullmatch(value):
+        found = _look_up(match[1], values, path, seen)
+    else:
+        found = REFERENCE.sub(lambda match: str(_look_up(match[1], values, path, seen)), value)
+    if seen and len(str(found)) > LONGEST:
+        rule = f"refers to {{{seen[-1]}}}, which becomes longer than {LONGEST} characters"
+        raise InvalidInput(sentence(f"recipe {path}", rule, next_step="take references out of it"))
+    return found
 
 
 def _look_up(name: str, values: Mapping[str, Any], path: Path, seen: tuple[str, ...]) -> Any:

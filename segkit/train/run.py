@@ -17,6 +17,7 @@ from segkit.io.atomic import tidy
 from segkit.io.lock import locked_run
 from segkit.losses.combined import parse_loss
 from segkit.models.device import resolve_device, resolve_precision
+from segkit.models.size import TRAINED, check_size
 from segkit.parameters import convert
 from segkit.protocols import Model
 from segkit.registry import find
@@ -261,7 +262,9 @@ def _network(config: TrainConfig, voxels: Voxels, channels: int) -> Model:
     """Make the network with its first weights, for `channels` affinities and what it learns beside them."""
     component = find("models", config.model)
     auxiliary = voxels.auxiliary(config, component.load().ndim)
-    network = component.create(channels=channels + auxiliary, **config.model_parameters)
+    parameters = {"channels": channels + auxiliary, **config.model_parameters}
+    check_size(component, parameters, TRAINED)
+    network = component.create(**parameters)
     if not isinstance(network, torch.nn.Module):
         raise BrokenComponent(sentence(f"model {config.model!r}", "must be a torch.nn.Module", type(network).__name__))
     network.auxiliary = auxiliary

@@ -110,6 +110,7 @@ def written(folder, text):
 
 REFUSED = {
     "cluster: [": "must be YAML",
+    "cluster: &a [1]\njobs: *a": "must be YAML .*aliases",
     "- SLURMCluster": "must hold the keys cluster, jobs, arguments, wait",
     "": "must hold the keys",
     "jobs: 1": r"cluster.yaml: cluster must be given",

@@ -64,11 +64,17 @@ def test_assignments_come_back_as_they_were(value):
     assert parse_assignments([as_assignment("name", value)]) == {"name": value}
 
 
+GROWING = "[data]\na1 = 'xxxxxxxxxx'\n"
+GROWING += "".join(f"a{n} = '{f'{{data.a{n - 1}}}' * 10}'\n" for n in range(2, 15)) + "[infer]\nraw = '{data.a14}'\n"
+"""References that become 10^14 characters."""
+
+
 @pytest.mark.parametrize(
     ("text", "error", "fragment"),
     [
         ("[infer]\nraw = '{data.rwa}'\n", InvalidInput, "{data.rwa}"),
         ("[data]\na = '{data.b}'\nb = '{data.a}'\n[infer]\nraw = '{data.a}'\n", InvalidInput, "in a circle"),
+        (GROWING, InvalidInput, "longer than"),
         ("[infer\n", InvalidInput, "not valid TOML"),
         ("infer = 3\n", InvalidInput, "table of options"),
         ("[data]\ntrain = ''\n[infer]\nraw = '{data.train}'\n", InvalidParameter, "--set data.train="),
