@@ -18,7 +18,7 @@ from typing import IO, Any
 import click
 
 from segkit.cli.compiling import telling_of_compiling
-from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, ComponentName, LossSum
+from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, Bytes, ComponentName, LossSum
 from segkit.errors import InvalidParameter, SegkitError, sentence
 from segkit.parameters import parse_assignments, parse_value
 
@@ -214,14 +214,20 @@ def precision_option(default: str | None) -> Callable:
 
 
 def network_options(command: Callable) -> Callable:
-    """How a network goes over a volume: --tile, --batch-size, --precision, --augment and --compile."""
+    """How a network goes over a volume: --tile, --memory, --batch-size, --precision, --augment and --compile."""
     options = (
         click.option(
             "--tile",
             nargs=3,
             type=int,
             metavar="Z Y X",
-            help="Output of the network in one pass, in voxels.  [default: chosen]",
+            help="Output of the network in one pass, in voxels.  [default: the largest that --memory allows]",
+        ),
+        click.option(
+            "--memory",
+            type=Bytes(),
+            help="Memory for the tiles under way, as 4GB or 500MB, beside the network and what is written.  "
+            "[default: 2.5GB]",
         ),
         click.option(
             "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass."
@@ -300,9 +306,10 @@ def taken(group: type, params: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class NetworkUse:
-    """What --tile, --batch-size, --precision, --augment, --compile and --device say."""
+    """What --tile, --memory, --batch-size, --precision, --augment, --compile and --device say."""
 
     tile: tuple[int, ...] | None
+    memory: int | None
     batch_size: int
     precision: str
     augment: str
@@ -312,7 +319,7 @@ class NetworkUse:
     def keywords(self) -> dict[str, Any]:
         """Return them as the keywords of :func:`segkit.infer.predict`; a slow precision is noted."""
         precision = chosen_precision(self.precision, self.device)
-        options = {name: value for name, value in vars(self).items() if name != "tile"}
+        options = {name: value for name, value in vars(self).items() if name != "tile" and value is not None}
         return options | {"tile_shape": self.tile or None, "precision": precision}
 
 
