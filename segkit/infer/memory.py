@@ -19,8 +19,6 @@ BLOCKED = 16
 """Convolutions reorder what they read and write into blocks of so many channels, beside the tensors themselves."""
 UNCOUNTABLE = 10
 """Layers as wide as the first that are taken to be alive at once, where a network cannot be counted."""
-RESULTS = 3
-"""Convolution, normalisation and activation: results of one layer, if all are kept."""
 
 
 @dataclass(frozen=True)
@@ -29,28 +27,18 @@ class TileMemory:
 
     module: nn.Module
     batch_size: int
-    enough: int = 0
-    """Bytes below which a bound will do: what counts takes a second to import, and small volumes should not wait."""
     found: dict[tuple[int, ...], int] = field(default_factory=dict)
     """Bytes by the shape of the output tile."""
 
     def __call__(self, tile: Sequence[int]) -> int:
-        """Return bytes, beside those of the weights, for an output tile of this shape; or at least a bound of them."""
-        layers = sum(each.shape[0] for each in self.module.parameters() if each.ndim > 1)
-        bound = (RESULTS * layers + DEPTH + 2) * NUMBER * prod(self._input(tile))
-        return bound if bound <= self.enough else self.counted(tuple(tile))
-
-    def counted(self, tile: tuple[int, ...]) -> int:
-        """Return the bytes themselves."""
+        """Return bytes, beside those of the weights, for an output tile of this shape."""
+        tile = tuple(tile)
         if tile not in self.found:
-            shape = self._input(tile)
+            sections = self.module.sections if self.module.ndim == 2 else 1
+            shape = (self.batch_size, sections, *self.module.input_shape(tile))
             passing, result = bytes_of_pass(self.module, shape)
             self.found[tile] = passing + (DEPTH + 2) * NUMBER * prod(shape) + (DEPTH + 1) * result
         return self.found[tile]
-
-    def _input(self, tile: Sequence[int]) -> tuple[int, ...]:
-        sections = self.module.sections if self.module.ndim == 2 else 1
-        return (self.batch_size, sections, *self.module.input_shape(tile))
 
 
 def bytes_of_pass(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
@@ -64,8 +52,9 @@ def bytes_of_pass(module: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
     try:
         with torch.no_grad(), counter:  # inference mode would hide what operations are made of
             raw = torch.empty(tuple(shape), device="meta")
-            result = torch.func.functional_call(module, tensors, (raw,)).float().sigmoid()
-            return counter.most, NUMBER * result.numel()
+            logits = torch.func.functional_call(module, tensors, (raw,))
+            affinities = logits.new_empty(logits.shape, dtype=torch.float32)  # by the sigmoid, beside the logits
+            return counter.most, affinities.nbytes
     except Exception:  # whatever code of others raises where tensors have no values
         features = next((each.shape[0] for each in module.parameters() if each.ndim > 1), 1)
         layer = NUMBER * prod(shape) * features
@@ -91,16 +80,65 @@ class _Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the operation, and count what it made."""
-        result = function(*args, **(kwargs or {}))
+        result = QUICK.get(function, function)(*args, **(kwargs or {}))
         made = [each for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
         for tensor in made:
             storage = tensor.untyped_storage()
             if storage._cdata not in self.alive:
                 self.alive[storage._cdata] = storage.nbytes()
                 weakref.finalize(storage, self.alive.pop, storage._cdata)
-        copies = sum(map(_blocked, (args[0], *made))) if "convolution" in str(function) else 0
+        copies = sum(map(_blocked, (args[0], *made))) if function is CONVOLUTION else 0
         self.most = max(self.most, sum(self.alive.values()) + copies)
         return result
+
+
+def _convolved(raw: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *how: Any) -> torch.Tensor:
+    stride, padding, dilation, transposed, added, groups = how
+    reach = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=True)]
+    along = zip(raw.shape[2:], reach, stride, padding, added, strict=True)
+    if transposed:
+        sizes = [(size - 1) * step - 2 * pad + r + more + 1 for size, r, step, pad, more in along]
+    else:
+        sizes = [(size + 2 * pad - r - 1) // step + 1 for size, r, step, pad, _ in along]
+    return raw.new_empty((raw.shape[0], groups * weight.shape[1] if transposed else weight.shape[0], *sizes))
+
+
+def _joined(tensors: Sequence[torch.Tensor], axis: int = 0) -> torch.Tensor:
+    first = tensors[0]
+    axis %= first.ndim
+    total = sum(each.shape[axis] for each in tensors)
+    return first.new_empty((*first.shape[:axis], total, *first.shape[axis + 1 :]))
+
+
+def _normalised(raw: torch.Tensor, *how: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return raw.new_empty(raw.shape), raw.new_empty(0), raw.new_empty(0)  # means and variances are small
+
+
+def _pooled(raw: torch.Tensor, kernel: Sequence[int], stride: Sequence[int] = (), *how: Any) -> Any:
+    if how or list(stride) not in ([], list(kernel)):
+        pool = ATEN.max_pool2d_with_indices if len(kernel) == 2 else ATEN.max_pool3d_with_indices
+        return pool.default(raw, kernel, stride, *how)
+    sizes = [size // factor for size, factor in zip(raw.shape[-len(kernel) :], kernel, strict=True)]
+    found = raw.new_empty((*raw.shape[: -len(kernel)], *sizes))
+    return found, raw.new_empty(found.shape, dtype=torch.int64)
+
+
+def _resized(raw: torch.Tensor, sizes: Sequence[int], *how: Any) -> torch.Tensor:
+    return raw.new_empty((*raw.shape[:2], *sizes))
+
+
+ATEN = torch.ops.aten
+CONVOLUTION = ATEN.convolution.default
+QUICK: dict[Any, Any] = {
+    CONVOLUTION: _convolved,
+    ATEN.cat.default: _joined,
+    ATEN.native_batch_norm.default: _normalised,
+    ATEN.native_group_norm.default: _normalised,
+    ATEN.max_pool2d_with_indices.default: _pooled,
+    ATEN.max_pool3d_with_indices.default: _pooled,
+    ATEN.upsample_bilinear2d.default: _resized,
+}
+"""What torch does on the device "meta" as well, but there it imports its compiler for it, which takes over a second."""
 
 
 def _blocked(tensor: torch.Tensor) -> int:

@@ -148,7 +148,7 @@ def make_plan(
 
     Why the longest axis? What is unfinished at any time is a cross-section of it, and that is the smallest."""
     chosen = symmetries(use.augment, model, neighborhood, grid)
-    taken = TileMemory(model, use.batch_size, use.memory)
+    taken = TileMemory(model, use.batch_size)
     variants = [Variant(taken, shape, symmetry, neighborhood, use, part) for symmetry in chosen]
     axis = int(np.argmax([along.stop - along.start for along in part] if part else shape))
     pieces = [
@@ -180,10 +180,8 @@ def warn_of_memory(plan: Plan, use: Settings) -> None:
 def check_memory(plan: Plan, use: Settings, held: int) -> None:
     """Raise InvalidInput if the tiles of a plan and `held` bytes of affinities are not free."""
     free, on_host = available(), torch.device(use.device).type == "cpu"
-    if free is None or held + on_host * plan.taken(plan.tile) <= free:
-        return
-    needed = on_host * plan.taken.counted(plan.tile)
-    if held + needed > free:
+    needed = on_host * plan.taken(plan.tile)
+    if free is not None and held + needed > free:
         rule = f"takes {gigabytes(needed)} for {_tiles(plan, use)} and {gigabytes(held)} for affinities, "
         next_step = "give less memory or a smaller tile, name a part of the volume, or go by blocks (--blockwise)"
         raise InvalidInput(sentence("inference", f"{rule}and {gigabytes(free)} are free", next_step=next_step))
