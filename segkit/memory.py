@@ -7,6 +7,7 @@ from ctypes import CDLL
 from pathlib import Path
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+SMALL = 10**8
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -23,13 +24,13 @@ def parse_bytes(text: str) -> int:
     return max(int(float(found[1]) * UNITS[(found[2] or "B").upper()]), 1)
 
 
-def gigabytes(count: int) -> str:
+def decimal_bytes(count: int) -> str:
     """Bytes as messages give them, in units that --memory takes.
 
-    >>> gigabytes(2_500_000_000)
-    '2.5 GB'
+    >>> decimal_bytes(2_500_000_000), decimal_bytes(1_300_000)
+    ('2.5 GB', '1.3 MB')
     """
-    return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e9:,.1f} GB" if count >= SMALL else f"{count / 1e6:,.1f} MB"
 
 
 def resident() -> int | None:

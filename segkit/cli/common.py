@@ -150,7 +150,7 @@ def failures(debug: bool) -> Iterator[None]:
         if isinstance(error, SegkitError):
             raise Failure(str(error), error.exit_code) from error
         if isinstance(error, MemoryError) or _is_out_of_memory(error):
-            next_step = "take a smaller crop, patch, batch or --tile"
+            next_step = "take a smaller crop, patch, batch, --tile or --memory"
             raise Failure(f"the memory is not enough ({_first_line(error)}); {next_step}", 1) from error
         if isinstance(error, OSError):
             raise Failure(f"{type(error).__name__}: {error}", 1) from error

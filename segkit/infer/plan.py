@@ -15,7 +15,7 @@ from segkit.infer.settings import Settings
 from segkit.infer.slabs import Slabs
 from segkit.infer.symmetry import Slices, Symmetry, symmetries
 from segkit.infer.tiles import Span, check_tile, default_tile, reflected, smallest_volume, spans
-from segkit.memory import available, gigabytes
+from segkit.memory import available, decimal_bytes
 from segkit.protocols import Model
 
 Spans = tuple[Span, ...]
@@ -172,9 +172,9 @@ def warn_of_memory(plan: Plan, use: Settings) -> None:
     """Warn if the tiles of a plan, those asked for or the smallest there are, take more memory than they may."""
     needed = plan.taken(plan.tile)
     if needed > use.memory:
-        rule = f"must be at least {gigabytes(needed)} for {_tiles(plan, use)}"
+        rule = f"must be at least {decimal_bytes(needed)} for {_tiles(plan, use)}"
         next_step = "more is taken; give more, or smaller tiles or batches"
-        warn(SegkitWarning(sentence("memory", rule, gigabytes(use.memory), next_step)), stacklevel=3)
+        warn(SegkitWarning(sentence("memory", rule, decimal_bytes(use.memory), next_step)), stacklevel=3)
 
 
 def check_memory(plan: Plan, use: Settings, held: int) -> None:
@@ -182,9 +182,9 @@ def check_memory(plan: Plan, use: Settings, held: int) -> None:
     free, on_host = available(), torch.device(use.device).type == "cpu"
     needed = on_host * plan.taken(plan.tile)
     if free is not None and held + needed > free:
-        rule = f"takes {gigabytes(needed)} for {_tiles(plan, use)} and {gigabytes(held)} for affinities, "
+        rule = f"takes {decimal_bytes(needed)} for {_tiles(plan, use)} and {decimal_bytes(held)} for affinities, "
         next_step = "give less memory or a smaller tile, name a part of the volume, or go by blocks (--blockwise)"
-        raise InvalidInput(sentence("inference", f"{rule}and {gigabytes(free)} are free", next_step=next_step))
+        raise InvalidInput(sentence("inference", f"{rule}and {decimal_bytes(free)} are free", next_step=next_step))
 
 
 def _tiles(plan: Plan, use: Settings) -> str:

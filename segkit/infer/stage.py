@@ -152,7 +152,7 @@ def infer_files(
     needs beyond the block. One that pads sees a block and its halo, where the volume would end for it; so **its
     affinities near faces depend on block and halo**. A 2-D network always sees all sections that it takes.
 
-    Memory: the network, the tiles under way, and the affinities of a block or a slab, 4 bytes a voxel and offset.
+    Memory: the network, tiles (`settings.memory`), and the affinities that these touch, 4 bytes a voxel and offset.
 
     Parameters
     ----------

@@ -55,9 +55,7 @@ def predict(
     tile_shape
         Output tile, one size for each of the model's 2 or 3 axes; by default the largest that fits into `memory`.
     memory
-        Bytes for the batches under way: what the network holds while it computes one, raw data read ahead, results that
-        wait to be blended. The network and the affinities of the volume are not among them. See
-        :mod:`segkit.infer.memory`.
+        Bytes for the batches under way, beside network and affinities; see :mod:`segkit.infer.memory`.
     batch_size
         Tiles (sections, for 2-D models) computed at once.
     precision
@@ -68,8 +66,7 @@ def predict(
         (not of the logits) of each edge; see :func:`segkit.infer.symmetry.symmetries`. Each variant costs as much as
         one prediction. Edges that a mirroring turns round go back to the voxel that they belong to.
     intensity_range
-        The values of `raw` that are black and white; beyond, they are cut off. None goes by the dtype, see
-        :func:`segkit.models.inputs.scale_intensity`.
+        The values of `raw` that are black and white; None: as :func:`segkit.models.inputs.scale_intensity` has it.
     compiled
         Let torch.compile make code for this network and tile, which takes up to minutes and needs a compiler.
     progress
@@ -80,8 +77,8 @@ def predict(
     InvalidShape
         Where `tile_shape` is no output of the model (the nearest are named), or the volume is smaller than the context.
     InvalidInput
-        Where the memory is not there, where `raw` has other values, or the network another number of channels, or gives
-        NaN, or where an augmentation makes edges that the neighborhood has not.
+        Where memory is missing, `raw` has other values, the network has another number of channels or gives NaN, or an
+        augmentation makes edges that the neighborhood has not.
     """
     if not options.get("intensity_range"):
         check_intensity(raw.array)

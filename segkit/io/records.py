@@ -18,7 +18,7 @@ from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
 from segkit.io.address import MADE_BY, ROLES, Address
 from segkit.io.placement import Placement, nanometers
-from segkit.memory import available, gigabytes
+from segkit.memory import available, decimal_bytes
 
 FORMAT_VERSION = 1
 POLARITY = "1=same object"
@@ -206,7 +206,7 @@ def check_memory(what: str, needed: int) -> None:
     """Raise InvalidInput if `needed` bytes are not free: declared sizes are looked at before anything is taken."""
     room = available()
     if room is not None and needed > room:
-        rule = f"takes {gigabytes(needed)}, and {gigabytes(room)} are free"
+        rule = f"takes {decimal_bytes(needed)}, and {decimal_bytes(room)} are free"
         next_step = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks (--blockwise)"
         raise InvalidInput(sentence(what, rule, next_step=next_step))
 

@@ -132,7 +132,7 @@ def test_a_small_budget_gives_small_tiles_and_the_same_affinities():
 
 def test_a_tile_that_is_asked_for_is_taken_with_a_warning():
     network, raw = UNet3D(features=2, growth=2, pooling=((1, 2, 2),)), _raw(8, 12, 12)
-    with pytest.warns(SegkitWarning, match=r"memory must be at least .* GB for tiles of \(8, 12, 12\) voxels, 2 at"):
+    with pytest.warns(SegkitWarning, match=r"memory must be at least .* MB for tiles of \(8, 12, 12\) voxels, 2 at"):
         found = predict(network, raw, NEAREST, tile_shape=(8, 12, 12), memory=1000, batch_size=2)
     np.testing.assert_array_equal(found.array, predict(network, raw, NEAREST, tile_shape=(8, 12, 12)).array)
 
@@ -142,7 +142,7 @@ def test_what_is_not_free_is_refused_before_anything_is_read(monkeypatch):
     network, raw = UNet3D(features=2, growth=2, pooling=((1, 2, 2),)), _raw(8, 64, 64)
     source = Held(raw)
     source.read = lambda box: pytest.fail("it was read")
-    with pytest.raises(InvalidInput, match=r"inference takes .* GB for tiles .* for affinities, and 0.0 GB are free"):
+    with pytest.raises(InvalidInput, match=r"inference takes .* MB for tiles .* for affinities, and 2.0 MB are free"):
         predict_parts(network, source, NEAREST)
     monkeypatch.setattr("segkit.infer.plan.available", lambda: None)  # nobody knows
     predict_parts(network, source, NEAREST).close()
