@@ -6,8 +6,31 @@ from contextlib import suppress
 from ctypes import CDLL
 from pathlib import Path
 
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+SMALL = 10**8
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+def parse_bytes(text: str) -> int:
+    """Read a number of bytes, with a unit or without; ValueError for what is none.
+
+    >>> parse_bytes("4GB"), parse_bytes("1.5 GiB"), parse_bytes("500000000")
+    (4000000000, 1610612736, 500000000)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE)
+    if found is None or (found[2] or "B").upper() not in UNITS or not float(found[1]):
+        raise ValueError(text)
+    return max(int(float(found[1]) * UNITS[(found[2] or "B").upper()]), 1)
+
+
+def decimal_bytes(count: int) -> str:
+    """Bytes as messages give them, in units that --memory takes.
+
+    >>> decimal_bytes(2_500_000_000), decimal_bytes(1_300_000)
+    ('2.5 GB', '1.3 MB')
+    """
+    return f"{count / 1e9:,.1f} GB" if count >= SMALL else f"{count / 1e6:,.1f} MB"
 
 
 def resident() -> int | None:

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -125,8 +124,7 @@ class BareNetwork:
     def __init__(self, module: nn.Module, raw: Source, neighborhood: ArrayLike, options: Settings = AS_USUAL) -> None:
         self.module, self.device, self.precision = module, resolve_device(options.device), options.precision
         self.call = torch.compile(module, dynamic=False) if options.compiled else module
-        how: dict[str, Any] = {"tile": options.tile_shape, "batch_size": options.batch_size, "augment": options.augment}
-        plan = make_plan(module, raw.shape, raw.grid, as_neighborhood(neighborhood), **how)
+        plan = make_plan(module, raw.shape, raw.grid, as_neighborhood(neighborhood), options)
         self.tile, self.tiles = tuple(plan.batches[0].variant.lengths), plan.tiles
         self.shapes = [(len(batch.tiles), *batch.variant.lengths) for batch in plan.batches]
         self.inputs: dict[tuple[int, ...], torch.Tensor] = {}

@@ -18,7 +18,7 @@ from typing import IO, Any
 import click
 
 from segkit.cli.compiling import telling_of_compiling
-from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, ComponentName, LossSum
+from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, Bytes, ComponentName, LossSum
 from segkit.errors import InvalidParameter, SegkitError, out_of_memory, sentence
 from segkit.parameters import parse_assignments, parse_value
 
@@ -150,7 +150,7 @@ def failures(debug: bool) -> Iterator[None]:
         if isinstance(error, SegkitError):
             raise Failure(str(error), error.exit_code) from error
         if out_of_memory(error):
-            next_step = "take a smaller crop, patch, batch or --tile"
+            next_step = "take a smaller crop, patch, batch, --tile or --memory"
             raise Failure(f"the memory is not enough ({_first_line(error)}); {next_step}", 1) from error
         if isinstance(error, RuntimeError) and "no locator available" in str(error):
             next_step = "set NUMBA_CACHE_DIR to a folder that you may write to"
@@ -219,14 +219,20 @@ def precision_option(default: str | None) -> Callable:
 
 
 def network_options(command: Callable) -> Callable:
-    """How a network goes over a volume: --tile, --batch-size, --precision, --augment and --compile."""
+    """How a network goes over a volume: --tile, --memory, --batch-size, --precision, --augment and --compile."""
     options = (
         click.option(
             "--tile",
             nargs=3,
             type=click.IntRange(min=1),
             metavar="Z Y X",
-            help="Output of the network in one pass, in voxels.  [default: chosen]",
+            help="Output of the network in one pass, in voxels.  [default: the largest that --memory allows]",
+        ),
+        click.option(
+            "--memory",
+            type=Bytes(),
+            help="Memory for the tiles under way, as 4GB or 500MB, beside the network and what is written.  "
+            "[default: 2.5GB]",
         ),
         click.option(
             "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass."
@@ -305,9 +311,10 @@ def taken(group: type, params: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class NetworkUse:
-    """What --tile, --batch-size, --precision, --augment, --compile and --device say."""
+    """What --tile, --memory, --batch-size, --precision, --augment, --compile and --device say."""
 
     tile: tuple[int, ...] | None
+    memory: int | None
     batch_size: int
     precision: str
     augment: str
@@ -317,7 +324,7 @@ class NetworkUse:
     def keywords(self) -> dict[str, Any]:
         """Return them as the keywords of :func:`segkit.infer.predict`; a slow precision is noted."""
         precision = chosen_precision(self.precision, self.device)
-        options = {name: value for name, value in vars(self).items() if name != "tile"}
+        options = {name: value for name, value in vars(self).items() if name != "tile" and value is not None}
         return options | {"tile_shape": self.tile or None, "precision": precision}
 
 

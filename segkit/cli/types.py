@@ -102,6 +102,21 @@ RECIPE = Text(complete_recipe)
 """A recipe by name, or its file."""
 
 
+class Bytes(click.ParamType):
+    """A number of bytes, ``4GB``."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number. Refuses anything but a positive number with a unit of bytes, or without."""
+        from segkit.memory import parse_bytes
+
+        try:
+            return parse_bytes(str(value))
+        except ValueError:
+            self.fail(f"must be a number of bytes above 0, as 4GB, 500MB or 2GiB, not {value!r}", param, ctx)
+
+
 class ComponentName(Value):
     """The name of a component of a kind; with a label, LABEL=NAME."""
 

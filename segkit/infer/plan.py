@@ -3,19 +3,20 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, product
-from typing import TYPE_CHECKING
+from warnings import warn
 
 import numpy as np
+import torch
 
 from segkit.data import Grid
-from segkit.errors import InvalidShape, sentence
+from segkit.errors import InvalidInput, InvalidShape, SegkitWarning, sentence
+from segkit.infer.memory import TileMemory
+from segkit.infer.settings import Settings
 from segkit.infer.slabs import Slabs
 from segkit.infer.symmetry import Slices, Symmetry, symmetries
 from segkit.infer.tiles import Span, check_tile, default_tile, reflected, smallest_volume, spans
+from segkit.memory import available, decimal_bytes
 from segkit.protocols import Model
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Spans = tuple[Span, ...]
 Read = Callable[[Slices], np.ndarray]
@@ -30,13 +31,14 @@ class Variant:
 
     def __init__(
         self,
-        model: Model,
+        taken: TileMemory,
         shape: Sequence[int],
         symmetry: Symmetry,
         neighborhood: np.ndarray,
-        tile: Sequence[int] | None,
+        use: Settings,
         part: Slices | None = None,
     ) -> None:
+        model = taken.module
         self.symmetry, self.destinations = symmetry, symmetry.destinations(neighborhood)
         self.shape, changed = tuple(shape), symmetry.shape(shape)
         spatial = changed[-model.ndim :]
@@ -49,8 +51,8 @@ class Variant:
             )
         ]
         sizes = [stop - start for start, stop in ranges]
-        tile = default_tile(model, sizes, _features(model)) if tile is None else tile
-        tile = check_tile(model, tile, sizes)
+        tile = use.tile_shape or default_tile(model, sizes, taken, use.memory)
+        self.tile = tile = check_tile(model, tile, sizes)
         steps = zip(ranges, tile, model.stride, model.context, strict=True)
         along = [
             [span.moved(start) for span in spans(stop - start, out, stride, blended=not context)]
@@ -121,11 +123,17 @@ class Plan:
     axis: int
     variants: int
     batches: list[Batch]
+    taken: TileMemory
 
     @property
     def tiles(self) -> int:
         """How many there are in all."""
         return sum(len(batch.tiles) for batch in self.batches)
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        """The output tile that takes the most memory; those of variants may differ."""
+        return max({batch.variant.tile for batch in self.batches}, key=self.taken)
 
 
 def make_plan(
@@ -133,17 +141,15 @@ def make_plan(
     shape: Sequence[int],
     grid: Grid,
     neighborhood: np.ndarray,
-    *,
-    tile: Sequence[int] | None,
-    batch_size: int,
-    augment: str,
+    use: Settings,
     part: Slices | None = None,
 ) -> Plan:
     """Of the whole volume, or of the affinities of a part of it.
 
     Why the longest axis? What is unfinished at any time is a cross-section of it, and that is the smallest."""
-    chosen = symmetries(augment, model, neighborhood, grid)
-    variants = [Variant(model, shape, symmetry, neighborhood, tile, part) for symmetry in chosen]
+    chosen = symmetries(use.augment, model, neighborhood, grid)
+    taken = TileMemory(model, use.batch_size)
+    variants = [Variant(taken, shape, symmetry, neighborhood, use, part) for symmetry in chosen]
     axis = int(np.argmax([along.stop - along.start for along in part] if part else shape))
     pieces = [
         (variant.low(item, axis), number, item) for number, variant in enumerate(variants) for item in variant.tiles
@@ -152,14 +158,37 @@ def make_plan(
     groups = [
         (number, group)
         for number, along in groupby(pieces, key=lambda piece: piece[1])
-        for group in _chunks(along, batch_size)
+        for group in _chunks(along, use.batch_size)
     ]
     lows = [group[0][0] for _, group in groups[1:]] + [shape[axis]]
     batches = [
         Batch(variants[number], [item for _, _, item in group], low)
         for (number, group), low in zip(groups, lows, strict=True)
     ]
-    return Plan(axis, len(variants), batches)
+    return Plan(axis, len(variants), batches, taken)
+
+
+def warn_of_memory(plan: Plan, use: Settings) -> None:
+    """Warn if the tiles of a plan, those asked for or the smallest there are, take more memory than they may."""
+    needed = plan.taken(plan.tile)
+    if needed > use.memory:
+        rule = f"must be at least {decimal_bytes(needed)} for {_tiles(plan, use)}"
+        next_step = "more is taken; give more, or smaller tiles or batches"
+        warn(SegkitWarning(sentence("memory", rule, decimal_bytes(use.memory), next_step)), stacklevel=3)
+
+
+def check_memory(plan: Plan, use: Settings, held: int) -> None:
+    """Raise InvalidInput if the tiles of a plan and `held` bytes of affinities are not free."""
+    free, on_host = available(), torch.device(use.device).type == "cpu"
+    needed = on_host * plan.taken(plan.tile)
+    if free is not None and held + needed > free:
+        rule = f"takes {decimal_bytes(needed)} for {_tiles(plan, use)} and {decimal_bytes(held)} for affinities, "
+        next_step = "give less memory or a smaller tile, name a part of the volume, or go by blocks (--blockwise)"
+        raise InvalidInput(sentence("inference", f"{rule}and {decimal_bytes(free)} are free", next_step=next_step))
+
+
+def _tiles(plan: Plan, use: Settings) -> str:
+    return f"tiles of {plan.tile} voxels" + (f", {use.batch_size} at once" if use.batch_size > 1 else "")
 
 
 def _chunks(items: Iterator, size: int) -> Iterator[list]:
@@ -173,8 +202,3 @@ def _check_volume(model: Model, spatial: Sequence[int]) -> None:
         rule = f"must not be a volume smaller than the context of the model, at least {smallest}"
         next_step = "take a larger crop, or a model with less context"
         raise InvalidShape(sentence("raw", rule, f"{tuple(spatial)}", next_step))
-
-
-def _features(model: "nn.Module") -> int:
-    first = next((p for p in model.parameters() if p.ndim > 1), None)
-    return 1 if first is None else first.shape[0]

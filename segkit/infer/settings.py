@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from segkit.infer.symmetry import Augment
 
 
+MEMORY = 2_500_000_000
+"""Bytes for the tiles under way where nothing else is said. Why not a share of what is free? Tiles of networks that pad
+are blended, so that the affinities would depend on what else the machine does."""
+
+
 class Options(TypedDict, total=False):
     """Name the keywords of :func:`segkit.infer.predict`, where they are explained, for type checkers.
 
@@ -18,6 +23,7 @@ class Options(TypedDict, total=False):
     """
 
     tile_shape: Sequence[int] | None
+    memory: int
     device: "str | torch.device"
     batch_size: int
     precision: "Precision"
@@ -31,6 +37,7 @@ class Settings:
     """Hold the options that were given, and the defaults of the rest; another name is a TypeError."""
 
     tile_shape: Sequence[int] | None = None
+    memory: int = MEMORY
     device: "str | torch.device" = "cpu"
     batch_size: int = 1
     precision: "Precision" = "32"
@@ -41,4 +48,5 @@ class Settings:
     def key(self) -> dict[str, object]:
         """What decides the values, up to rounding: so that other devices and batches may go on with what was begun."""
         found: dict[str, object] = {"tile_shape": self.tile_shape, "precision": self.precision, "augment": self.augment}
-        return found | ({"intensity_range": self.intensity_range} if self.intensity_range else {})
+        found |= {"intensity_range": self.intensity_range} if self.intensity_range else {}
+        return found | ({"memory": self.memory} if self.memory != MEMORY and not self.tile_shape else {})

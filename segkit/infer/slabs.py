@@ -1,6 +1,7 @@
 """Affinities while they come in, tile by tile: slabs of the volume, each given away once nothing more will be added."""
 
 from collections.abc import Iterator, Sequence
+from math import prod
 
 import numpy as np
 
@@ -40,6 +41,12 @@ class Slabs:
             ]
             for offset in neighborhood
         ]
+
+    def most(self, rows: int) -> int:
+        """Bytes that are held at most, where tiles have so many `rows` along the axis."""
+        size = self.shape[self.axis]
+        row = len(self.edges) * prod(self.shape) // size * np.dtype(np.float32).itemsize
+        return row * min(rows + 2 * self.thickness, size)
 
     def add(self, channel: int, start: Sequence[int], values: np.ndarray) -> None:
         """Add `values` (Z, Y, X) to the voxels of a channel from `start` on; those outside its edges are left out."""

@@ -152,7 +152,7 @@ def infer_files(
     needs beyond the block. One that pads sees a block and its halo, where the volume would end for it; so **its
     affinities near faces depend on block and halo**. A 2-D network always sees all sections that it takes.
 
-    Memory: the network, the tiles under way, and the affinities of a block or a slab, 4 bytes a voxel and offset.
+    Memory: the network, tiles (`settings.memory`), and the affinities that these touch, 4 bytes a voxel and offset.
 
     Parameters
     ----------
@@ -263,15 +263,16 @@ def _loaded(path: Path, version: str, device: str) -> "TrainedModel":
 
 def _check(trained: "TrainedModel", voxels: Voxels, source: Source, block: Block, settings: Settings) -> None:
     """Refuse at once what would fail in every block."""
-    from segkit.infer.plan import make_plan
+    from segkit.infer.plan import make_plan, warn_of_memory
 
     if voxels.size or trained.extra.get("resampled"):
         rule = "must see the voxels of the data, by blocks"
         next_step = "resample RAW first, or infer without blocks"
         raise InvalidInput(sentence("the network", rule, "resampled ones", next_step))
     window = Window(source, seen(block, trained.module, source.shape))
-    options: dict[str, Any] = {"tile": settings.tile_shape, "batch_size": 1, "augment": settings.augment}
-    make_plan(trained.module, window.shape, window.grid, trained.neighborhood, part=window.part(block.inner), **options)
+    part = window.part(block.inner)
+    plan = make_plan(trained.module, window.shape, window.grid, trained.neighborhood, settings, part)
+    warn_of_memory(plan, settings)
 
 
 def _halo(trained: "TrainedModel", block: Sequence[int], halo: Sequence[int] | None) -> Triple:

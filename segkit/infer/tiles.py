@@ -1,6 +1,6 @@
 """Where tiles lie: on the model's lattice, so that tilings agree."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -10,8 +10,8 @@ import numpy as np
 from segkit.errors import InvalidShape, sentence
 from segkit.protocols import Model
 
-VOXEL_FEATURES = 2**27
-"""Default tiles keep input voxels times features of the first layer below this: 0.5 GB a layer in float32."""
+FAR_ABOVE = 1.5
+"""Tiles that are above the bound by this factor, to judge by their voxels, are not counted."""
 MAX_MARGIN = 64
 BLENDED = 8
 """Padded models: an eighth of a tile is blended at each side."""
@@ -35,14 +35,23 @@ class Span:
         return replace(self, start=self.start + by, low=self.low + by, high=self.high + by)
 
 
-def default_tile(model: Model, shape: Sequence[int], features: int) -> tuple[int, ...]:
-    """An output tile that keeps memory in bounds and divides the volume as evenly as the lattice allows.
+def default_tile(
+    model: Model, shape: Sequence[int], taken: Callable[[tuple[int, ...]], int], memory: int
+) -> tuple[int, ...]:
+    """An output tile that takes at most `memory` bytes and divides the volume as evenly as the lattice allows.
 
-    One tile for all would be the fastest, because the context around each is computed anew. Where that is too large,
-    the axis is divided further whose division adds the fewest voxels to compute.
+    `taken` counts the bytes of a tile. One tile for all would be the fastest, because the context around each is
+    computed anew. Where that is too large, the axis is divided further whose division adds the fewest voxels to
+    compute; in the end it is the smallest tile, though that may be too large as well.
     """
+    per_voxel = 0.0
     tile = tuple(_reachable(model, axis, size, 1) for axis, size in enumerate(shape))
-    while prod(model.input_shape(tile)) * features > VOXEL_FEATURES:
+    while True:
+        voxels = prod(model.input_shape(tile))
+        if voxels * per_voxel <= FAR_ABOVE * memory:
+            if taken(tile) <= memory:
+                break
+            per_voxel = taken(tile) / voxels
         divided = [_divided(model, axis, tile, shape) for axis in range(model.ndim)]
         smaller = [candidate for candidate in divided if candidate != tile]
         if not smaller:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ from segkit.data.source import Held, Source
 from segkit.errors import InvalidInput, sentence
 from segkit.infer.network import answers, check_precision, evaluating
 from segkit.infer.overlap import ahead
-from segkit.infer.plan import Batch, Plan, Read, make_plan
+from segkit.infer.plan import Batch, Plan, Read, check_memory, make_plan, warn_of_memory
 from segkit.infer.settings import Options, Settings
 from segkit.infer.slabs import Part, Slabs
 from segkit.infer.symmetry import Slices
@@ -53,8 +53,9 @@ def predict(
     neighborhood
         Offset of each output channel, (C, 3) ints, z, y, x; three entries also for 2-D models.
     tile_shape
-        Output tile, one size for each of the model's 2 or 3 axes; by default the largest that keeps input voxels
-        times features of the first layer below 134 million (2^27).
+        Output tile, one size for each of the model's 2 or 3 axes; by default the largest that fits into `memory`.
+    memory
+        Bytes for the batches under way, beside network and affinities; see :mod:`segkit.infer.memory`.
     batch_size
         Tiles (sections, for 2-D models) computed at once.
     precision
@@ -65,8 +66,7 @@ def predict(
         (not of the logits) of each edge; see :func:`segkit.infer.symmetry.symmetries`. Each variant costs as much as
         one prediction. Edges that a mirroring turns round go back to the voxel that they belong to.
     intensity_range
-        The values of `raw` that are black and white; beyond, they are cut off. None goes by the dtype, see
-        :func:`segkit.models.inputs.scale_intensity`.
+        The values of `raw` that are black and white; None: as :func:`segkit.models.inputs.scale_intensity` has it.
     compiled
         Let torch.compile make code for this network and tile, which takes up to minutes and needs a compiler.
     progress
@@ -77,8 +77,8 @@ def predict(
     InvalidShape
         Where `tile_shape` is no output of the model (the nearest are named), or the volume is smaller than the context.
     InvalidInput
-        Where `raw` has other values, or the network another number of channels, or gives NaN, or where an augmentation
-        makes edges that the neighborhood has not.
+        Where memory is missing, `raw` has other values, the network has another number of channels or gives NaN, or an
+        augmentation makes edges that the neighborhood has not.
     """
     if not options.get("intensity_range"):
         check_intensity(raw.array)
@@ -110,15 +110,17 @@ def predict_parts(
     """
     neighborhood = as_neighborhood(neighborhood)
     use = Settings(**options)
-    device = resolve_device(use.device)
-    check_precision(use.precision, device)
-    for name, value in (("batch_size", use.batch_size), ("thickness", thickness)):
+    use = replace(use, device=resolve_device(use.device))
+    check_precision(use.precision, use.device)
+    for name, value in (("batch_size", use.batch_size), ("thickness", thickness), ("memory", use.memory)):
         if value < 1:
             raise InvalidInput(sentence(name, "must be at least 1", value))
-    how: dict[str, Any] = {"tile": use.tile_shape, "batch_size": use.batch_size, "augment": use.augment}
-    plan = make_plan(module, raw.shape, raw.grid, neighborhood, **how, part=part)
+    plan = make_plan(module, raw.shape, raw.grid, neighborhood, use, part)
     slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants, part)
-    return _parts(module, _reading(raw, use.intensity_range), plan, slabs, replace(use, device=device), progress)
+    if part is None:
+        warn_of_memory(plan, use)
+        check_memory(plan, use, slabs.most(max(plan.tile)))
+    return _parts(module, _reading(raw, use.intensity_range), plan, slabs, use, progress)
 
 
 def _reading(raw: Source, taken: Range | None) -> Read:

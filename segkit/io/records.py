@@ -18,7 +18,7 @@ from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, SegkitError, SegkitWarning, sentence
 from segkit.io.address import MADE_BY, ROLES, Address
 from segkit.io.placement import Placement, nanometers
-from segkit.memory import available
+from segkit.memory import available, decimal_bytes
 
 FORMAT_VERSION = 1
 POLARITY = "1=same object"
@@ -212,7 +212,7 @@ def check_memory(what: str, needed: int, next_step: str = PART) -> None:
     """Raise InvalidInput if `needed` bytes are not free: declared sizes are looked at before anything is taken."""
     room = available()
     if room is not None and needed > room:
-        rule = f"takes {needed / 1e9:,.1f} GB, and {room / 1e9:,.1f} GB are free"
+        rule = f"takes {decimal_bytes(needed)}, and {decimal_bytes(room)} are free"
         raise InvalidInput(sentence(what, rule, next_step=next_step))
 
 

@@ -93,3 +93,21 @@ def test_memory_that_is_not_enough_is_said_as_such(segkit, made, monkeypatch):
     result = _infer(segkit, made, "--out", made / "a.h5")
     assert result.exit_code == 1
     assert "the memory is not enough (tried to allocate 90 GiB); take a smaller crop" in result.stderr
+
+
+@pytest.mark.filterwarnings("always")
+def test_memory_bounds_the_tiles(segkit, made):
+    assert _infer(segkit, made, "--out", made / "a.h5").exit_code == 0
+    result = _infer(segkit, made, "--out", made / "b.h5", "--memory", "2MB")
+    assert result.exit_code == 0 and "Warning" not in result.stderr, result.stderr
+    first, second = (io.read_affinities(made / name).array for name in ("a.h5", "b.h5"))
+    np.testing.assert_allclose(first, second, atol=2e-6)
+    words = ("--out", made / "c.zarr", "--memory", "1KB", "--blockwise", "--block", 64, 16, 16)
+    result = _infer(segkit, made, *words)
+    assert result.exit_code == 0 and result.stderr.count("memory must be at least") == 1, result.stderr
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "0", "4XB", "nan"])
+def test_memory_that_is_none_is_refused(segkit, made, text):
+    result = _infer(segkit, made, "--out", made / "a.h5", "--memory", text)
+    assert result.exit_code == 2 and "must be a number of bytes above 0, as 4GB" in result.stderr

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit.errors import InvalidShape
-from segkit.infer.tiles import VOXEL_FEATURES, check_tile, default_tile, reflected, spans
+from segkit.infer.memory import TileMemory
+from segkit.infer.settings import MEMORY
+from segkit.infer.tiles import check_tile, default_tile, reflected, spans
 from segkit.models.unet2d_padded import UNet2DPadded
 from segkit.models.unet3d import UNet3D
 
@@ -14,6 +16,10 @@ def _meta(model, **parameters):
 
     with torch.device("meta"):
         return model(**parameters)
+
+
+def _default(model, shape, memory):
+    return default_tile(model, shape, TileMemory(model, 1), memory)
 
 
 @given(st.integers(1, 400), st.integers(1, 30), st.integers(0, 29), st.integers(1, 5))
@@ -53,27 +59,26 @@ def test_reflection_is_numpys(size):
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_default_tiles_are_valid_and_bounded(shape, padding):
     model = _meta(UNet3D, padding=padding)
-    tile = default_tile(model, shape, features=12)
-    window = model.input_shape(tile)
-    assert model.output_shape(window) == tile == check_tile(model, tile, shape)
-    assert np.prod(window) * 12 <= VOXEL_FEATURES
+    taken = TileMemory(model, batch_size=1)
+    tile = default_tile(model, shape, taken, MEMORY)
+    assert model.output_shape(model.input_shape(tile)) == tile == check_tile(model, tile, shape)
+    assert taken(tile) <= MEMORY
 
 
 def test_default_tiles_waste_little_on_context():
     """Along z the context is 28, along y and x 212: here it is cheapest to divide z alone."""
-    tile = default_tile(_meta(UNet3D), (40, 250, 250), features=12)
+    tile = _default(_meta(UNet3D), (40, 250, 250), MEMORY)
     assert tile[0] < 40 and tile[1:] == (272, 272)
 
 
 def test_a_default_tile_where_even_the_smallest_is_over_the_bound():
-    model = _meta(UNet3D)
-    assert default_tile(model, (500, 500, 500), features=10**6) == (1, 29, 29)
+    assert _default(_meta(UNet3D), (500, 500, 500), 10**6) == (1, 29, 29)
 
 
 def test_default_tile_of_one_section_of_cremi():
     model = _meta(UNet2DPadded)
-    (height, width) = default_tile(model, (1250, 1250), features=64)
-    assert height * width * 64 <= VOXEL_FEATURES and height % 16 == width % 16 == 0
+    height, width = _default(model, (1250, 1250), MEMORY)
+    assert height < 1250 < width and height % 16 == width % 16 == 0
 
 
 @pytest.mark.parametrize(
