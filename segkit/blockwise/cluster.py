@@ -100,9 +100,9 @@ class Local(Cluster):
         self.processes = processes
         self.threads = max(1, (threads or CPU_COUNT) // processes)
         self._ends: list[int] = []
-        os.environ["PYTHONSAFEPATH"] = "1"  # neither they nor Python's helper beside them take code from this folder
         self._stack = ExitStack()
         try:
+            self._stack.enter_context(_safe_path())
             folder = self._stack.enter_context(scratch())
             self._stack.enter_context(dask.config.set(SETTINGS | STAY | {"temporary-directory": folder}))
             self._stack.enter_context(_quiet_tracker())
@@ -188,6 +188,19 @@ def _keeper(ends: list[int]) -> type:
             super()._on_worker_exit_sync(exitcode)
 
     return Keeper
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let no process that is started meanwhile, Python's own helper included, take code from the working directory."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

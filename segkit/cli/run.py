@@ -62,9 +62,6 @@ def command(
     if blocks.wanted:
         steps = [by_blocks(step, blocks, folder) for step in steps]
     check(steps)
-    if dry_run and as_json:
-        echo_json([{"stage": step.name, "command": step.words()} for step in steps])
-        return {}
     if dry_run:
         return _planned(steps, as_json)
     results = execute(steps, folder)

@@ -8,24 +8,11 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
-from pydantic import BaseModel, ValidationError
-
 from segkit import __version__
 from segkit.errors import SegkitError, SegkitWarning
 from segkit.io.address import Address, parse_address
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.json_file import read_json_object
-
-
-class Entry(BaseModel):
-    """What is noted of a stage that has begun, and more once it is finished."""
-
-    inputs: str = ""
-    outputs: str | None = None
-    result: dict[str, Any] | None = None
-    seconds: float = 0.0
-    command: list[str] = []
-    given: dict[str, Any] = {}
 
 
 class Record:
@@ -76,17 +63,19 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     except SegkitError as error:
         warn(f"{error}; no stage counts as finished", SegkitWarning, stacklevel=3)
         return {}
-    found = {}
-    for name, entry in stages.items():
-        try:
-            Entry.model_validate(entry)
-        except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"])) or "the entry"
-            message = f"{path}: {name}: {where} is damaged; that stage does not count as finished"
-            warn(message, SegkitWarning, stacklevel=3)
-        else:
-            found[name] = entry
-    return found
+    whole = {name: entry for name, entry in stages.items() if _is_whole(entry)}
+    for name in stages.keys() - whole.keys():
+        message = f"{path}: the entry of {name} is damaged; that stage does not count as finished"
+        warn(message, SegkitWarning, stacklevel=3)
+    return whole
+
+
+FIELDS = {"inputs": str, "outputs": str, "result": dict, "seconds": int | float, "command": list, "given": dict}
+"""What is noted of a stage, and its type; all but the first of finished ones."""
+
+
+def _is_whole(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry[name], FIELDS[name]) for name in entry.keys() & FIELDS)
 
 
 def fingerprint(words: Iterable[str], files: Iterable[Path]) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,15 +54,6 @@ def test_a_score_that_is_no_number(segkit, tmp_path, monkeypatch):
     io.write_all(tmp_path / "labels.h5", {"segmentation": LABELS, "truth": LABELS})
     done = segkit("evaluate", tmp_path / "labels.h5", tmp_path / "labels.h5", "--metric", "voi", "--json")
     assert json.loads(done.stdout, parse_constant=pytest.fail) == {"voi_split": None, "voi_merge": 0.0}
-
-
-def test_a_dry_run_is_json_too(segkit, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    io.write_all("a.h5", {"segmentation": LABELS})
-    Path("mine.toml").write_text('[segment]\nmerge_tree = "a.h5"\nthreshold = [0.5]\nout = "{out}/s.h5"\n')
-    words = ("run", "mine.toml", "--out", "out", "--dry-run", "--json")
-    found = json.loads(segkit(*words).stdout)
-    assert found and all(each["command"][0] == "segkit" and each["stage"] for each in found)
 
 
 def test_a_folder_that_is_gone(tmp_path):
