@@ -26,13 +26,15 @@ def real_data() -> Path:
 def segkit(monkeypatch):
     """A callable(*words) that runs the command line in this process; the result has exit_code, stdout, stderr.
 
-    A number of threads that the words set holds in this test alone.
+    A number of threads that the words set, and what the command says to the processes that it starts, hold in this test
+    alone.
     """
     from click.testing import CliRunner
 
     from segkit.cli.main import main
 
     monkeypatch.setattr("segkit.threads._limit", [])
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
 
     def call(*words):
         return CliRunner().invoke(main, [str(word) for word in words], prog_name="segkit")
