@@ -84,9 +84,22 @@ class Hdf5File:
         self._check_storage(dataset)
         attributes = _attributes(dataset)
         about, shape = stated_about(attributes), dataset.shape or ()
-        names = {"the labels of the dimensions": [dimension.label for dimension in dataset.dims]} if shape else {}
         ours = about.kind is not None and "format_version" in attributes
-        placement = read_placement(attributes, len(shape), ours=ours, names=names)
+        with storage_errors("read", self._path):
+            scales = [dimension[0] if len(dimension) else None for dimension in dataset.dims] if shape else []
+            along = {_name_of(scale): scale for scale in scales if scale is not None}
+            labels = [dim.label or _name_of(scale) for dim, scale in zip(dataset.dims, scales, strict=True)]
+
+        def coordinates(axis: str) -> tuple[np.ndarray, Mapping[str, Any]] | None:
+            scale = along.get(axis)
+            if scale is None or scale.ndim != 1 or scale.attrs.get("NAME", b"").startswith(NO_COORDINATES):
+                return None
+            self._check_storage(scale)
+            check_memory(f"the coordinates {scale.name}", scale.nbytes)
+            return self._reading(scale)((slice(None),)), _attributes(scale)
+
+        names = {"the labels of the dimensions": labels}
+        placement = read_placement(attributes, len(shape), ours=ours, names=names, coordinates=coordinates)
         if placement.voxel_size is None and (found := BIG_DATA_VIEWER.fullmatch(name)):
             placement = self._of_big_data_viewer(int(found[1]), int(found[2])) or placement
         return Stored(shape, self._reading(dataset), about, placement, dataset.dtype)
@@ -174,7 +187,14 @@ class Hdf5File:
         return None
 
 
+NO_COORDINATES = b"This is a netCDF dimension but not a netCDF variable"
+"""What netCDF calls a dimension scale that has no values."""
 BIG_DATA_VIEWER = re.compile(r"t\d+/s(\d+)/(\d+)/cells")
+
+
+def _name_of(scale: h5py.Dataset | None) -> str:
+    """The last part of the name of a dimension scale, which netCDF takes for that of the axis."""
+    return "" if scale is None else str(scale.name).rpartition("/")[2]
 
 
 def _plugins(missing: list[int]) -> bool:

@@ -176,6 +176,52 @@ def test_a_size_beside_axes_of_another_tool_is_doubted():
     assert not read_placement({"resolution": [8, 8, 8]}, 3, names={"dimension_names": ["x", "y", "z"]}).doubts
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"axes": "x y z"},
+        {"axes": ["xyz"]},
+        {"axes": "(x, y, z)"},
+        {"axes": [{"name": axis, "type": "space"} for axis in "xyz"]},
+        {"axis_order": "xyz"},
+        {"dims": ["X", "Y", "Z"]},
+    ],
+)
+def test_axes_are_followed_however_they_are_written(stated):
+    assert read_placement(stated, 3).axes == "xyz"
+
+
+def test_axes_of_another_number_than_the_array_has():
+    with pytest.raises(InvalidInput, match="axes must be 4, as many as the array has, not x, y, z"):
+        read_placement({"axes": "xyz"}, 4)
+    assert read_placement({"axes": "zyx"}, 4).axes is None
+
+
+@pytest.mark.parametrize("units", [{"unit": ["um", "nm", "nm"]}, {"units": "um, nm, nm"}])
+def test_units_an_axis(units):
+    assert read_placement({"resolution": [0.04, 8, 4]} | units, 3).voxel_size == (40, 8, 4)
+
+
+def coordinates_along(y: np.ndarray, units: str | None, **attributes):
+    """What is read of an array whose coordinates along y are `y`, and 0, 1, 2 along the others."""
+
+    def along(axis):
+        return (y if axis == "y" else np.arange(3)), {"units": units}
+
+    return read_placement(attributes, 3, names={"dimension_names": list("zyx")}, coordinates=along)
+
+
+def test_coordinates_that_decrease_are_refused():
+    with pytest.raises(InvalidInput, match="the coordinates along y must increase evenly"):
+        coordinates_along(np.arange(3)[::-1], "nm")
+
+
+def test_coordinates_that_count_voxels_say_nothing_of_their_size():
+    assert coordinates_along(np.arange(3), None, resolution=VOXEL).voxel_size == VOXEL
+    assert coordinates_along(np.arange(3), None).voxel_size is None
+    assert coordinates_along(np.arange(3), "nm").voxel_size == (1, 1, 1)
+
+
 def test_statements_that_contradict_each_other():
     with pytest.raises(InvalidInput, match=r"must agree, not x, y, z \(axes\) and z, y, x \(dimension_names\)"):
         read_placement({"axes": "xyz"}, 3, names={"dimension_names": ["z", "y", "x"]})
