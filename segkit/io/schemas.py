@@ -185,6 +185,11 @@ class OmeAxis(Schema):
     unit: Any = None
 
 
+def _named(system: Any) -> Any:
+    """The name of a coordinate system, which some versions of 0.6 write as an object."""
+    return system.get("name") if isinstance(system, dict) else system
+
+
 class Step(Schema):
     """A coordinate transformation."""
 
@@ -193,6 +198,8 @@ class Step(Schema):
     translation: Numbers | None = None
     transformations: "list[Step] | None" = None
     affine: list[Numbers] | None = None
+    output: Annotated[str | None, BeforeValidator(_named)] = None
+    """The coordinate system that it leads to, in 0.6."""
 
 
 class OmeScale(Schema):

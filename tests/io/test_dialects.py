@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from segkit import Grid, io
 from segkit.errors import InvalidInput, SegkitWarning
 from segkit.io.dialects import read_placement
+from segkit.io.ome import image_of, place_of_scale
 from segkit.io.placement import NANOMETERS, axis_letters, nanometers
 from tests.io.dialect_files import ARRAY, OFFSET, PLACED, VOXEL, WRITERS
 
@@ -167,6 +168,26 @@ def test_what_segkit_wrote_is_z_y_x_whatever_the_axes(order):
     stated = {"axes": "".join(order), "resolution": VOXEL, "offset": OFFSET, "unit": "nm"}
     found = read_placement(stated, 3, ours=True)
     assert (found.axes, found.voxel_size, found.offset) == ("".join(order), VOXEL, OFFSET)
+
+
+@pytest.mark.parametrize("output", ["physical", {"name": "physical"}])
+def test_the_axes_of_an_array_are_those_its_transformation_leads_to(output):
+    systems = [{"name": "world", "axes": [{"name": axis, "unit": "micrometer"} for axis in "xyz"]}]
+    systems += [{"name": "physical", "axes": [{"name": axis, "unit": "nanometer"} for axis in "zyx"]}]
+    steps = [{"type": "scale", "scale": list(VOXEL), "input": "0", "output": output}]
+    stated = {"coordinateSystems": systems, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    image = image_of({"multiscales": [stated]})
+    found = place_of_scale(image, image.datasets[0], 3)
+    assert (found.axes, found.voxel_size) == ("zyx", VOXEL)
+
+
+def test_axes_of_an_image_may_have_long_names():
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in ("width", "Height", "depth")]
+    steps = [{"type": "scale", "scale": VOXEL[::-1]}]
+    stated = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    image = image_of({"multiscales": [stated]})
+    found = place_of_scale(image, image.datasets[0], 3)
+    assert (found.axes, found.voxel_size) == ("xyz", VOXEL)
 
 
 def test_a_size_beside_axes_of_another_tool_is_doubted():
