@@ -297,6 +297,8 @@ def _make_room(file: h5py.File, name: str) -> None:
     parts = name.split("/")
     for end in range(1, len(parts)):
         above = "/".join(parts[:end])
+        if isinstance(file.get(above, getlink=True), h5py.ExternalLink):
+            raise InvalidInput(sentence(name, f"must not lead out of the file: {above} is a link to another"))
         if isinstance(file.get(above), h5py.Dataset):
             raise InvalidInput(sentence(name, "cannot be written", next_step=f"{above} is a dataset, not a group"))
     if name in file:
