@@ -18,7 +18,7 @@ from segkit.io.dialects import nanometers_along, read_placement
 from segkit.io.lock import writing
 from segkit.io.placement import Placement
 from segkit.io.records import About, Blocks, Record, Stored, check_memory
-from segkit.io.schemas import KNOWN, parse_xml, plain, stated_about
+from segkit.io.schemas import KNOWN, ViewSetup, checked, parse_xml, plain, stated_about
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
@@ -181,8 +181,10 @@ class Hdf5File:
         for view in parse_xml(text, str(file)).iter("ViewSetup"):
             size, unit = view.findtext("voxelSize/size"), view.findtext("voxelSize/unit")
             if view.findtext("id") == str(setup) and size:
-                lengths = [float(word) for word in size.split()]
-                along = [a * float(b) for a, b in zip(lengths, factors[level], strict=True)]
+                with storage_errors("read", self._path):
+                    level_factors = plain(factors[level])
+                stated = checked(ViewSetup, {"size": size.split(), "resolutions": level_factors}, "voxelSize")
+                along = [a * b for a, b in zip(stated.size, stated.resolutions, strict=True)]
                 return replace(nanometers_along("xyz", along, [unit] * 3, None), axes="zyx")
         return None
 

@@ -114,6 +114,15 @@ class PixelResolution(Schema):
     unit: str | None = None
 
 
+class ViewSetup(Schema):
+    """What BigDataViewer states of a setup: x, y, z."""
+
+    size: Annotated[Numbers, Field(min_length=3, max_length=3)]
+    """`voxelSize/size` of the XML."""
+    resolutions: Annotated[Numbers, Field(min_length=3, max_length=3)]
+    """The factors of a level."""
+
+
 class Transform(Schema):
     """`transform` of COSEM's files."""
 

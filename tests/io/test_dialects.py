@@ -53,6 +53,24 @@ def test_levels_of_big_data_viewer():
     np.testing.assert_allclose(found.grid.voxel_size, (40, 16, 8))
 
 
+@pytest.mark.parametrize(
+    ("size", "factors", "message"),
+    [
+        ("a 8 40", [1.0, 1, 1], "voxelSize.size.0 must be a valid number"),
+        ("4 40", [1.0, 1, 1], "voxelSize.size must be"),
+        ("4 8 40", [1.0, 1], "voxelSize.resolutions must be"),
+        ("4 8 40", [b"a", b"b", b"c"], "voxelSize.resolutions.0 must be a valid number"),
+    ],
+)
+def test_sizes_of_big_data_viewer_that_are_none(tmp_path, size, factors, message):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["s00/resolutions"], file["t00000/s00/0/cells"] = np.array([factors]), ARRAY
+    setup = f"<ViewSetup><id>0</id><voxelSize><unit>nm</unit><size>{size}</size></voxelSize></ViewSetup>"
+    (tmp_path / "a.xml").write_text(f"<SpimData>{setup}</SpimData>")
+    with pytest.raises(InvalidInput, match=message):
+        io.read_volume(f"{tmp_path}/a.h5:t00000/s00/0/cells")
+
+
 def pyramid(path: Path, first: float, steps: list[tuple[float, float | None]]) -> Path:
     """OME-Zarr whose levels have the scales and, if stated, the translations of `steps`."""
     group = zarr.open_group(str(path), mode="w", zarr_format=2)
