@@ -51,6 +51,7 @@ class Backend:
 def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
     from segkit import io
 
+    parse_thresholds(params["thresholds"])
     _agglomerator(taken(Backend, params)).load()
     if params["fragments"] is None and there(params["affinities"]):
         io.shape_of(_fragments_of_same_file(io.parse_address(params["affinities"])), "fragments")

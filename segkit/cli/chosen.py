@@ -62,7 +62,7 @@ class Choice:
             )
         elif self.known and not given:
             note(self._not_taken(self.known))
-        return parse_thresholds(tuple(each for each in given if not isinstance(each, str)))
+        return parse_thresholds(given)
 
     def _not_taken(self, known: Mapping[str, Any]) -> str:
         return f"threshold {known['threshold']:g} of {_where(known)} is not taken: {self.problem}"

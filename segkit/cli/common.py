@@ -392,13 +392,14 @@ def parse_neighborhood(text: str | None) -> list[list[int]] | None:
     return value
 
 
-def parse_thresholds(thresholds: tuple[float, ...]) -> list[float]:
-    """Those of ``--threshold``, each once, in order. Refuses what is no altitude."""
-    for threshold in thresholds:
+def parse_thresholds(thresholds: tuple[float | str, ...]) -> list[float]:
+    """Those of ``--threshold`` that are numbers, each once, in order. Refuses what is no altitude."""
+    numbers = [threshold for threshold in thresholds if not isinstance(threshold, str)]
+    for threshold in numbers:
         if not 0 <= threshold <= 1:
             rule, next_step = "must lie in 0..1, where the altitudes (1 - affinity) are", "choose one such as 0.5"
             raise InvalidParameter(sentence("--threshold", rule, f"{threshold:g}", next_step))
-    return sorted({threshold + 0.0 for threshold in thresholds})  # -0 is 0
+    return sorted({threshold + 0.0 for threshold in numbers})  # -0 is 0
 
 
 def component_parameters(assignments: tuple[str, ...], **shortcuts: object) -> dict[str, object]:

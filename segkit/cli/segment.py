@@ -8,7 +8,7 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of
-from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note
+from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note, parse_thresholds
 from segkit.cli.types import FRAGMENTS, RAW, TARGET, TREE
 from segkit.cli.voxels import check_stated
 from segkit.errors import InvalidParameter, sentence
@@ -26,6 +26,7 @@ EXAMPLES = examples(
 
 def _check(params: Mapping[str, Any], _there: object) -> None:
     refuse_with_blocks(blocks_of(params), like=params["like"], uncertain=params["count"])
+    parse_thresholds(params["thresholds"])
     if params["out"] is None and not params["count"]:
         raise click.MissingParameter(param_type="option", param_hint="'--out'")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from segkit.errors import InvalidInput, sentence
 from segkit.io.placement import LETTERS, SPACE, Placement, axis_letters, nanometers, show
-from segkit.io.schemas import AxisTags, PixelResolution, Sizes, Transform, checked
+from segkit.io.schemas import AXES, AxisTags, PixelResolution, Sizes, Transform, checked
 
 
 class Dialect(NamedTuple):
@@ -61,6 +61,8 @@ DIALECTS = (
     Dialect("ilastik, vigra", "`axistags`", "their keys", "`element_size_um`, else that of CREMI", ""),
     Dialect("PlantSeg, Fiji's HDF5", "attributes", "z, y, x", "`element_size_um`, z, y, x", ""),
     Dialect("HDF5 dimension labels", "labels of the dimensions", "their names", "as CREMI", "as CREMI"),
+    Dialect("netCDF 4", "dimension scales (HDF5)", "their names", "their values and `units`", "the first value"),
+    Dialect("others", "`axis_order`, `dimension_order`, `dims` and the like", "their letters", "as CREMI", "as CREMI"),
     Dialect(
         "COSEM, OpenOrganelle",
         "`transform`; `pixelResolution`",
@@ -87,9 +89,17 @@ class _Found:
     sizes: list["_Said"] = field(default_factory=list)
 
     def add_axes(self, where: str, names: object) -> str | None:
-        """Keep the axes that `where` states, if it states any for an array of so many axes."""
+        """Keep the axes that `where` states, if it states any; z, y, x alone are the last of more axes.
+
+        Raises InvalidInput for axes of another order and number.
+        """
         letters = axis_letters(names)
-        if letters is None or len(letters) != self.ndim:
+        if letters is None:
+            return None
+        if len(letters) != self.ndim:
+            if set(SPACE) <= set(letters) and letters != SPACE:
+                rule = f"must be {self.ndim}, as many as the array has"
+                raise InvalidInput(sentence(where, rule, ", ".join(letters), "correct the file"))
             return None
         self.axes[where] = letters
         return letters
@@ -141,6 +151,8 @@ def _gather_axes(
 ) -> str | None:
     """All axes that are stated; those, in order, that the numbers of the same tool go with."""
     own = found.add_axes("axis_names", stated.axis_names) or found.add_axes("axes", stated.axes)
+    for where in AXES:
+        found.add_axes(where, attributes.get(where))
     if attributes.get("axistags") is not None:
         tags = checked(AxisTags, {"axistags": attributes["axistags"]}).axistags
         found.add_axes("axistags", [tag.key for tag in tags.axes])
@@ -192,14 +204,15 @@ def _gather_coordinates(
         if len(values) < 2 or values.dtype.kind not in "iuf":
             return
         steps = np.diff(values.astype(np.float64))
-        if not np.allclose(steps, steps[0], rtol=1e-3) or not steps[0]:
-            rule = "must be evenly spaced for voxels to have a size"
+        if not np.allclose(steps, steps[0], rtol=1e-3) or not steps[0] > 0:
+            rule = "must increase evenly for voxels to have a size"
             raise InvalidInput(sentence(f"the coordinates along {name}", rule, next_step="give the voxel size"))
-        sizes.append(float(abs(steps.mean())))
+        sizes.append(float(steps.mean()))
         places.append(float(values[0]))
         units.append(about.get("units", about.get("unit")))
         letters += letter
-    if set(SPACE) <= set(letters):
+    numbered = not any(units) and not any(places) and set(sizes) == {1.0}  # voxels are counted, nobody measured them
+    if set(SPACE) <= set(letters) and not numbered:
         found.sizes.insert(0, _Said("its coordinates", letters, sizes, units, places))
 
 

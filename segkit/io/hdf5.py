@@ -18,7 +18,7 @@ from segkit.io.dialects import nanometers_along, read_placement
 from segkit.io.lock import writing
 from segkit.io.placement import Placement
 from segkit.io.records import About, Blocks, Record, Stored, check_memory
-from segkit.io.schemas import KNOWN, parse_xml, plain, stated_about
+from segkit.io.schemas import KNOWN, ViewSetup, checked, parse_xml, plain, stated_about
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
@@ -84,9 +84,22 @@ class Hdf5File:
         self._check_storage(dataset)
         attributes = _attributes(dataset)
         about, shape = stated_about(attributes), dataset.shape or ()
-        names = {"the labels of the dimensions": [dimension.label for dimension in dataset.dims]} if shape else {}
         ours = about.kind is not None and "format_version" in attributes
-        placement = read_placement(attributes, len(shape), ours=ours, names=names)
+        with storage_errors("read", self._path):
+            scales = [dimension[0] if len(dimension) else None for dimension in dataset.dims] if shape else []
+            along = {_name_of(scale): scale for scale in scales if scale is not None}
+            labels = [dim.label or _name_of(scale) for dim, scale in zip(dataset.dims, scales, strict=True)]
+
+        def coordinates(axis: str) -> tuple[np.ndarray, Mapping[str, Any]] | None:
+            scale = along.get(axis)
+            if scale is None or scale.ndim != 1 or scale.attrs.get("NAME", b"").startswith(NO_COORDINATES):
+                return None
+            self._check_storage(scale)
+            check_memory(f"the coordinates {scale.name}", scale.nbytes)
+            return self._reading(scale)((slice(None),)), _attributes(scale)
+
+        names = {"the labels of the dimensions": labels}
+        placement = read_placement(attributes, len(shape), ours=ours, names=names, coordinates=coordinates)
         if placement.voxel_size is None and (found := BIG_DATA_VIEWER.fullmatch(name)):
             placement = self._of_big_data_viewer(int(found[1]), int(found[2])) or placement
         return Stored(shape, self._reading(dataset), about, placement, dataset.dtype)
@@ -168,13 +181,22 @@ class Hdf5File:
         for view in parse_xml(text, str(file)).iter("ViewSetup"):
             size, unit = view.findtext("voxelSize/size"), view.findtext("voxelSize/unit")
             if view.findtext("id") == str(setup) and size:
-                lengths = [float(word) for word in size.split()]
-                along = [a * float(b) for a, b in zip(lengths, factors[level], strict=True)]
+                with storage_errors("read", self._path):
+                    level_factors = plain(factors[level])
+                stated = checked(ViewSetup, {"size": size.split(), "resolutions": level_factors}, "voxelSize")
+                along = [a * b for a, b in zip(stated.size, stated.resolutions, strict=True)]
                 return replace(nanometers_along("xyz", along, [unit] * 3, None), axes="zyx")
         return None
 
 
+NO_COORDINATES = b"This is a netCDF dimension but not a netCDF variable"
+"""What netCDF calls a dimension scale that has no values."""
 BIG_DATA_VIEWER = re.compile(r"t\d+/s(\d+)/(\d+)/cells")
+
+
+def _name_of(scale: h5py.Dataset | None) -> str:
+    """The last part of the name of a dimension scale, which netCDF takes for that of the axis."""
+    return "" if scale is None else str(scale.name).rpartition("/")[2]
 
 
 def _plugins(missing: list[int]) -> bool:
@@ -277,6 +299,8 @@ def _make_room(file: h5py.File, name: str) -> None:
     parts = name.split("/")
     for end in range(1, len(parts)):
         above = "/".join(parts[:end])
+        if isinstance(file.get(above, getlink=True), h5py.ExternalLink):
+            raise InvalidInput(sentence(name, f"must not lead out of the file: {above} is a link to another"))
         if isinstance(file.get(above), h5py.Dataset):
             raise InvalidInput(sentence(name, "cannot be written", next_step=f"{above} is a dataset, not a group"))
     if name in file:

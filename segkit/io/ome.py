@@ -12,7 +12,7 @@ import numpy as np
 
 from segkit.errors import InvalidInput, sentence
 from segkit.io.dialects import nanometers_along
-from segkit.io.placement import Placement
+from segkit.io.placement import LETTERS, Placement
 from segkit.io.schemas import OmeAxis, OmeGroup, OmeImage, OmeScale, Step, checked
 
 SPACE = ("z", "y", "x")
@@ -57,7 +57,7 @@ def image_of(attributes: Mapping[str, Any]) -> OmeImage | None:
 
 def place_of_scale(image: OmeImage, scale: OmeScale, ndim: int) -> Placement:
     """Axes, voxel size and place of one scale of an image, an array of `ndim` axes."""
-    axes = _axes(image, ndim)
+    axes = _axes(image, scale, ndim)
     letters = "".join(_letter(axis) for axis in axes)
     if not set(SPACE) <= set(letters):
         rule = "must include z, y, x"
@@ -73,11 +73,16 @@ def place_of_scale(image: OmeImage, scale: OmeScale, ndim: int) -> Placement:
     return nanometers_along(letters, size, [axis.unit for axis in axes], place)
 
 
-def _axes(image: OmeImage, ndim: int) -> list[OmeAxis]:
-    """The axes of the array; those of old versions are t, c, z, y, x."""
+def _axes(image: OmeImage, scale: OmeScale, ndim: int) -> list[OmeAxis]:
+    """The axes of the array; those of old versions are t, c, z, y, x.
+
+    In 0.6 they are those of the coordinate system that the transformation of the scale leads to.
+    """
     stated: Sequence[OmeAxis | str] | None = image.axes
     if image.coordinateSystems:
-        stated = image.coordinateSystems[0].axes
+        outputs = [step.output for step in scale.coordinateTransformations if step.output is not None]
+        named = [system.axes for system in image.coordinateSystems if outputs and system.name == outputs[-1]]
+        stated = named[0] if named else image.coordinateSystems[0].axes
     axes = [OmeAxis(name=axis) if isinstance(axis, str) else axis for axis in stated or "tczyx"[-ndim:]]
     if len(axes) != ndim:
         value = ", ".join(axis.name for axis in axes)
@@ -87,10 +92,8 @@ def _axes(image: OmeImage, ndim: int) -> list[OmeAxis]:
 
 def _letter(axis: OmeAxis) -> str:
     """z, y or x; c for channels; t for whatever else there is."""
-    name = axis.name.casefold()
-    if name in SPACE:
-        return name
-    return "c" if axis.type == "channel" or name == "c" else "t"
+    letter = LETTERS.get(axis.name.casefold(), "t")
+    return "c" if axis.type == "channel" else letter
 
 
 def _transformed(image: OmeImage, scale: OmeScale, ndim: int) -> tuple[list[float], list[float], bool]:

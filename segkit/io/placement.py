@@ -1,6 +1,7 @@
 """Where the voxels of an array lie, as its file states it, and the units of length."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segkit.data import Grid
@@ -84,11 +85,17 @@ def axis_letters(names: object) -> str | None:
 
     >>> axis_letters(["Z", "y", "x"]), axis_letters("xyz"), axis_letters(["c^", "z", "y", "x"]), axis_letters(["dim_0"])
     ('zyx', 'xyz', 'czyx', None)
+    >>> axis_letters("x y z"), axis_letters([{"name": "x"}, {"name": "y"}, {"name": "z"}])
+    ('xyz', 'xyz')
     """
+    if isinstance(names, list | tuple) and len(names) == 1:
+        (names,) = names
     if isinstance(names, str):
-        names = list(names) if "," not in names else names.split(",")
+        words = re.findall(r"[\w^]+", names)
+        names = words if len(words) != 1 else list(words[0])
     if not isinstance(names, list | tuple) or not names:
         return None
+    names = [name.get("name") if isinstance(name, Mapping) else name for name in names]
     letters = "".join(LETTERS.get(str(name).strip().strip("^").casefold(), "?") for name in names)
     return None if not set(SPACE) & set(letters) else letters
 

@@ -342,9 +342,11 @@ class _Meaning:
     """What the values of an array as it is stored mean; boxes of it in any order give the same.
 
     8 and 16 bits of affinities are fractions of the largest number, if one above 1 is among them: an array of 0 and 1
-    alone means something else, and is refused. A mask of integers has one value besides 0. Both are looked for when the
-    first values are read, in boxes of the array, one in the middle first, until they are found: in all of it, or, of
-    an array with more than `LOOKED_AT` boxes along an axis, in so many that are spread over it.
+    alone means something else, and is refused, as 16 bits of another tool are that hold 12 bits or fewer. A mask of
+    integers has one value besides 0. Both are looked for when the first values are read, in boxes of the array, one in
+    the middle first, until they are found: in all of it, or, of an array with more than `LOOKED_AT` boxes along an
+    axis, in so many that are spread over it. Floats of another tool are looked at in the middle: those that leave 0..1
+    there are refused wherever they are read.
     """
 
     def __init__(self, stored: Stored, role: str, neighborhood: np.ndarray | None) -> None:
@@ -352,11 +354,15 @@ class _Meaning:
         self._lock = Lock()
         self._known = False
         self._inside: Any = None
+        self._foreign = stored.about.kind is None
+        self._least = 4095 if self._foreign and np.dtype(stored.dtype or np.uint8) == np.uint16 else 1
 
     def of(self, array: np.ndarray) -> np.ndarray:
         """The values of a box as the container of the role has them."""
         if self._affinities:
-            if array.dtype in (np.uint8, np.uint16) and not self._known and array.size and array.max() <= 1:
+            if array.dtype.kind == "f" and self._foreign:
+                self._look_in_the_middle()
+            elif array.dtype.kind == "u" and not self._known and array.size and array.max() <= self._least:
                 self._look()
             return as_fractions(array)
         if self._role == "mask":
@@ -387,13 +393,23 @@ class _Meaning:
                     continue
                 largest = max(largest, int(found.max()))
                 self._inside = found[0]
-                if not self._affinities or largest > 1:
+                if not self._affinities or largest > self._least:
                     break
-            if self._affinities and largest == 1:
+            if self._affinities and 0 < largest <= self._least:
                 dtype = np.dtype(self._stored.dtype)
                 rule = f"of {dtype} must span 0..{np.iinfo(dtype).max}"
-                raise InvalidInput(sentence("affinities", rule, "0..1", "store them as floats if 1 = same object"))
+                next_step = "store them as floats if 1 = same object"
+                next_step = next_step if largest == 1 else "store them as floats, divided by what stands for 1"
+                raise InvalidInput(sentence("affinities", rule, f"0..{largest}", next_step))
             self._known = True
+
+    def _look_in_the_middle(self) -> None:
+        """Raise InvalidInput for floats that leave 0..1 in the first box."""
+        with self._lock:
+            if not self._known:
+                values = self._stored.read(next(_parts(self._stored.shape, 64)))
+                check_fractions(np.nan_to_num(values, nan=0.0))
+                self._known = True
 
 
 def _parts(shape: tuple[int, ...], side: int) -> Iterator[Box]:

@@ -114,6 +114,15 @@ class PixelResolution(Schema):
     unit: str | None = None
 
 
+class ViewSetup(Schema):
+    """What BigDataViewer states of a setup: x, y, z."""
+
+    size: Annotated[Numbers, Field(min_length=3, max_length=3)]
+    """`voxelSize/size` of the XML."""
+    resolutions: Annotated[Numbers, Field(min_length=3, max_length=3)]
+    """The factors of a level."""
+
+
 class Transform(Schema):
     """`transform` of COSEM's files."""
 
@@ -158,18 +167,22 @@ class Sizes(Schema):
 
     def per_axis(self, axes: str, all_axes: str | None, otherwise: str | None) -> Sequence[object]:
         """The unit of each of `axes`; `otherwise` where none is stated. `all_axes` are those of the array."""
-        if self.unit is not None:
-            return [self.unit] * len(axes)
-        if isinstance(self.units, str):
-            return [self.units] * len(axes)
-        if not isinstance(self.units, list):
-            return [otherwise] * len(axes)
-        if all_axes and len(self.units) == len(all_axes) > len(axes):
-            return [self.units[all_axes.index(letter)] for letter in axes]
-        return self.units
+        stated = self.units if self.unit is None else self.unit
+        if isinstance(stated, str) and "," in stated:
+            stated = stated.split(",")
+        if not isinstance(stated, list):
+            return [otherwise if stated is None else stated] * len(axes)
+        if all_axes and len(stated) == len(all_axes) > len(axes):
+            return [stated[all_axes.index(letter)] for letter in axes]
+        return stated
 
 
-KNOWN = {*Own.model_fields, *Sizes.model_fields, "axistags"}
+AXES = (
+    *("axis_order", "axes_order", "axesorder", "axisorder", "axis_labels"),
+    *("dimension_order", "dimension_names", "dimensions", "dim_order", "dim_names", "dims"),
+)
+"""Attributes in which this tool or that one states the order of axes."""
+KNOWN = {*Own.model_fields, *Sizes.model_fields, *AXES, "axistags"}
 """The attributes of an array that are read."""
 
 
@@ -181,6 +194,11 @@ class OmeAxis(Schema):
     unit: Any = None
 
 
+def _named(system: Any) -> Any:
+    """The name of a coordinate system, which some versions of 0.6 write as an object."""
+    return system.get("name") if isinstance(system, dict) else system
+
+
 class Step(Schema):
     """A coordinate transformation."""
 
@@ -189,6 +207,8 @@ class Step(Schema):
     translation: Numbers | None = None
     transformations: "list[Step] | None" = None
     affine: list[Numbers] | None = None
+    output: Annotated[str | None, BeforeValidator(_named)] = None
+    """The coordinate system that it leads to, in 0.6."""
 
 
 class OmeScale(Schema):

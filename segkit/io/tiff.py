@@ -133,6 +133,8 @@ def _pages(path: Path, file: tifffile.TiffFile) -> Stored:
             raise InvalidInput(sentence(f"{path}", "must hold values of one dtype", "none that is known"))
         axes, shape = _stack_axes(series)
         mapped = series.dataoffset is not None and not series.keyframe.is_tiled
+        if not (mapped and series.kind in ("imagej", "shaped")):
+            _check_ends(path, file)
         order = file.byteorder
         about, placement = _stated(file, axes)
 
@@ -151,6 +153,16 @@ def _pages(path: Path, file: tifffile.TiffFile) -> Stored:
     return Stored(shape, read, about, placement, series.dtype)
 
 
+def _check_ends(path: Path, file: tifffile.TiffFile) -> None:
+    """Raise StorageError where the last page that is there names another: the file was cut off."""
+    len(file.pages)  # goes along them all
+    file.filehandle.seek(file.pages.next_page_offset or 0)
+    following = file.filehandle.read(file.tiff.offsetsize)
+    if len(following) < file.tiff.offsetsize or any(following):
+        rule = f"is cut off: it names pages after the first {len(file.pages)}, which are not there"
+        raise StorageError(sentence(f"{path}", rule, next_step="copy or make it again"))
+
+
 def _stack_axes(series: Any) -> tuple[str, tuple[int, ...]]:
     """A letter for each axis and their sizes; those of length 1 are left out, but for y, x and that of the pages.
 
@@ -164,7 +176,9 @@ def _stack_axes(series: Any) -> tuple[str, tuple[int, ...]]:
     ]
     others = [letter for letter, _ in kept if letter not in "yx"]
     found = [(letter, 1) for letter in "zyx" if letter not in dict(kept) and (letter != "z" or not others)] + kept
-    found = sorted(found, key=lambda pair: "zyx".index(pair[0])) if set(dict(found)) == set("zyx") else found
+    along = [letter for letter, _ in kept]
+    if set(dict(found)) == set("zyx") and along == sorted(along, reverse=True):
+        found = sorted(found, reverse=True)
     return "".join(letter for letter, _ in found), tuple(size for _, size in found)
 
 

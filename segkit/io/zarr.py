@@ -409,9 +409,19 @@ def check_addable(path: Path) -> None:
 
 
 def check_room(path: Path, name: str) -> None:
-    """Raise InvalidInput where an object of that name would lie in another, or take the place of several."""
-    for end in range(1, len(name.split("/"))):
-        above = "/".join(name.split("/")[:end])
+    """Raise InvalidInput where an object of that name would lie in another or outside, or take the place of several."""
+    root, parts = Node(path), name.split("/")
+    if root.is_array or (root.image and any(scale.path.split("/")[0] == parts[0] for scale in root.image.datasets)):
+        next_step = f"{path} is an image itself, of which that is a part: name another dataset"
+        raise InvalidInput(sentence(name, "cannot be written", next_step=next_step))
+    for end in range(1, len(parts) + 1):
+        above = "/".join(parts[:end])
+        if not (path / above).resolve().is_relative_to(path.resolve()):
+            rule = f"must not lead out of the store: {above} is a link to"
+            next_step = "write to that place itself"
+            raise InvalidInput(sentence(f"{path}:{name}", f"{rule} {(path / above).resolve()}", None, next_step))
+    for end in range(1, len(parts)):
+        above = "/".join(parts[:end])
         if (path / above / "zarr.json").exists() and _holds_data(path / above):
             raise InvalidInput(sentence(name, "cannot be written", next_step=f"{above} is an object itself"))
     if (path / name).exists() and not _holds_data(path / name):

@@ -186,6 +186,7 @@ truth = "train.h5"
         ("fragment.set.treshold=0.5", ["[fragment]: fragmenter 'watershed'", "did you mean 'threshold'?"]),
         ("fragment.mask=none.h5", ["[fragment]: none.h5 does not exist"]),
         ("agglomerate.set.score=maen", ["[agglomerate]: parameter 'score' of agglomerator 'python'", "'maen'"]),
+        ("agglomerate.threshold=50", ["[agglomerate]: --threshold must lie in 0..1"]),
         ("evaluate.set.bordr=25", ["[evaluate]: metric 'cremi' has no parameter 'bordr'", "did you mean 'border'?"]),
         ("evaluate.truth=affinities.h5", ["[evaluate]: affinities.h5 has no ground truth"]),
         ("evaluate.worst=3 evaluate.sweep=true", ["[evaluate]: --worst needs a segmentation, not --sweep"]),

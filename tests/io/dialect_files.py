@@ -130,6 +130,19 @@ def labelled_dimensions(path: Path) -> str:
     return "labels-of-dimensions.h5:raw"
 
 
+def netcdf(path: Path) -> str:
+    """Dimension scales of HDF5, as netCDF 4 has them, with the places of the voxels."""
+    with h5py.File(path / "netcdf.h5", "w") as file:
+        data = file.create_dataset("em/raw", data=ARRAY.transpose(2, 0, 1))
+        for dimension, axis in zip(data.dims, "xzy", strict=True):
+            step, start = VOXEL["zyx".index(axis)], OFFSET["zyx".index(axis)]
+            scale = file.create_dataset(f"em/{axis}", data=start + step * np.arange(ARRAY.shape["zyx".index(axis)]))
+            scale.attrs["units"] = "nm"
+            scale.make_scale(axis)
+            dimension.attach_scale(scale)
+    return "netcdf.h5:em/raw"
+
+
 def big_data_viewer(path: Path) -> str:
     """HDF5 and XML of BigDataViewer; the second level is half as fine along x and y."""
     with h5py.File(path / "bdv.h5", "w") as file:
@@ -180,13 +193,14 @@ WRITERS: dict[str, Callable[[Path], str]] = {
         cremi,
         ilastik,
         labelled_dimensions,
+        netcdf,
         big_data_viewer,
         imagej,
         ome_tiff,
     )
 }
 """Name -> what writes into a folder and gives the address of the volume in it."""
-PLACED = ("xarray_v2", "xarray_v3", "ome_04", "ome_05", "funlib", "neuroglancer", "cosem", "cremi")
+PLACED = ("xarray_v2", "xarray_v3", "ome_04", "ome_05", "funlib", "neuroglancer", "cosem", "cremi", "netcdf")
 """Those that say where the volume lies; the others say how large voxels are."""
 
 if __name__ == "__main__":

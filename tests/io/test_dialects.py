@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from segkit import Grid, io
 from segkit.errors import InvalidInput, SegkitWarning
 from segkit.io.dialects import read_placement
+from segkit.io.ome import image_of, place_of_scale
 from segkit.io.placement import NANOMETERS, axis_letters, nanometers
 from tests.io.dialect_files import ARRAY, OFFSET, PLACED, VOXEL, WRITERS
 
@@ -50,6 +51,24 @@ def test_files_of_the_library_that_is_installed(tmp_path, name):
 def test_levels_of_big_data_viewer():
     found = io.read_volume(f"{GOLDEN}/bdv.h5:t00000/s00/1/cells")
     np.testing.assert_allclose(found.grid.voxel_size, (40, 16, 8))
+
+
+@pytest.mark.parametrize(
+    ("size", "factors", "message"),
+    [
+        ("a 8 40", [1.0, 1, 1], "voxelSize.size.0 must be a valid number"),
+        ("4 40", [1.0, 1, 1], "voxelSize.size must be"),
+        ("4 8 40", [1.0, 1], "voxelSize.resolutions must be"),
+        ("4 8 40", [b"a", b"b", b"c"], "voxelSize.resolutions.0 must be a valid number"),
+    ],
+)
+def test_sizes_of_big_data_viewer_that_are_none(tmp_path, size, factors, message):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["s00/resolutions"], file["t00000/s00/0/cells"] = np.array([factors]), ARRAY
+    setup = f"<ViewSetup><id>0</id><voxelSize><unit>nm</unit><size>{size}</size></voxelSize></ViewSetup>"
+    (tmp_path / "a.xml").write_text(f"<SpimData>{setup}</SpimData>")
+    with pytest.raises(InvalidInput, match=message):
+        io.read_volume(f"{tmp_path}/a.h5:t00000/s00/0/cells")
 
 
 def pyramid(path: Path, first: float, steps: list[tuple[float, float | None]]) -> Path:
@@ -169,11 +188,77 @@ def test_what_segkit_wrote_is_z_y_x_whatever_the_axes(order):
     assert (found.axes, found.voxel_size, found.offset) == ("".join(order), VOXEL, OFFSET)
 
 
+@pytest.mark.parametrize("output", ["physical", {"name": "physical"}])
+def test_the_axes_of_an_array_are_those_its_transformation_leads_to(output):
+    systems = [{"name": "world", "axes": [{"name": axis, "unit": "micrometer"} for axis in "xyz"]}]
+    systems += [{"name": "physical", "axes": [{"name": axis, "unit": "nanometer"} for axis in "zyx"]}]
+    steps = [{"type": "scale", "scale": list(VOXEL), "input": "0", "output": output}]
+    stated = {"coordinateSystems": systems, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    image = image_of({"multiscales": [stated]})
+    found = place_of_scale(image, image.datasets[0], 3)
+    assert (found.axes, found.voxel_size) == ("zyx", VOXEL)
+
+
+def test_axes_of_an_image_may_have_long_names():
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in ("width", "Height", "depth")]
+    steps = [{"type": "scale", "scale": VOXEL[::-1]}]
+    stated = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    image = image_of({"multiscales": [stated]})
+    found = place_of_scale(image, image.datasets[0], 3)
+    assert (found.axes, found.voxel_size) == ("xyz", VOXEL)
+
+
 def test_a_size_beside_axes_of_another_tool_is_doubted():
     found = read_placement({"resolution": VOXEL}, 3, names={"dimension_names": ["x", "y", "z"]})
     assert found.voxel_size == VOXEL and "taken as z, y, x" in found.doubts[0]
     assert not read_placement({"resolution": VOXEL}, 3, names={"dimension_names": ["z", "y", "x"]}).doubts
     assert not read_placement({"resolution": [8, 8, 8]}, 3, names={"dimension_names": ["x", "y", "z"]}).doubts
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"axes": "x y z"},
+        {"axes": ["xyz"]},
+        {"axes": "(x, y, z)"},
+        {"axes": [{"name": axis, "type": "space"} for axis in "xyz"]},
+        {"axis_order": "xyz"},
+        {"dims": ["X", "Y", "Z"]},
+    ],
+)
+def test_axes_are_followed_however_they_are_written(stated):
+    assert read_placement(stated, 3).axes == "xyz"
+
+
+def test_axes_of_another_number_than_the_array_has():
+    with pytest.raises(InvalidInput, match="axes must be 4, as many as the array has, not x, y, z"):
+        read_placement({"axes": "xyz"}, 4)
+    assert read_placement({"axes": "zyx"}, 4).axes is None
+
+
+@pytest.mark.parametrize("units", [{"unit": ["um", "nm", "nm"]}, {"units": "um, nm, nm"}])
+def test_units_an_axis(units):
+    assert read_placement({"resolution": [0.04, 8, 4]} | units, 3).voxel_size == (40, 8, 4)
+
+
+def coordinates_along(y: np.ndarray, units: str | None, **attributes):
+    """What is read of an array whose coordinates along y are `y`, and 0, 1, 2 along the others."""
+
+    def along(axis):
+        return (y if axis == "y" else np.arange(3)), {"units": units}
+
+    return read_placement(attributes, 3, names={"dimension_names": list("zyx")}, coordinates=along)
+
+
+def test_coordinates_that_decrease_are_refused():
+    with pytest.raises(InvalidInput, match="the coordinates along y must increase evenly"):
+        coordinates_along(np.arange(3)[::-1], "nm")
+
+
+def test_coordinates_that_count_voxels_say_nothing_of_their_size():
+    assert coordinates_along(np.arange(3), None, resolution=VOXEL).voxel_size == VOXEL
+    assert coordinates_along(np.arange(3), None).voxel_size is None
+    assert coordinates_along(np.arange(3), "nm").voxel_size == (1, 1, 1)
 
 
 def test_statements_that_contradict_each_other():

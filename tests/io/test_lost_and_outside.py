@@ -118,6 +118,43 @@ def test_nothing_is_written_outside(tmp_path, name, dataset):
     assert [path.name for path in tmp_path.rglob("*")] == ["store"]
 
 
+def by_blocks(address, labels):
+    ShardTarget.create(address, Form("fragments", labels.shape, Grid()), (1, 1, 1), key="k")
+
+
+@pytest.mark.parametrize("write", [lambda address, labels: io.write(address, labels, "fragments"), by_blocks])
+@pytest.mark.parametrize("dataset", ["link", "link/evil", "group/link/evil"])
+def test_nothing_is_written_through_links_out_of_a_store(tmp_path, dataset, write):
+    (tmp_path / "outside").mkdir()
+    io.write(f"{tmp_path}/a.zarr:group/fragments", Labels.convert([[[1]]], Grid()), "fragments")
+    for place in (tmp_path / "a.zarr/link", tmp_path / "a.zarr/group/link"):
+        place.symlink_to(tmp_path / "outside")
+    with pytest.raises(InvalidInput, match=r"must not lead out of the store: .*link is a link to .*outside"):
+        write(f"{tmp_path}/a.zarr:{dataset}", Labels.convert([[[1]]], Grid()))
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_nothing_is_written_through_links_out_of_an_hdf5_file(tmp_path):
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_group("group")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["link"] = h5py.ExternalLink(str(tmp_path / "b.h5"), "/group")
+    with pytest.raises(InvalidInput, match="link/evil must not lead out of the file: link is a link to another"):
+        io.write(f"{tmp_path}/a.h5:link/evil", Labels.convert([[[1]]], Grid()), "fragments")
+
+
+def test_no_scale_of_an_image_is_replaced(tmp_path):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
+    group.create_array("0", data=RAW.array[:2, :2, :2])
+    axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+    scale = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [4, 4, 4]}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [scale]}]}
+    for name in ("0", "0/more"):
+        with pytest.raises(InvalidInput, match=r"a\.zarr is an image itself, of which that is a part"):
+            io.write(f"{tmp_path}/a.zarr:{name}", Labels.convert([[[1]]], Grid()), "fragments")
+    io.write(f"{tmp_path}/a.zarr:labels/one", Labels.convert([[[1]]], Grid()), "fragments")
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc"])
 def test_scales_that_lie_outside_their_store(tmp_path, path):
     group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2)

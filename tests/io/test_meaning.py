@@ -61,6 +61,33 @@ def test_affinities_of_0_and_1_are_refused_in_every_part(tmp_path, name, dtype):
         _ = io.RegionSource(path, "affinities").identity
 
 
+def foreign(path, array):
+    with h5py.File(path, "w") as file:
+        file["volumes/affinities"] = array
+        file["volumes/affinities"].attrs["resolution"] = [10, 10, 10]
+    return path
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+def test_few_bits_in_16_of_another_tool_are_refused_in_every_part(tmp_path, bits):
+    path = foreign(tmp_path / "a.h5", half_dark("u2") * np.uint16(2 ** (bits - 8)))
+    for address in (str(path), f"{path}[16:32]"):
+        with pytest.raises(InvalidInput, match=r"uint16 must span 0\.\.65535, not 0\.\..*divided by what stands for 1"):
+            io.read_affinities(address, NEAREST)
+
+
+def test_a_dark_part_of_floats_that_leave_0_to_1_is_refused_as_the_whole(tmp_path):
+    array = half_dark("f4")
+    array[:, 10:20] = 200
+    array[:, 20:] = np.float32(0.5)
+    path = foreign(tmp_path / "a.h5", array)
+    with io.open_volume(path, "affinities", NEAREST) as volume, pytest.raises(InvalidInput, match=r"lie in 0\.\.1"):
+        volume.read((slice(20, 32), slice(0, 16), slice(0, 16)))
+    for address in (str(path), f"{path}[20:32]"):
+        with pytest.raises(InvalidInput, match=r"lie in 0\.\.1"):
+            io.read_affinities(address, NEAREST)
+
+
 def test_affinities_of_0_are_0(tmp_path):
     path = stored(tmp_path / "a.h5", np.zeros((3, 4, 4, 4), "u1"))
     assert not io.read_affinities(path).array.any()

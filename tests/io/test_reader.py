@@ -163,6 +163,7 @@ def test_values_are_checked(tmp_path):
     array = np.zeros((1, 1, 1, 2), np.float32)
     array[..., 1] = 1.5
     attributes = {"resolution": [1, 1, 1], "offset": [0, 0, 0], "unit": "nm", "neighborhood": [[0, 0, -1]]}
+    attributes |= {"kind": "affinities", "format_version": 1}
     io.write_blocks(tmp_path / "a.h5", "affinities", Blocks(array.shape, array.dtype, [((...,), array)]), attributes)
     source = RegionSource(tmp_path / "a.h5", "affinities")
     assert source.read((slice(0, 1),) * 3).tolist() == [[[[0]]]]

@@ -212,3 +212,30 @@ def test_a_section_of_another_size(folder):
     path = folder(["s1.tif", "s2.tif"], [np.zeros((4, 5), "u1"), np.zeros((4, 6), "u1")])
     with pytest.warns(SegkitWarning), pytest.raises(InvalidInput, match=r"s2.tif must be one section of 4 x 5 uint8"):
         io.read_volume(path)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", ["YZX", "XYZ", "ZXY"])
+def test_axes_that_tifffile_wrote_are_followed(tmp_path, order, compression):
+    array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    stored = array.transpose(["ZYX".index(axis) for axis in order])
+    metadata = {"axes": order}
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="minisblack", compression=compression, metadata=metadata)
+    with pytest.warns(SegkitWarning, match="no attribute `resolution`"):
+        found = io.read_volume(path).array
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("imagej", [True, False])
+def test_a_stack_that_was_cut_off_is_refused(tmp_path, imagej):
+    path = tmp_path / "a.tif"
+    pages = np.zeros((6, 16, 32), np.uint8)
+    if imagej:
+        tifffile.imwrite(path, pages, imagej=True, photometric="minisblack", metadata={"axes": "ZYX"})
+    else:
+        tifffile.imwrite(path, pages, tile=(16, 16), compression="zlib", photometric="minisblack")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 3])
+    with pytest.raises(StorageError, match=r"a\.tif is cut off: it names pages after the first \d"):
+        io.read_volume(path)
