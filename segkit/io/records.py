@@ -133,6 +133,9 @@ def _with_depth(stored: Stored, address: Address) -> Stored:
 def _order_of(stored: Stored, address: Address, channels: bool) -> str | None:
     """A letter for each axis of an array; None where nobody says them."""
     ndim = len(stored.shape)
+    if address.axes and stored.placement.axes not in (None, address.axes):
+        message = f"{address.path} states the axes {stored.placement.axes}; {address.axes} are followed, as was said"
+        warn(message, SegkitWarning, stacklevel=4)
     axes = address.axes or stored.placement.axes or {3: "zyx", 4: "czyx" if channels else None}.get(ndim)
     if axes is None and address.picks:
         letter, index = address.picks[0]

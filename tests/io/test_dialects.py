@@ -328,3 +328,11 @@ def test_a_single_section(tmp_path):
     np.testing.assert_array_equal(found.array, ARRAY[1:])
     with pytest.raises(InvalidInput, match="must include each of z, y, x once"):
         io.read_volume(f"{tmp_path}/a.zarr:raw")
+
+
+def test_axes_of_the_address_beside_those_of_the_file(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=ARRAY).attrs.update({"axes": "zyx", "resolution": VOXEL})
+    with pytest.warns(SegkitWarning, match=r"a\.h5 states the axes zyx; xyz are followed"):
+        found = io.read_volume(f"{tmp_path}/a.h5:raw[axes=xyz]")
+    np.testing.assert_array_equal(found.array, ARRAY.T)
