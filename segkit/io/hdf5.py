@@ -17,13 +17,11 @@ from segkit.io.atomic import storage_errors
 from segkit.io.dialects import nanometers_along, read_placement
 from segkit.io.lock import writing
 from segkit.io.placement import Placement
-from segkit.io.records import About, Blocks, Record, Stored, check_memory
+from segkit.io.records import About, Blocks, Record, Stored, check_chunk, check_memory
 from segkit.io.schemas import KNOWN, ViewSetup, checked, parse_xml, plain, stated_about
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
-LARGEST_CHUNK = 2**32
-"""Bytes: a chunk is decoded whole."""
 FILTERS = {
     305: "LZO",
     307: "bzip2",
@@ -159,9 +157,8 @@ class Hdf5File:
         outside = [file for file in outside if file != "."]
         if outside and not self._follow:
             self._refuse(f"{dataset.name} has its values in", outside[0])
-        if dataset.chunks and np.prod([float(n) for n in dataset.chunks]) * dataset.dtype.itemsize > LARGEST_CHUNK:
-            rule = f"must be smaller than {LARGEST_CHUNK // 2**30} GiB, for each is decoded whole"
-            raise InvalidInput(sentence("the chunks", rule, f"{dataset.chunks} of {dataset.dtype}"))
+        if dataset.chunks:
+            check_chunk(dataset.chunks, dataset.dtype)
         missing = [number for number in filters if not h5py.h5z.filter_avail(number)]
         if missing and not _plugins(missing):
             name = FILTERS.get(missing[0], "a filter")

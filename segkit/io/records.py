@@ -4,7 +4,8 @@ Attributes on disk: `kind` ("volume", "labels", "affinities", "merge_tree"), `fo
 and `offset` (z, y, x) and their `unit`; of affinities `neighborhood` (C, 3) and `polarity`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,8 @@ FORMAT_VERSION = 1
 POLARITY = "1=same object"
 KEY = "made_by"
 """The attribute of an object made block by block that says what decided its content."""
+LARGEST_CHUNK = 2**32
+"""Bytes of a chunk at most."""
 TREE = ("leaf_ids", "parents", "altitudes")
 KINDS: dict[type, str] = {Volume: "volume", Labels: "labels", Affinities: "affinities", MergeTree: "merge_tree"}
 
@@ -217,6 +220,13 @@ def check_memory(what: str, needed: int, next_step: str = PART) -> None:
     if room is not None and needed > room:
         rule = f"takes {decimal_bytes(needed)}, and {decimal_bytes(room)} are free"
         raise InvalidInput(sentence(what, rule, next_step=next_step))
+
+
+def check_chunk(sides: Sequence[int], dtype: np.dtype) -> None:
+    """Raise InvalidInput for chunks that are absurdly large: each is decoded whole, whatever is read of it."""
+    if math.prod(map(int, sides)) * dtype.itemsize > LARGEST_CHUNK:
+        rule = f"must be smaller than {LARGEST_CHUNK // 2**30} GiB, for each is decoded whole"
+        raise InvalidInput(sentence("the chunks", rule, f"{tuple(sides)} of {dtype}"))
 
 
 def check_kind(about: About, allowed: tuple[str, ...], name: str, role: str) -> None:

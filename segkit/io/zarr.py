@@ -28,14 +28,12 @@ from segkit.io.json_file import read_json_object
 from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes, image_of, place_of_scale
 from segkit.io.placement import Placement
-from segkit.io.records import About, Blocks, Record, Stored, check_memory
+from segkit.io.records import About, Blocks, Record, Stored, check_chunk, check_memory
 from segkit.io.schemas import OmeImage, OmeScale, Schema, ZarrV2, ZarrV3, checked, inside, stated_about
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
 CODECS = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec())
-LARGEST_CHUNK = 2**32
-"""Bytes: a chunk is decoded whole."""
 
 
 class Node:
@@ -84,9 +82,7 @@ class Node:
         _check_codecs(self.metadata)
         with _decoding(self.path):
             array = zarr.open_array(LocalStore(self.path, read_only=True), mode="r")
-        if np.prod([float(side) for side in array.chunks]) * array.dtype.itemsize > LARGEST_CHUNK:
-            rule = f"must be smaller than {LARGEST_CHUNK // 2**30} GiB, for each is decoded whole"
-            raise InvalidInput(sentence("the chunks", rule, f"{array.chunks} of {array.dtype}"))
+        check_chunk(array.chunks, array.dtype)
         return array
 
     def dimensions(self) -> dict[str, object]:
