@@ -123,6 +123,35 @@ def as_fractions(array: np.ndarray) -> NDArray[np.float32]:
     return array.astype(np.float32, copy=False)
 
 
+def as_levels(array: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Affinities in 0..1 as 8 bits, a quarter of the bytes: 255 is 1, and each is off by at most 1/510.
+
+    Each goes to the nearest of the 256 levels, one in the middle to the even one.
+
+    >>> as_levels(np.array([0, 0.2, 0.5, 0.998, 0.999, 1], np.float32)).tolist()
+    [0, 51, 128, 254, 255, 255]
+    """
+    levels: NDArray[np.uint8] = np.rint(array * np.float32(255)).astype(np.uint8)
+    return levels
+
+
+def cut_leaving(
+    array: np.ndarray, neighborhood: np.ndarray, part: Slices | None = None, shape: Sequence[int] | None = None
+) -> None:
+    """Write 0 where edges leave a volume of `shape`, into the affinities (C, Z, Y, X) of a box of it, in place.
+
+    Where nothing else is said the box is the volume.
+    """
+    part = part or tuple(slice(0, size) for size in array.shape[1:])
+    shape = shape or array.shape[1:]
+    for channel, offset in zip(array, neighborhood, strict=True):
+        for axis, step in enumerate(map(int, offset)):
+            leaving = slice(0, -step) if step < 0 else slice(shape[axis] - step, shape[axis])
+            low = max(leaving.start - part[axis].start, 0) if step else 0
+            high = max(leaving.stop - part[axis].start, 0) if step else 0
+            channel[(slice(None),) * axis + (slice(low, high),)] = 0
+
+
 def check_fractions(array: np.ndarray) -> None:
     """Raise InvalidInput unless all values lie in 0..1. O(n)."""
     low, high = array.min(), array.max()  # both are NaN if any value is

@@ -1,7 +1,9 @@
-"""Boxes of voxels: the middle of a volume, and what several volumes have in common."""
+"""Boxes of voxels: the middle of a volume, what several volumes have in common, and what lies around a box."""
 
 from collections.abc import Sequence
 from math import prod
+
+import numpy as np
 
 from segkit.data.grid import Placed
 
@@ -45,11 +47,40 @@ def common(first: Placed, *others: Placed) -> Slices | None:
     return z, y, x
 
 
-def within(outer: Slices, inner: Slices) -> Slices:
+def counted_from(outer: Sequence[slice], box: Sequence[slice]) -> Slices:
+    """Return the place of a box counted from the beginning of `outer`: what :func:`within` counts back.
+
+    >>> counted_from((slice(5, 9), slice(0, 9), slice(0, 9)), (slice(6, 7), slice(3, 4), slice(0, 9)))[0]
+    slice(1, 2, None)
+    """
+    z, y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, outer, strict=True))
+    return z, y, x
+
+
+def within(outer: Sequence[slice], inner: Sequence[slice]) -> Slices:
     """Return the place of a box that is counted from the beginning of `outer`, counted as `outer` is.
 
     >>> within((slice(5, 9), slice(0, 9), slice(0, 9)), (slice(1, 2), slice(3, 4), slice(0, 9)))[0]
     slice(6, 7, None)
     """
     z, y, x = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
+    return z, y, x
+
+
+def reached(box: Slices, shape: Sequence[int], neighborhood: np.ndarray) -> Slices:
+    """Return a box, and all that the edges of its voxels lead to inside the volume.
+
+    >>> reached((slice(4, 8), slice(0, 8), slice(0, 4)), (9, 9, 9), np.array([[-1, 0, 0], [0, 2, 0], [0, -1, 1]]))
+    (slice(3, 8, None), slice(0, 9, None), slice(0, 5, None))
+    """
+    before, behind = np.minimum(neighborhood.min(axis=0), 0), np.maximum(neighborhood.max(axis=0), 0)
+    return around(box, shape, -before, behind)
+
+
+def around(box: Slices, shape: Sequence[int], before: Sequence[int], behind: Sequence[int]) -> Slices:
+    """Return a box and so many voxels before and behind it along each axis, as far as the volume goes."""
+    z, y, x = (
+        slice(max(part.start - int(low), 0), min(part.stop + int(high), size))
+        for part, low, high, size in zip(box, before, behind, shape, strict=True)
+    )
     return z, y, x

@@ -43,6 +43,15 @@ class Labels:
         return self.array.shape
 
     @property
+    def dtype(self) -> np.dtype:
+        """uint64."""
+        return self.array.dtype
+
+    def read(self, box: tuple[slice, ...], /) -> NDArray[np.uint64]:
+        """The ids in a box, (Z, Y, X), as a view that cannot be changed."""
+        return self.array[box]
+
+    @property
     def inside(self) -> NDArray[np.bool_]:
         """bool (Z, Y, X): True where somebody annotated. O(n)."""
         return self.array < FIRST_OUTSIDE

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from segkit.data.grid import Grid
 from segkit.data.labels import Labels
@@ -79,13 +79,16 @@ def resample_volume(volume: Volume, grid: Grid, shape: Sequence[int]) -> Volume:
 class ResampledSource:
     """Intensities that are read box by box, on voxels of `voxel_size`: what :func:`resample_volume` gives of the whole.
 
-    It is itself a source.
+    `dtype` bool says that it is a mask, and `anchor` is that of :func:`resampled_grid`. It is itself a source.
     """
 
-    def __init__(self, source: Source, voxel_size: Sequence[float]) -> None:
-        self.grid, self.shape = resampled_grid(source.grid, source.shape, voxel_size)
-        along = _axes(source.grid, source.shape, self.grid, self.shape)
-        self._axes = [overlapping(*each) if each[2] >= 1 else _between(*each) for each in along]
+    def __init__(
+        self, source: Source, voxel_size: Sequence[float], anchor: Grid | None = None, dtype: DTypeLike = np.uint8
+    ) -> None:
+        self.grid, self.shape = resampled_grid(source.grid, source.shape, voxel_size, anchor)
+        self.dtype = np.dtype(dtype)
+        mask, along = self.dtype.kind == "b", _axes(source.grid, source.shape, self.grid, self.shape)
+        self._axes = [overlapping(*each) if each[2] >= 1 or mask else _between(*each) for each in along]
         self._read = source.read
 
     def read(self, box: Sequence[slice]) -> np.ndarray:
@@ -93,19 +96,44 @@ class ResampledSource:
         return _box(self._read, self._axes, box)
 
 
+class ResampledLabels:
+    """Labels that are read box by box, on voxels of `voxel_size`: what :func:`resample_labels` gives of the whole."""
+
+    dtype = np.dtype(np.uint64)
+
+    def __init__(self, source: Source, voxel_size: Sequence[float], anchor: Grid | None = None) -> None:
+        self.grid, self.shape = resampled_grid(source.grid, source.shape, voxel_size, anchor)
+        self._axes = [overlapping(*along) for along in _axes(source.grid, source.shape, self.grid, self.shape)]
+        self._read = source.read
+
+    def read(self, box: Sequence[slice]) -> NDArray[np.uint64]:
+        """The ids in a box."""
+        reach = [taps.reach(part) for taps, part in zip(self._axes, box, strict=True)]
+        array = self._read(tuple(slice(*along) for along in reach))
+        taken = zip(self._axes, box, reach, strict=True)
+        tables = [(taps.first[part] - start, taps.weights[part]) for taps, part, (start, _) in taken]
+        return _most_frequent(array, tables)
+
+
 def resample_labels(labels: Labels, grid: Grid, shape: Sequence[int]) -> Labels:
     """The labels on `shape` voxels of `grid`: each new voxel has the id that fills most of it, the lower of two equal.
 
     Ids are those that were there, exactly; "outside the annotation" and background count like any other.
     """
+    axes = [overlapping(*along) for along in _axes(labels.grid, labels.shape, grid, shape)]
+    return Labels(_most_frequent(labels.array, [(taps.first, taps.weights) for taps in axes]), grid)
+
+
+def _most_frequent(
+    array: NDArray[np.uint64], tables: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]
+) -> NDArray[np.uint64]:
+    """The id that fills most of each new voxel, made up along each axis by (first, weights) of :class:`Taps`."""
     from segkit.data._kernels_resample import fill_most_frequent
     from segkit.threads import share
 
-    axes = [overlapping(*along) for along in _axes(labels.grid, labels.shape, grid, shape)]
-    result = np.empty(shape, np.uint64)
-    tables = [(taps.first, taps.weights) for taps in axes]
-    share(fill_most_frequent, int(shape[0]), labels.array, *tables, result)
-    return Labels(result, grid)
+    result = np.empty([len(first) for first, _ in tables], np.uint64)
+    share(fill_most_frequent, len(result), array, *tables, result)
+    return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,14 @@ class Source(Placed, Protocol):
         """The values in a box, (Z, Y, X)."""
 
 
+class TypedSource(Source, Protocol):
+    """A source that says what it holds: a container in memory, or :class:`segkit.io.CachedSource`."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+
+
 class Held:
     """A volume in memory as a source."""
 

@@ -29,6 +29,15 @@ class Volume:
         """Size in voxels, (Z, Y, X)."""
         return self.array.shape
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values."""
+        return self.array.dtype
+
+    def read(self, box: tuple[slice, ...], /) -> np.ndarray:
+        """The values in a box, (Z, Y, X), as a view that cannot be changed."""
+        return self.array[box]
+
     def check(self) -> None:
         """Raise InvalidInput if any value is not finite. O(n)."""
         check_finite(self.array)
