@@ -1,10 +1,12 @@
 """Where an object lies: a file, the dataset in it, and the part of it that is wanted."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.errors import InvalidInput, sentence
+from segkit.io.remote import Remote, as_place
 from segkit.parameters import nearest
 
 ROLES = {
@@ -30,8 +32,11 @@ MADE_BY = {
 
 PARTS = {"labels": "truth", "mask": "mask"}
 """Word before the = of ``RAW,labels=LABELS,mask=MASK`` -> role of that file."""
-OPTIONS = {"missing": "0", "links": "follow"}
-"""What may be allowed of a file: chunks that are not there are background (missing=0); links lead to other files."""
+FORMATS = {"zarr": "zarr", "zarr2": "zarr", "zarr3": "zarr", "n5": "n5", "precomputed": "precomputed"}
+"""Word before the :// of ``precomputed://gs://bucket/volume`` -> format, where the name does not say it."""
+OPTIONS = {"missing": ("0",), "links": ("follow",), "format": tuple(sorted(set(FORMATS.values())))}
+"""What may be said of a file: chunks that are not there are background (missing=0); links lead to other files; what
+format a folder is of."""
 RANGE = r"\s*(\d*)\s*:\s*(\d*)\s*"
 
 Slices = tuple[slice, slice, slice]
@@ -41,14 +46,14 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Address:
-    """What ``PATH``, ``PATH:DATASET`` and ``PATH:DATASET[z0:z1,y0:y1,x0:x1]`` mean.
+    """What ``PATH``, ``PATH:DATASET`` and ``PATH:DATASET[z0:z1,y0:y1,x0:x1]`` mean; or a URL in place of the path.
 
     In the brackets axes may be named instead, as in ``[z=0:10]``, other axes picked, as in ``[c=0]``, the order of axes
     that a file does not state be said, as in ``[axes=xyz]``, and options given, as in ``[missing=0]``.
     """
 
-    path: Path
-    """The HDF5 file or Zarr folder."""
+    path: Path | Remote
+    """The file or folder, here, in a bucket or on a web server."""
     dataset: str | None = None
     """Name of the dataset in it; None for the usual one of the role."""
     crop: Slices | None = None
@@ -72,9 +77,7 @@ class Address:
 
     def bounds(self, shape: tuple[int, ...]) -> Slices:
         """The crop with both ends given, in a volume of `shape` (Z, Y, X). Raises InvalidInput if it sticks out."""
-        slices = self.crop or (slice(None),) * 3
-        z, y, x = (_bound(axis, part, size) for axis, part, size in zip("zyx", slices, shape, strict=True))
-        return z, y, x
+        return bounds_of(self.crop or (slice(None),) * 3, shape, "the crop")
 
     def allows(self, option: str) -> bool:
         """Whether this one of `OPTIONS` is given."""
@@ -93,16 +96,26 @@ class Address:
 def parse_address(text: str) -> Address:
     """The address that `text` spells; the file need not exist.
 
+    The path may be a URL (file, http, https, s3, gs), and its format may stand before it, as in
+    ``precomputed://gs://bucket/volume``.
+
     >>> address = parse_address("sample_A.hdf:volumes/raw[0:10, :, 5:]")
     >>> str(address.path), address.dataset, address.crop
     ('sample_A.hdf', 'volumes/raw', (slice(0, 10, None), slice(None, None, None), slice(5, None, None)))
     >>> parse_address("sample_A.hdf").at("truth")
     'volumes/labels/neuron_ids'
+    >>> address = parse_address("n5://s3://bucket/volume:em/s0[z=0:10]")
+    >>> str(address.path), address.dataset, address.options
+    ('s3://bucket/volume', 'em/s0', (('format', 'n5'),))
     """
     if text and Path(text).exists():
         return Address(Path(text))
     body, bracket = _split_bracket(text)
-    said = _said(bracket)
+    body, form = _split_format(body)
+    crop, picks, axes, options = _said(bracket)
+    said = crop, picks, axes, options if form is None or ("format", form) in options else (*options, ("format", form))
+    if "://" in body:
+        return _at_url(body, said)
     if Path(body).exists() and body:
         return Address(Path(body), None, *said)
     folder = _folder_of(body)
@@ -141,11 +154,11 @@ def part_for(text: str, role: str) -> str:
     return parts.get(role) or parts["raw"]
 
 
-def as_address(address: "str | Path | Address") -> Address:
+def as_address(address: "str | Path | Remote | Address") -> Address:
     """An address from text (which is parsed), from a path (which is not), or from itself."""
     if isinstance(address, Address):
         return address
-    return Address(address) if isinstance(address, Path) else parse_address(str(address))
+    return Address(address) if isinstance(address, Path | Remote) else parse_address(str(address))
 
 
 def role_of(role: str) -> tuple[str, str]:
@@ -164,6 +177,28 @@ def _folder_of(body: str) -> str:
     while end > 0 and not Path(body[:end]).is_dir():
         end = body.rfind("/", 0, end)
     return body[: end + 1]
+
+
+def _split_format(body: str) -> tuple[str, str | None]:
+    """The address without the format that stands before it, and that."""
+    word, separator, rest = body.partition("://")
+    return (rest, FORMATS[word]) if separator and word in FORMATS else (body, None)
+
+
+def _at_url(body: str, said: tuple) -> Address:
+    """The address of a URL: what follows the last colon behind the server is the dataset."""
+    scheme, _, rest = body.partition("://")
+    server, slash, key = rest.partition("/")
+    key, colon, dataset = key.rpartition(":") if ":" in key else (key, "", "")
+    dataset = dataset.strip("/")
+    url = f"{scheme}://{server}{slash}{key}"
+    place = as_place(url)
+    if isinstance(place, Path) and not url.startswith("file://"):
+        rule = "must begin with file://, http://, https://, s3:// or gs://, or with zarr://, n5:// or precomputed://"
+        raise InvalidInput(sentence("the URL", rule, repr(body), "write it so"))
+    if not key.strip("/") or (colon and not dataset):
+        raise InvalidInput(sentence("address", "must be URL or URL:DATASET, with a crop or without", repr(body)))
+    return Address(place, dataset or None, *said)
 
 
 def _split_bracket(text: str) -> tuple[str, str | None]:
@@ -191,10 +226,10 @@ def _said(inside: str | None) -> tuple[Slices | None, tuple, str | None, tuple]:
             picks[key] = int(value)
         elif key == "axes" and re.fullmatch("[a-z]{3,5}", value) and axes is None:
             axes = value
-        elif key in OPTIONS and value == OPTIONS[key]:
+        elif key in OPTIONS and value in OPTIONS[key]:
             options[key] = value
         else:
-            known = [*(f"{key}={value}" for key, value in OPTIONS.items())]
+            known = [f"{key}={'|'.join(values)}" for key, values in OPTIONS.items()]
             rule = f"must be made of z=0:10, y=..., x=..., c=0, t=0, axes=zyx, {', '.join(known)}, each once"
             raise InvalidInput(sentence("what stands in brackets", rule, f"[{inside}]", "write it so"))
     crop = tuple(ranges.get(axis, slice(None)) for axis in "zyx") if ranges else None
@@ -215,12 +250,35 @@ def _slice(found: re.Match[str]) -> slice:
     return slice(*(int(number) if number else None for number in found.groups()))
 
 
-def _bound(axis: str, part: slice, size: int) -> slice:
+def parse_box(text: str, what: str) -> Slices:
+    """The box of voxels that `text` spells as crops do, ``0:50,100:200,:`` or ``y=0:50``; `what` is for messages.
+
+    >>> parse_box("0:50,:,8:", "roi"), parse_box("y=0:50", "roi")[1]
+    ((slice(0, 50, None), slice(None, None, None), slice(8, None, None)), slice(0, 50, None))
+    """
+    try:
+        crop, *others = _said(text)
+    except InvalidInput:
+        crop, others = None, []
+    if crop is None or any(others):
+        rule = "must be ranges of voxels start:stop, z, y, x, as 0:50,100:200,: or y=100:200"
+        raise InvalidInput(sentence(what, rule, repr(text)))
+    return crop
+
+
+def bounds_of(box: Slices, shape: Sequence[int], what: str) -> Slices:
+    """A box with both ends given, in a volume of `shape` (Z, Y, X). Raises InvalidInput if it sticks out."""
+    z, y, x = (_bound(axis, part, size, what) for axis, part, size in zip("zyx", box, shape, strict=True))
+    return z, y, x
+
+
+def _bound(axis: str, part: slice, size: int, what: str) -> slice:
     start = 0 if part.start is None else part.start
     stop = size if part.stop is None else part.stop
     if part.step not in (None, 1) or not 0 <= start < stop <= size:
         rule = f"must be a part of 0:{size} along {axis}, with at least one voxel and no step"
-        raise InvalidInput(sentence("the crop", rule, _show(part), "correct the numbers in [...]"))
+        next_step = "correct the numbers in [...]" if what == "the crop" else "correct the numbers"
+        raise InvalidInput(sentence(what, rule, _show(part), next_step))
     return slice(start, stop)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,10 +14,16 @@ from typing import Any
 from uuid import uuid4
 
 from segkit.errors import InvalidInput, MissingFile, SegkitError, StorageError, sentence
+from segkit.io.remote import AnyPath, Remote
 
 
-def check_folder(path: Path) -> None:
-    """Raise MissingFile unless the folder that `path` will lie in exists."""
+def check_folder(path: AnyPath) -> None:
+    """Raise MissingFile unless the folder that `path` will lie in exists; buckets have no folders."""
+    if isinstance(path, Remote):
+        if not path.listed:
+            rule, next_step = "must be in a bucket (s3://, gs://) or on this machine", "web servers take nothing"
+            raise InvalidInput(sentence("what is written", rule, str(path), next_step))
+        return
     folder = path.absolute().parent
     if not folder.exists():
         raise MissingFile(sentence(f"the folder {folder}", "must exist", next_step="create it, or write elsewhere"))
@@ -24,11 +31,13 @@ def check_folder(path: Path) -> None:
         raise InvalidInput(sentence(f"{folder}", "must be a folder", "a file", "write elsewhere"))
 
 
-def check_kept(path: Path) -> None:
+def check_kept(path: AnyPath) -> None:
     """Raise InvalidInput for a pipe, a device or a socket, which would be waited for, or is read once.
 
     What does not exist, and what cannot be looked at, is somebody else's to refuse.
     """
+    if isinstance(path, Remote):
+        return
     mode = stat.S_IFREG
     with suppress(OSError, ValueError):
         mode = path.stat().st_mode
@@ -38,7 +47,7 @@ def check_kept(path: Path) -> None:
 
 
 @contextmanager
-def storage_errors(action: str, path: Path) -> Iterator[None]:
+def storage_errors(action: str, path: AnyPath | zipfile.Path) -> Iterator[None]:
     """Turn what the file system and its libraries raise into a StorageError; `action` is "written" or "read".
 
     Nothing but calls of those should stand in it: what else is raised while something is read is taken for damage.
@@ -55,9 +64,12 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         next_step = "name a part of it as ADDRESS[0:100,0:500,0:500], or go by blocks"
         raise StorageError(sentence(f"{path}", f"does not fit into memory ({error})", next_step=next_step)) from error
     except Exception as error:  # libraries that meet damaged data raise whatever comes: AttributeError, zlib.error ...
-        if action != "read" and not isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError):
+        of_store = isinstance(error, OSError | RuntimeError | ValueError | KeyError | TypeError)
+        if action != "read" and not (of_store or type(error).__module__.startswith("obstore")):
             raise
-        cause = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        if isinstance(path, Remote):
+            raise path.failed(action, error) from error
+        cause = getattr(error, "strerror", None) or " ".join(f"{type(error).__name__}: {error}".split())
         next_step = "free space there, or write elsewhere; what was there before is unchanged"
         if action == "read":
             next_step = "the file seems damaged: copy or make it again"
@@ -77,7 +89,7 @@ def replacing(path: Path) -> Iterator[Path]:
     What is there already is replaced in one step, see :func:`swap`.
     """
     target = Path(os.path.realpath(path))
-    temporary = _hidden(target, "tmp")
+    temporary = hidden(target, "tmp")
     try:
         yield temporary
         _sync(temporary)
@@ -99,7 +111,7 @@ def remove(path: Path) -> None:
 def discard(path: Path) -> None:
     """Remove a file or a folder in one step, so that no half one is ever under its name."""
     if path.exists():
-        away = _hidden(path, "tmp")
+        away = hidden(path, "tmp")
         os.rename(path, away)
         remove(away)
 
@@ -114,7 +126,7 @@ def swap(temporary: Path, target: Path) -> None:
         os.replace(temporary, target)
         return
     if not exchange(temporary, target):
-        aside = _hidden(target, "old")
+        aside = hidden(target, "old")
         os.rename(target, aside)
         try:
             os.rename(temporary, target)
@@ -172,7 +184,8 @@ def tidy(folder: Path) -> None:
             remove(Path(place) / name)
 
 
-def _hidden(path: Path, kind: str) -> Path:
+def hidden(path: Path, kind: str) -> Path:
+    """A new hidden name beside `path` for what is being written ("tmp"), or moved aside ("old"): see `LEFT_OVER`."""
     return path.with_name(f".{path.name}.{uuid4().hex[:12]}.{kind}")
 
 

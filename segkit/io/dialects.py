@@ -13,8 +13,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segkit.errors import InvalidInput, sentence
+from segkit.io.atomic import storage_errors
 from segkit.io.placement import LETTERS, SPACE, Placement, axis_letters, nanometers, show
-from segkit.io.schemas import AXES, AxisTags, PixelResolution, Sizes, Transform, checked
+from segkit.io.remote import AnyPath
+from segkit.io.schemas import (
+    AxisTags,
+    PixelResolution,
+    Sizes,
+    Transform,
+    ViewSetup,
+    checked,
+    parse_xml,
+    states_axes,
+)
 
 
 class Dialect(NamedTuple):
@@ -62,7 +73,7 @@ DIALECTS = (
     Dialect("PlantSeg, Fiji's HDF5", "attributes", "z, y, x", "`element_size_um`, z, y, x", ""),
     Dialect("HDF5 dimension labels", "labels of the dimensions", "their names", "as CREMI", "as CREMI"),
     Dialect("netCDF 4", "dimension scales (HDF5)", "their names", "their values and `units`", "the first value"),
-    Dialect("others", "`axis_order`, `dimension_order`, `dims` and the like", "their letters", "as CREMI", "as CREMI"),
+    Dialect("others", "`axis_order`, `DIMENSION_NAMES`, `dims` and the like", "their letters", "as CREMI", "as CREMI"),
     Dialect(
         "COSEM, OpenOrganelle",
         "`transform`; `pixelResolution`",
@@ -75,9 +86,44 @@ DIALECTS = (
         "ImageJ", "TIFF description and tags", "the axes of the series", "spacing and resolution, unit of each", ""
     ),
     Dialect("OME-TIFF", "OME-XML", "the axes of the series", "`PhysicalSizeX`, Y, Z and their units", ""),
+    Dialect(
+        "N5: COSEM, n5-viewer, neuroglancer, Paintera",
+        "attributes of the array, or of its group, as above",
+        "z, y, x, for x runs fastest; `axes`, x first",
+        "as above, x first, times `downsamplingFactors`",
+        "`transform.translate`; `offset`, x first",
+    ),
+    Dialect(
+        "MRC, IMOD",
+        "the header",
+        "`maps`, `mapr`, `mapc`",
+        "the cell over `mx`, `my`, `mz`, angstroms",
+        "`origin`, else `nxstart`; with IMOD's sign",
+    ),
+    Dialect(
+        "NIfTI", "the header", "those that the affine follows", "sform, qform or `pixdim`; `xyzt_units`", "the affine"
+    ),
+    Dialect(
+        "NRRD",
+        "the header",
+        "those that `space directions` follow; `labels`; `kinds`",
+        "`space directions`, `space units`; `spacings`, `units`",
+        "`space origin`; `axis mins`",
+    ),
+    Dialect(
+        "webKnossos",
+        "`datasource-properties.json`",
+        "x, y, z; `axisOrder`",
+        "`voxelSize` or `scale`, times the mag",
+        "`topLeft` of the bounding box, voxels",
+    ),
     Dialect("neuroglancer precomputed", "`info`", "x, y, z, channel", "`resolution`, nm", "`voxel_offset`, voxels"),
 )
 """What is understood; tests/io/test_dialects.py has an example of each."""
+
+
+CHANNELS = "czyx"
+"""Axes of an array of four, of which as many numbers are stated and no order."""
 
 
 @dataclass
@@ -87,6 +133,8 @@ class _Found:
     ndim: int
     axes: dict[str, str] = field(default_factory=dict)
     sizes: list["_Said"] = field(default_factory=list)
+    supposed: str | None = None
+    """The axes that numbers are taken to be of where nobody states them."""
 
     def add_axes(self, where: str, names: object) -> str | None:
         """Keep the axes that `where` states, if it states any; z, y, x alone are the last of more axes.
@@ -151,8 +199,8 @@ def _gather_axes(
 ) -> str | None:
     """All axes that are stated; those, in order, that the numbers of the same tool go with."""
     own = found.add_axes("axis_names", stated.axis_names) or found.add_axes("axes", stated.axes)
-    for where in AXES:
-        found.add_axes(where, attributes.get(where))
+    for where in filter(states_axes, attributes):
+        found.add_axes(where, attributes[where])
     if attributes.get("axistags") is not None:
         tags = checked(AxisTags, {"axistags": attributes["axistags"]}).axistags
         found.add_axes("axistags", [tag.key for tag in tags.axes])
@@ -170,12 +218,11 @@ def _gather_sizes(found: _Found, stated: Sizes, own_axes: str | None, usual: str
     if stated.transform is not None:
         transform = checked(Transform, stated.transform, "transform")
         letters = axis_letters(list(transform.axes)) or ""
-        if transform.scale and set(SPACE) <= set(letters):
+        if transform.scale and set("yx") <= set(letters):
             found.sizes.append(_Said("transform", letters, transform.scale, transform.units, transform.translate))
-    order = _spatial(own_axes) if own_axes else usual
     for where, sizes in (("voxel_size", stated.voxel_size), ("resolution", stated.resolution)):
         if sizes is not None:
-            whole = own_axes if own_axes and len(sizes) == len(own_axes) else order
+            whole = _axes_of_numbers(found, len(sizes), own_axes) or usual
             units = stated.per_axis(whole, own_axes, "nm" if where == "resolution" else None)
             found.sizes.append(_Said(where, whole, sizes, units, stated.offset))
     if stated.pixelResolution is not None:
@@ -187,6 +234,17 @@ def _gather_sizes(found: _Found, stated: Sizes, own_axes: str | None, usual: str
         found.sizes.append(_Said("element_size_um", usual, stated.element_size_um, ["um"] * 3, None))
 
 
+def _axes_of_numbers(found: _Found, count: int, own_axes: str | None) -> str | None:
+    """The axes that so many numbers are of: those of the array for as many; None for the usual ones."""
+    if own_axes:
+        return own_axes if count == len(own_axes) else _spatial(own_axes)
+    if count == len(SPACE) or count != found.ndim:
+        return None
+    if not found.axes:
+        found.supposed = CHANNELS if count == len(CHANNELS) else None
+    return next(iter(found.axes.values()), found.supposed)
+
+
 def _gather_coordinates(
     found: _Found,
     names: Mapping[str, object],
@@ -194,9 +252,10 @@ def _gather_coordinates(
 ) -> None:
     """Sizes from coordinates along the axes, as xarray stores them."""
     listed: list[str] = next((list(given) for given in names.values() if isinstance(given, list | tuple)), [])
-    sizes, places, units, letters = [], [], [], ""
+    sizes, places, units, letters, spatial = [], [], [], "", ""
     for name in map(str, listed):
         letter = LETTERS.get(name.casefold(), "?")
+        spatial += letter if letter in SPACE else ""
         along = coordinates(name) if letter in SPACE else None
         if along is None:
             continue
@@ -212,7 +271,7 @@ def _gather_coordinates(
         units.append(about.get("units", about.get("unit")))
         letters += letter
     numbered = not any(units) and not any(places) and set(sizes) == {1.0}  # voxels are counted, nobody measured them
-    if set(SPACE) <= set(letters) and not numbered:
+    if set("yx") <= set(letters) and letters == spatial and not numbered:
         found.sizes.insert(0, _Said("its coordinates", letters, sizes, units, places))
 
 
@@ -233,7 +292,7 @@ def _decided(found: _Found) -> Placement:
                 f"voxels are {show(first.voxel_size)} nm in {found.sizes[0].where} and {show(other.voxel_size)} nm "
                 f"in {said.where}, z, y, x; the former is followed"
             )
-    return replace(first, axes=axes, doubts=tuple(doubts))
+    return replace(first, axes=axes, doubts=tuple(doubts), supposed=found.supposed)
 
 
 def _in_nanometers(said: _Said) -> Placement:
@@ -243,9 +302,10 @@ def _in_nanometers(said: _Said) -> Placement:
     if said.places is not None and len(said.places) != len(said.sizes):
         rule = f"must have as many numbers as {said.where}, {len(said.sizes)}"
         raise InvalidInput(sentence("offset", rule, list(said.places)))
-    if not set(SPACE) <= set(said.axes):
+    along = SPACE if {"z", "?"} & set(said.axes) else "yx"  # the latter are those of one section
+    if not set(along) <= set(said.axes):
         return Placement(refusal=InvalidInput(sentence("the axes", "must include z, y, x", said.axes)), certain=False)
-    at = [said.axes.index(letter) for letter in SPACE]
+    at = [said.axes.index(letter) for letter in along]
     sizes = [float(said.sizes[i]) for i in at]
     places = None if said.places is None else [float(said.places[i]) for i in at]
     try:
@@ -253,26 +313,27 @@ def _in_nanometers(said: _Said) -> Placement:
     except InvalidInput as error:
         return Placement(refusal=error, certain=False)
     if None in factors and any(factors):
-        missing = ", ".join(letter for letter, factor in zip(SPACE, factors, strict=True) if factor is None)
+        missing = ", ".join(letter for letter, factor in zip(along, factors, strict=True) if factor is None)
         refusal = InvalidInput(
             sentence("the unit", "must be stated for all axes or for none", f"left out for {missing}")
         )
         return Placement(refusal=refusal, certain=False)
     certain = None not in factors
     lengths = [factor or 1.0 for factor in factors]
-    z, y, x = (size * length for size, length in zip(sizes, lengths, strict=True))
-    doubts: tuple[str, ...] = ()
+    *depth, y, x = (size * length for size, length in zip(sizes, lengths, strict=True))
+    z = depth[0] if depth else 1.0
+    doubts: tuple[str, ...] = () if depth else ("no voxel size along z is stated; it is taken to be 1 nm",)
     if not certain:
         unit = next((said.units[i] for i in at if i < len(said.units) and said.units[i]), None)
         named = (
             "without a unit" if unit is None or not str(unit).strip() else f"in {unit!r}, which is no unit of length"
         )
-        doubts = (f"voxels are {show((z, y, x))} long (z, y, x) {named}; they are taken to be nanometers",)
+        doubts += (f"voxels are {show((z, y, x))} long (z, y, x) {named}; they are taken to be nanometers",)
     offset = None
     if places is not None:
-        oz, oy, ox = (place * length for place, length in zip(places, lengths, strict=True))
-        offset = (oz, oy, ox)
-    return Placement(None, (z, y, x), offset, doubts, certain)
+        *above, oy, ox = (place * length for place, length in zip(places, lengths, strict=True))
+        offset = (above[0] if above else 0.0, oy, ox)
+    return Placement(None, (z, y, x), offset, doubts, certain and bool(depth))
 
 
 def nanometers_along(
@@ -282,10 +343,28 @@ def nanometers_along(
     return replace(_in_nanometers(_Said("the scale", axes, sizes, units, places)), axes=axes)
 
 
+def of_big_data_viewer(file: AnyPath, setup: int, factors: Sequence[float]) -> Placement | None:
+    """What BigDataViewer's XML `file` states of a setup, at a level whose voxels are `factors` as long, x, y, z.
+
+    None where there is no such file, or it does not state the setup.
+    """
+    if not file.is_file():
+        return None
+    with storage_errors("read", file):
+        text = file.read_bytes()
+    for view in parse_xml(text, str(file)).iter("ViewSetup"):
+        size, unit = view.findtext("voxelSize/size"), view.findtext("voxelSize/unit")
+        if view.findtext("id") == str(setup) and size:
+            stated = checked(ViewSetup, {"size": size.split(), "resolutions": factors}, "voxelSize")
+            along = [a * b for a, b in zip(stated.size, stated.resolutions, strict=True)]
+            return replace(nanometers_along("xyz", along, [unit] * 3, None), axes="zyx")
+    return None
+
+
 def _doubt_about_order(stated: Sizes, own_axes: str | None, placement: Placement) -> str | None:
     """A doubt where `resolution` stands beside axes of another tool, which may have meant either order."""
     size, axes = stated.resolution, placement.axes
-    if size is None or own_axes or axes is None or stated.voxel_size is not None:
+    if size is None or len(size) != len(SPACE) or own_axes or axes is None or stated.voxel_size is not None:
         return None
     spatial = _spatial(axes)
     if spatial == "".join(sorted(spatial, key=SPACE.index)) or len(set(size)) == 1 or stated.transform is not None:

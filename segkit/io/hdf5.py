@@ -3,9 +3,9 @@
 import io
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,20 @@ import numpy as np
 
 from segkit.errors import InvalidInput, MissingDataset, StorageError, sentence
 from segkit.io.atomic import storage_errors
-from segkit.io.dialects import nanometers_along, read_placement
+from segkit.io.dialects import of_big_data_viewer, read_placement
 from segkit.io.lock import writing
 from segkit.io.placement import Placement
 from segkit.io.records import About, Blocks, Record, Stored, check_chunk, check_memory
-from segkit.io.schemas import KNOWN, ViewSetup, checked, parse_xml, plain, stated_about
+from segkit.io.schemas import KNOWN, plain, stated_about, states_axes
 
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
+LABELS = "DIMENSION_LABELS"
+"""Where HDF5 keeps the labels of dimensions, which are read as such."""
+MEND = "mend the file, or name another dataset"
+"""What to do about a link that leads nowhere."""
+MOST_LINKS = 16
+"""Links one after the other that HDF5 follows."""
 FILTERS = {
     305: "LZO",
     307: "bzip2",
@@ -32,10 +38,13 @@ FILTERS = {
     32013: "ZFP",
     32015: "zstd",
     32017: "SZ",
+    32018: "FCIDECOMP",
     32024: "SZ3",
     32026: "Blosc2",
+    32028: "SPERR",
+    32033: "HTJ2K",
 }
-"""Number of a filter -> its name; all of them come with hdf5plugin."""
+"""Number of a filter -> its name; all but LZO, LZF and those of old versions come with hdf5plugin."""
 
 
 class Hdf5File:
@@ -100,7 +109,7 @@ class Hdf5File:
         placement = read_placement(attributes, len(shape), ours=ours, names=names, coordinates=coordinates)
         if placement.voxel_size is None and (found := BIG_DATA_VIEWER.fullmatch(name)):
             placement = self._of_big_data_viewer(int(found[1]), int(found[2])) or placement
-        return Stored(shape, self._reading(dataset), about, placement, dataset.dtype)
+        return Stored(shape, self._reading(dataset), about, placement, dataset.dtype, chunks=dataset.chunks)
 
     def group(self, name: str) -> tuple[dict[str, np.ndarray], About]:
         """The arrays of the group of that name, and what is said about it."""
@@ -128,20 +137,35 @@ class Hdf5File:
 
         return read
 
-    def _check_links(self, name: str, steps: int = 20) -> None:
-        """Raise InvalidInput if the way to an object leads to another file, links to links included."""
-        parts = [part for part in name.split("/") if part]
+    def _check_links(self, name: str, steps: int = MOST_LINKS) -> None:
+        """Raise what is wrong with the way to an object: links to other files, to what is not there, in a circle."""
+        parts = [part for part in name.split("/") if part not in ("", ".")]
         for end in range(1, len(parts) + 1):
+            here = "/".join(parts[:end])
             with storage_errors("read", self._path):
-                link = self._file.get("/".join(parts[:end]), getlink=True)
-            if isinstance(link, h5py.ExternalLink) and not self._follow:
-                self._refuse(f"{'/'.join(parts[:end])} is a link to", link.filename)
-            if isinstance(link, h5py.SoftLink) and steps:
-                start = [] if link.path.startswith("/") else parts[: end - 1]
-                return self._check_links("/".join([*start, link.path, *parts[end:]]), steps - 1)
+                link = self._file.get(here, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                if not self._follow:
+                    self._refuse(f"{here} is a link to", link.filename)
+                self._check_leads(here, f"{link.filename}:{link.path}")
+            if isinstance(link, h5py.SoftLink):
+                if not steps:
+                    rule = f"is a link that leads in a circle, or through more than {MOST_LINKS} links"
+                    raise MissingDataset(sentence(f"{self._path}:{here}", rule, None, MEND))
+                above = [] if link.path.startswith("/") else parts[: end - 1]
+                self._check_links("/".join([*above, link.path]), steps - 1)
+                self._check_leads(here, link.path)
+                return self._check_links("/".join([*above, link.path, *parts[end:]]), steps - 1)
             if link is None:
                 return None
         return None
+
+    def _check_leads(self, link: str, to: str) -> None:
+        """Raise MissingDataset if a link leads to nothing."""
+        with storage_errors("read", self._path):
+            there = _item_at(self._file, link) is not None
+        if not there:
+            raise MissingDataset(sentence(f"{self._path}:{link}", f"is a link to {to}, which is not there", None, MEND))
 
     def _refuse(self, what: str, where: str) -> None:
         next_step = "if you trust it, allow that by ADDRESS[links=follow]"
@@ -163,7 +187,9 @@ class Hdf5File:
         if missing and not _plugins(missing):
             name = FILTERS.get(missing[0], "a filter")
             rule = f"is compressed by {name} (HDF5 filter {missing[0]}), which is not installed"
-            raise StorageError(sentence(f"{self._path}:{dataset.name}", rule, next_step="pip install hdf5plugin"))
+            next_step = "have it written with another, for hdf5plugin has none of that number"
+            next_step = next_step if sys.modules.get("hdf5plugin") else "pip install hdf5plugin"
+            raise StorageError(sentence(f"{self._path}:{dataset.name}", rule, next_step=next_step))
 
     def _of_big_data_viewer(self, setup: int, level: int) -> Placement | None:
         """The voxel size that the XML file beside states, times that of the level."""
@@ -171,19 +197,10 @@ class Hdf5File:
         self._check_links(name)
         with storage_errors("read", self._path):
             factors = self._file.get(name)
-        if not file.is_file() or not isinstance(factors, h5py.Dataset) or factors.ndim != 2 or level >= len(factors):
+        if not isinstance(factors, h5py.Dataset) or factors.ndim != 2 or level >= len(factors):
             return None
-        with storage_errors("read", file):
-            text = file.read_text()
-        for view in parse_xml(text, str(file)).iter("ViewSetup"):
-            size, unit = view.findtext("voxelSize/size"), view.findtext("voxelSize/unit")
-            if view.findtext("id") == str(setup) and size:
-                with storage_errors("read", self._path):
-                    level_factors = plain(factors[level])
-                stated = checked(ViewSetup, {"size": size.split(), "resolutions": level_factors}, "voxelSize")
-                along = [a * b for a, b in zip(stated.size, stated.resolutions, strict=True)]
-                return replace(nanometers_along("xyz", along, [unit] * 3, None), axes="zyx")
-        return None
+        with storage_errors("read", self._path):
+            return of_big_data_viewer(file, setup, plain(factors[level]))
 
 
 NO_COORDINATES = b"This is a netCDF dimension but not a netCDF variable"
@@ -196,6 +213,14 @@ def _name_of(scale: h5py.Dataset | None) -> str:
     return "" if scale is None else str(scale.name).rpartition("/")[2]
 
 
+def _item_at(file: h5py.File, name: str) -> Any:
+    """What lies in a file by that name; None for nothing, and for a link that leads nowhere."""
+    try:
+        return file.get(name)
+    except RuntimeError:  # links in a circle
+        return None
+
+
 def _plugins(missing: list[int]) -> bool:
     """Whether all filters are there once hdf5plugin has brought its own."""
     try:
@@ -206,13 +231,13 @@ def _plugins(missing: list[int]) -> bool:
 
 
 @contextmanager
-def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[Hdf5File]:
-    """The file, open for reading. Links lead to other files where "links" is `allowed`."""
+def reading(path: Path, options: Mapping[str, str]) -> Iterator[Hdf5File]:
+    """The file, open for reading. Links lead to other files where "links" is of the `options`."""
     check_format(path)
     with storage_errors("read", path):
         file = h5py.File(path, "r")
     with file:
-        yield Hdf5File(file, path, follow="links" in allowed)
+        yield Hdf5File(file, path, follow="links" in options)
 
 
 def check_format(path: Path) -> None:
@@ -298,10 +323,15 @@ def _make_room(file: h5py.File, name: str) -> None:
         above = "/".join(parts[:end])
         if isinstance(file.get(above, getlink=True), h5py.ExternalLink):
             raise InvalidInput(sentence(name, f"must not lead out of the file: {above} is a link to another"))
-        if isinstance(file.get(above), h5py.Dataset):
+        item = _item_at(file, above)
+        if isinstance(item, h5py.Dataset):
             raise InvalidInput(sentence(name, "cannot be written", next_step=f"{above} is a dataset, not a group"))
-    if name in file:
-        if isinstance(file[name], h5py.Group) and "kind" not in file[name].attrs:
+        if item is None and file.get(above, getlink=True) is not None:
+            next_step = f"{above} is a link that leads nowhere: name another dataset"
+            raise InvalidInput(sentence(name, "cannot be written", next_step=next_step))
+    if file.get(name, getlink=True) is not None:
+        item = _item_at(file, name)
+        if isinstance(item, h5py.Group) and "kind" not in item.attrs:
             raise InvalidInput(sentence(name, "is a group of other datasets", next_step="name another dataset"))
         del file[name]
 
@@ -324,6 +354,7 @@ def _attributes(item: Any) -> dict[str, Any]:
     """The attributes that say something of axes, voxels and kinds, as plain values."""
     found = {}
     with storage_errors("read", Path(item.file.filename)):
-        for key in item.attrs.keys() & KNOWN:
-            found[key] = plain(item.attrs[key])
+        for key in item.attrs:
+            if key in KNOWN or (states_axes(key) and key != LABELS):
+                found[key] = plain(item.attrs[key])
     return found

@@ -1,14 +1,16 @@
 """JSON that lies in files: read in one place, so that what is damaged is said alike."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from segkit.errors import InvalidInput, SegkitError, StorageError, sentence
 from segkit.io.atomic import storage_errors
+from segkit.io.remote import AnyPath
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: AnyPath | zipfile.Path) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
     Raises StorageError if it cannot be read, is no JSON or is nested beyond reason, InvalidInput if it holds anything

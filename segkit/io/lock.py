@@ -20,12 +20,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
-from uuid import uuid4
 
 from segkit.errors import InUse, SegkitWarning, StorageError, sentence
-from segkit.io.atomic import left_over, mend, replacing, storage_errors
+from segkit.io.atomic import hidden, left_over, mend, replacing, storage_errors
+from segkit.io.fetch import cache_folder
+from segkit.io.remote import Remote
 
 fcntl: ModuleType | None
 try:
@@ -81,8 +83,16 @@ _held: dict[Path, _Held] = {}
 _changing = threading.Lock()
 
 
-def lock_of(path: Path, name: str = "") -> Path:
-    """The lock of what is written at `path`, or of the object `name` in the store there: a file beside it."""
+def lock_of(path: Path | Remote, name: str = "") -> Path:
+    """The lock of what is written at `path`, or of the object `name` in the store there: a file beside it.
+
+    Of a bucket it lies on this machine, among what was fetched, and holds for it alone.
+    """
+    if isinstance(path, Remote):
+        folder = cache_folder() / "locks"
+        with storage_errors("written", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder / f".{blake2b(f'{path}@{name}'.encode(), digest_size=16).hexdigest()}.lock"
     place = Path(os.path.realpath(path))
     return place.with_name(f".{place.name}{'@' * bool(name)}{name.replace('/', '.')}.lock")
 
@@ -105,7 +115,7 @@ def locked(lock: Path, what: str, patience: float = 0.0) -> Iterator[None]:
         held.depth += 1
         try:
             if held.depth == 1:
-                mend(lock.with_name(lock.name[1:].removesuffix(".lock")))
+                mend(_beside(lock))
             yield
         finally:
             held.depth -= 1
@@ -229,9 +239,14 @@ def _created_alone(lock: Path) -> int | None:
     return file
 
 
+def _beside(lock: Path) -> Path:
+    """What a lock is for, a path beside it."""
+    return lock.with_name(lock.name[1:].removesuffix(".lock"))
+
+
 def _written(lock: Path) -> tuple[Path, int]:
     """A file that says that this process holds the lock, under a name that :func:`mend` knows, and open."""
-    temporary = lock.with_name(f"{lock.name.removesuffix('.lock')}.{uuid4().hex[:12]}.tmp")
+    temporary = hidden(_beside(lock), "tmp")
     file = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
     try:
         _fill(file)

@@ -12,8 +12,9 @@ from segkit.io.formats import Store, reading
 from segkit.io.lock import restore
 from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_kind, located, oriented
+from segkit.io.remote import Remote
 
-AnyAddress = str | Path | Address
+AnyAddress = str | Path | Remote | Address
 UNNAMED = "?"
 """A name that no dataset has: a file where it is found all the same is one volume."""
 NOTES = "notes"
@@ -51,16 +52,16 @@ def matching(address: AnyAddress, role: str) -> list[Address]:
     address = as_address(address)
     if address.dataset is None or not set("*?") & set(address.dataset):
         return [address]
-    with open_file(address, role) as store:
+    with open_file(address, role) as store, located(address.path):
         found = [name for name in store.names() if fnmatchcase(name, address.dataset)]
         if not found:
             raise missing_dataset(address, role, store)
     return [replace(address, dataset=name) for name in found]
 
 
-def datasets(path: Path) -> list[str]:
+def datasets(path: Path | Remote) -> list[str]:
     """The names of all objects in a file. Raises InvalidInput for one of an unknown format."""
-    with reading(path) as store:
+    with reading(path) as store, located(path):
         return store.names()
 
 
@@ -74,14 +75,27 @@ def exists(address: AnyAddress, role: str) -> bool:
     _restore(address.path, name)
     if not address.path.exists():
         return False
-    with open_file(address) as store:
+    with open_file(address) as store, located(address.path):
         return store.find(name, address.dataset is None and role == "raw") is not None
 
 
 def holds_one(address: AnyAddress) -> bool:
     """Whether the file at `address` is itself one volume: a TIFF stack, say, or a Zarr store that is one image."""
-    with open_file(as_address(address)) as store:
+    address = as_address(address)
+    with open_file(address) as store, located(address.path):
         return store.find(UNNAMED, True) == ""
+
+
+def takes_name(address: Address) -> bool:
+    """Whether `address` leaves a dataset to be named: it names none, and its file is not one volume without a name."""
+    if address.dataset is not None or not address.path.exists():
+        return address.dataset is None
+    return not holds_one(address) or bool(datasets(address.path))
+
+
+def named(address: Address, dataset: str | None) -> Address:
+    """The address with this dataset, where it leaves one to be named."""
+    return replace(address, dataset=dataset) if dataset and takes_name(address) else address
 
 
 def shape_of(address: AnyAddress, role: str) -> tuple[int, int, int]:
@@ -125,8 +139,9 @@ def fragments_of(merge_tree: AnyAddress, notes: Mapping[str, object]) -> Address
 @contextmanager
 def open_file(address: Address, role: str | None = None) -> Iterator[Store]:
     """An existing file, open for reading, whatever its format; `role` is what is looked for in it, for the message."""
-    restore(address.path)
-    if not address.path.exists():
+    if not isinstance(address.path, Remote):
+        restore(address.path)
+    if not address.path.exists() and not _is_below(address):
         raise missing_file(address.path, role)
     with reading(address.path, dict(address.options)) as store:
         yield store
@@ -141,14 +156,17 @@ def find_object(address: Address, role: str, whole: bool | None = None) -> Itera
     wanted = address.at(role)
     _restore(address.path, wanted)
     with open_file(address, role) as store:
-        name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
-        if name is None:
-            raise missing_dataset(address, role, store)
+        with located(address.path):
+            name = store.find(wanted, _may_be_whole(address, role) if whole is None else whole)
+            if name is None:
+                raise missing_dataset(address, role, store)
         yield store, name
 
 
-def _restore(path: Path, name: str) -> None:
+def _restore(path: Path | Remote, name: str) -> None:
     """Put back what a process moved aside that was killed: the file, or in a store the object."""
+    if isinstance(path, Remote):
+        return
     restore(path)
     if path.is_dir():
         restore(path, name)
@@ -157,3 +175,9 @@ def _restore(path: Path, name: str) -> None:
 def _may_be_whole(address: Address, role: str) -> bool:
     """A store that is one image and nothing else is taken for what is asked for; a merge tree is never an image."""
     return address.dataset is None and role != "merge_tree"
+
+
+def _is_below(address: Address) -> bool:
+    """Whether the dataset is there that is named, on a web server, which says nothing of the folder that it lies in."""
+    path, name = address.path, address.dataset
+    return isinstance(path, Remote) and not path.listed and name is not None and (path / name).exists()

@@ -6,6 +6,7 @@ from segkit.errors import MissingDataset, MissingFile, SegkitError, sentence
 from segkit.io.address import MADE_BY, ROLES, Address, role_of
 from segkit.io.formats import FORMATS, Store, module_of, reading
 from segkit.io.records import Stored
+from segkit.io.remote import Remote
 from segkit.parameters import nearest
 
 WORDS = {"raw": "raw data", "truth": "ground truth", "merge_tree": "merge tree"}
@@ -26,8 +27,10 @@ NAMED = 5
 """Files that a message names at most."""
 
 
-def missing_file(path: Path, role: str | None = None) -> MissingFile:
+def missing_file(path: Path | Remote, role: str | None = None) -> MissingFile:
     """The error for a file that is not there: it names the nearest in its folder, or those that hold the role."""
+    if isinstance(path, Remote):
+        return MissingFile(sentence(f"{path}", "does not exist", next_step="check the spelling"))
     folder = path.absolute().parent
     if not folder.is_dir():
         return MissingFile(sentence(f"{path}", "does not exist", next_step=f"there is no folder {folder} either"))

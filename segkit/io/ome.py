@@ -1,4 +1,4 @@
-"""OME-Zarr: the attributes of an image with one scale (0.5), as segkit writes them, and those of other tools' images.
+"""OME-Zarr: the attributes of an image (0.5), as segkit writes them, and those of other tools' images.
 
 Which point of a voxel does a translation mean? By the specification its centre. segkit's grids say where the corner of
 the first voxel lies, and files of other formats mean that one; so the world is moved by half a voxel of the first
@@ -13,11 +13,15 @@ import numpy as np
 from segkit.errors import InvalidInput, sentence
 from segkit.io.dialects import nanometers_along
 from segkit.io.placement import LETTERS, Placement
+from segkit.io.pyramid import Level
 from segkit.io.schemas import OmeAxis, OmeGroup, OmeImage, OmeScale, Step, checked
 
 SPACE = ("z", "y", "x")
 FIRST_SCALE = "0"
-"""The array of the only scale."""
+"""The array of the first scale; those of the others are called 1, 2, ..."""
+VERSION = "0.5"
+LABELS = "labels"
+"""The group of the images that are labels of the image around it."""
 
 
 def dimension_names(ndim: int) -> list[str]:
@@ -25,25 +29,47 @@ def dimension_names(ndim: int) -> list[str]:
     return ["c"] * (ndim - len(SPACE)) + list(SPACE)
 
 
-def image_attributes(name: str, ndim: int, attributes: Mapping[str, object]) -> dict[str, object]:
+def image_attributes(
+    name: str, ndim: int, attributes: Mapping[str, object], levels: Sequence[Level] = ()
+) -> dict[str, object]:
     """The attributes of the group of an image, of an array of `ndim` axes, from those of a record.
 
-    `resolution` and `offset` become the scale and the translation; the others stand under `segkit`.
+    `resolution` and `offset` become the scale and the translation; the others stand under `segkit`. `levels` are those
+    of a pyramid, the first of them the array itself.
     """
     ours = dict(attributes)
     channels = ndim - len(SPACE)
     axes: list[dict[str, str]] = [{"name": "c", "type": "channel"}] * channels
     axes = axes + [{"name": axis, "type": "space", "unit": "nanometer"} for axis in SPACE]
-    scale = [1.0] * channels + list(ours.pop("resolution"))  # type: ignore[call-overload]
-    translation = [0.0] * channels + list(ours.pop("offset"))  # type: ignore[call-overload]
+    voxel, offset = ours.pop("resolution"), ours.pop("offset")
     del ours["unit"]
-    transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
-    datasets = [{"path": FIRST_SCALE, "coordinateTransformations": transformations}]
-    image = {"name": name, "axes": axes, "datasets": datasets}
-    ome: dict[str, object] = {"version": "0.5", "multiscales": [image]}
-    if ours.get("kind") == "labels":
-        ome["image-label"] = {"version": "0.5"}
+    image: dict[str, object] = {"name": name, "axes": axes}
+    image["datasets"] = [
+        {"path": str(index), "coordinateTransformations": _steps(channels, voxel, offset, factor)}  # type: ignore[arg-type]
+        for index, factor in enumerate([level.factor for level in levels] or [(1, 1, 1)])
+    ]
+    labels = ours.get("kind") == "labels"
+    if len(levels) > 1:
+        image["type"] = "mode" if labels else "mean"
+    ome: dict[str, object] = {"version": VERSION, "multiscales": [image]}
+    if labels and f"/{name}".rpartition("/")[0].endswith(f"/{LABELS}"):  # where NGFF has them: its image is two up
+        ome["image-label"] = {"version": VERSION}
     return {"ome": ome, "segkit": ours}
+
+
+def _steps(
+    channels: int, voxel: Sequence[float], offset: Sequence[float], factor: Sequence[int]
+) -> list[dict[str, object]]:
+    """The transformations of a scale whose voxels are `factor` times as long as the first one's.
+
+    Its translation is where the centre of its first voxel lies, as is that of the first scale.
+    """
+    scale = [length * by for length, by in zip(voxel, factor, strict=True)]
+    centre = [at + length * (by - 1) / 2 for at, length, by in zip(offset, voxel, factor, strict=True)]
+    return [
+        {"type": "scale", "scale": [1.0] * channels + scale},
+        {"type": "translation", "translation": [0.0] * channels + centre},
+    ]
 
 
 def image_of(attributes: Mapping[str, Any]) -> OmeImage | None:
@@ -59,8 +85,8 @@ def place_of_scale(image: OmeImage, scale: OmeScale, ndim: int) -> Placement:
     """Axes, voxel size and place of one scale of an image, an array of `ndim` axes."""
     axes = _axes(image, scale, ndim)
     letters = "".join(_letter(axis) for axis in axes)
-    if not set(SPACE) <= set(letters):
-        rule = "must include z, y, x"
+    if not set("yx") <= set(letters):
+        rule = "must include y and x"
         raise InvalidInput(sentence("the axes of the image", rule, ", ".join(axis.name for axis in axes)))
     size, place, known = _transformed(image, scale, ndim)
     if not known:

@@ -114,6 +114,8 @@ class Placement:
     """What is followed with a warning: each completes "... says"."""
     certain: bool = True
     """Whether the voxel size has a unit. Without, numbers are taken as nanometers, and the caller may say another."""
+    supposed: str | None = None
+    """The axes that the voxel size was taken to be along, a number for each, where nobody states them."""
     refusal: InvalidInput | None = None
     """Why what the file says of the voxel size cannot be followed."""
 

@@ -4,24 +4,23 @@ The format stores x, y, z, channel; here the arrays are [channel,] z, y, x. `res
 places the corner of the first voxel. Every encoding that TensorStore knows is read, sharded or not; other scales than
 the first by their key, as in ``vol.precomputed:16_16_40``. A chunk that is not there is refused, for it may be lost as
 well as blank, unless the address says ``[missing=0]``. Chunks compressed as files (.gz, .br), as CloudVolume writes
-them, are read too. Segmentations are written as compressed_segmentation (uint32, uint64), all else raw, unsharded.
+them, are read too. Segmentations are written as compressed_segmentation (uint32, uint64), all else raw, in shards or
+each chunk a file, with smaller scales if wanted.
 """
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from itertools import islice, product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from segkit.errors import (
-    BrokenComponent,
     InvalidInput,
     MissingDataset,
     MissingFile,
@@ -29,18 +28,22 @@ from segkit.errors import (
     StorageError,
     sentence,
 )
+from segkit.io.address import Box
 from segkit.io.atomic import storage_errors
 from segkit.io.dialects import nanometers_along
 from segkit.io.json_file import read_json_object
 from segkit.io.lock import writing
+from segkit.io.precomputed_layout import Scales, laid_out
+from segkit.io.pyramid import reduced
 from segkit.io.records import About, Blocks, Record, Stored
+from segkit.io.remote import AnyPath, Remote
 from segkit.io.schemas import PrecomputedInfo, Scale, checked
+from segkit.io.tensor import kvstore_of, own_context, tensorstore, values_of
 
-CHUNK = 64
-"""Longest side of a chunk, in voxels."""
+WHAT = "neuroglancer precomputed"
 LARGEST_CHUNK = 2**31
 """Bytes: TensorStore ends the process where there is no memory for a chunk."""
-DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32")
+DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 PACKED = {".gz": "gzip", ".br": "brotli"}
 """Suffix of a chunk that is compressed as a file -> the module that unpacks it."""
 KINDS = {"segmentation": "labels"}
@@ -50,7 +53,7 @@ KINDS = {"segmentation": "labels"}
 class PrecomputedVolume:
     """One volume at all its scales."""
 
-    def __init__(self, path: Path, info: PrecomputedInfo, *, missing: bool) -> None:
+    def __init__(self, path: Path | Remote, info: PrecomputedInfo, *, missing: bool) -> None:
         """`missing`: chunks that are not there are background."""
         self._path, self._info, self._missing = path, info, missing
         self._keys = [scale.key for scale in info.scales]
@@ -79,7 +82,9 @@ class PrecomputedVolume:
         shape = (*[channels] * (channels > 1), *scale.size[::-1])
         axes = "czyx"[-len(shape) :]
         placement = replace(nanometers_along("xyz", scale.resolution, ["nm"] * 3, places), axes=axes)
-        return Stored(shape, self._read(index, shape), self.about(name), placement, self._dtype())
+        chunks = (*shape[:-3], *scale.chunk_sizes[0][::-1])
+        read = self._read(index, shape)
+        return Stored(shape, read, self.about(name), placement, self._dtype(), chunks=chunks)
 
     def group(self, name: str) -> tuple[dict[str, np.ndarray], About]:
         """A precomputed volume holds no merge tree."""
@@ -96,7 +101,7 @@ class PrecomputedVolume:
         scale = self._info.scales[index]
         folder = self._path / scale.key
         packed = scale.sharding is None and any(each.suffix in PACKED for each in _first_files(folder))
-        opened = None if packed else self._opened(index, {"driver": "file", "path": f"{self._path.absolute()}/"})
+        opened = None if packed else self._opened(index, kvstore_of(self._path))
 
         def read(part: tuple[slice, ...]) -> np.ndarray:
             store = opened
@@ -104,23 +109,22 @@ class PrecomputedVolume:
                 store = self._opened(index, self._unpacked(scale, part[-3:]))
             store = store.translate_to[0].T if len(shape) == 4 else store.translate_to[0].T[0]
             with _missing(self._path), storage_errors("read", self._path):
-                return np.asarray(store[part].read().result())
+                return values_of(store, part)
 
         return read
 
     def _opened(self, index: int, kvstore: object) -> Any:
         more = {"kvstore": kvstore} if isinstance(kvstore, dict) else {"kvstore": {"driver": "memory"}}
         spec = _spec(self._path) | {"scale_index": index, "fill_missing_data_reads": self._missing} | more
-        tensorstore = _tensorstore()
-        context = None if isinstance(kvstore, dict) else kvstore
+        known = own_context() if isinstance(kvstore, dict) else kvstore
         with storage_errors("read", self._path):
-            return tensorstore.open(spec, read=True, context=context).result()
+            return tensorstore(WHAT).open(spec, read=True, context=known).result()
 
     def _unpacked(self, scale: Scale, box: tuple[slice, ...]) -> Any:
         """The chunks that a box, z, y, x, lies in, unpacked, as a store in memory."""
-        tensorstore = _tensorstore()
-        context = tensorstore.Context()
-        memory = tensorstore.KvStore.open({"driver": "memory"}, context=context).result()
+        package = tensorstore(WHAT)
+        context = package.Context()
+        memory = package.KvStore.open({"driver": "memory"}, context=context).result()
         memory["info"] = (self._path / "info").read_bytes()
         sides = scale.chunk_sizes[0]
         along = [
@@ -136,15 +140,17 @@ class PrecomputedVolume:
         return context
 
 
-def _first_files(folder: Path) -> list[Path]:
+def _first_files(folder: Path | Remote) -> list[Path | Remote]:
     """Some of the chunks, to see how they are stored."""
+    if isinstance(folder, Remote):
+        return list(folder.first(8))
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
         return [Path(entry.path) for entry in islice(entries, 8)]
 
 
-def _unpacked_file(file: Path) -> bytes | None:
+def _unpacked_file(file: Path | Remote) -> bytes | None:
     """The content of a chunk, compressed as a file or not; None if there is no such chunk."""
     for suffix, module in PACKED.items():
         packed = file.with_name(file.name + suffix)
@@ -164,8 +170,8 @@ def _unpacked_file(file: Path) -> bytes | None:
 
 
 @contextmanager
-def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[PrecomputedVolume]:
-    """The volume, open for reading. Chunks that are not there are background where "missing" is `allowed`."""
+def reading(path: Path | Remote, options: Mapping[str, str]) -> Iterator[PrecomputedVolume]:
+    """The volume, open for reading. Chunks that are not there are background where "missing" is of the `options`."""
     if not (path / "info").is_file():
         value = "a folder without the file info" if path.is_dir() else "a file"
         raise InvalidInput(sentence(f"{path}", "must be a folder of a precomputed volume", value, "name another"))
@@ -173,71 +179,78 @@ def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[PrecomputedVo
     if not info.get("scales"):
         what = info.get("@type")
         raise InvalidInput(sentence(f"{path}", "must hold a precomputed volume", f"what its info calls {what!r}"))
-    yield PrecomputedVolume(path, checked(PrecomputedInfo, info, "info"), missing="missing" in allowed)
+    yield PrecomputedVolume(path, checked(PrecomputedInfo, info, "info"), missing="missing" in options)
 
 
-def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
-    """Write one volume."""
+def write(path: Path | Remote, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
+    """Write one volume.
+
+    In a bucket its chunks lie in a folder of a name of their own, and the file `info`, which says so, is written last:
+    so the volume appears, or takes the place of another, in one step.
+    """
     (record,) = records.values()
-    data, kind = record.data, record.attributes.get("kind")
+    data = record.data
     assert not isinstance(data, Mapping)  # merge trees are refused by the name of the file
     if np.dtype(data.dtype).name not in DTYPES:
         rule = f"must be of dtype {', '.join(DTYPES)}"
         raise InvalidInput(sentence("what is written as precomputed", rule, data.dtype, "choose one by --dtype"))
+    with storage_errors("written", path):
+        if isinstance(path, Remote):
+            from segkit.io.bucket import versioned  # which takes zarr
+
+            with versioned(path, "info") as folder:
+                _fill(folder, data, record)
+            return
+        with writing(path) as temporary:
+            temporary.mkdir()
+            _fill(temporary, data, record)
+
+
+def _fill(folder: AnyPath, data: np.ndarray | Blocks, record: Record) -> None:
+    """Write all scales of a volume into an empty folder."""
     parts = data.parts if isinstance(data, Blocks) else [((slice(None),) * data.ndim, data)]
-    metadata = _metadata(data, kind == "labels", record.attributes)
-    with storage_errors("written", path), writing(path) as temporary:
-        temporary.mkdir()
-        spec = _spec(temporary) | metadata | {"store_data_equal_to_fill_value": True}
-        store = _tensorstore().open(spec, create=True).result().translate_to[0].T
-        for part, block in parts:
-            store[part if len(part) == 4 else (0, *part)].write(block).result()
+    laid = laid_out(data.shape, np.dtype(data.dtype), record.attributes, record.layout)
+    labels = record.attributes.get("kind") == "labels"
+    last, before = laid.levels[0], _created(folder, laid, 0)
+    for part, block in parts:
+        _put(before, part, block)
+    for index, level in enumerate(laid.levels[1:], 1):
+        scale = _created(folder, laid, index)
+        sides, progress = laid.blocks[index], record.layout.progress
+        for part, block in reduced(last, level, _reader(before), labels, sides, progress):
+            _put(scale, part, block)
+        last, before = level, scale
 
 
-def _metadata(data: np.ndarray | Blocks, segmentation: bool, attributes: Mapping) -> dict[str, object]:
-    voxel, offset = attributes["resolution"][::-1], attributes["offset"][::-1]
-    start = [a / b for a, b in zip(offset, voxel, strict=True)]
-    if any(abs(at - round(at)) > 1e-6 for at in start):
-        rule = "must be whole voxels in a precomputed volume"
-        raise InvalidInput(sentence("the offset", rule, f"{start} (x, y, z)", "give another by --offset"))
-    size = data.shape[-3:][::-1]
-    name = np.dtype(data.dtype).name
-    scale = {
-        "size": list(size),
-        "resolution": list(voxel),
-        "voxel_offset": [round(at) for at in start],
-        "chunk_size": [CHUNK] * 3,
-        "encoding": "raw",
-    }
-    if segmentation and name in ("uint32", "uint64"):
-        scale |= {"encoding": "compressed_segmentation", "compressed_segmentation_block_size": [8, 8, 8]}
-    channels = data.shape[0] if data.ndim == 4 else 1
-    kind = "segmentation" if segmentation else "image"
-    volume = {"type": kind, "data_type": name, "num_channels": channels}
-    return {"multiscale_metadata": volume, "scale_metadata": scale}
+def _created(folder: AnyPath, laid: Scales, index: int) -> Any:
+    """A new scale of the volume in `folder`: an array channel, z, y, x."""
+    metadata = {"multiscale_metadata": laid.volume, "scale_metadata": laid.scales[index]}
+    spec = _spec(folder) | metadata | {"store_data_equal_to_fill_value": True}
+    return tensorstore(WHAT).open(spec, create=True).result().translate_to[0].T
 
 
-def _spec(path: Path) -> dict[str, object]:
+def _put(store: Any, part: tuple[slice, ...], block: np.ndarray) -> None:
+    """Write a part of an array, [channel,] z, y, x, in one go: a shard would be written anew for each of its chunks."""
+    with tensorstore(WHAT).Transaction() as transaction:
+        store.with_transaction(transaction)[part if len(part) == 4 else (0, *part)].write(block).result()
+
+
+def _reader(store: Any) -> Callable[[Box], np.ndarray]:
+    """How to read a box of an array of one channel."""
+    return lambda box: values_of(store, (0, *box))
+
+
+def _spec(path: Path | Remote) -> dict[str, object]:
     return {
         "driver": "neuroglancer_precomputed",
-        "kvstore": {"driver": "file", "path": f"{path.absolute()}/"},
+        "kvstore": kvstore_of(path),
         "recheck_cached_metadata": False,
         "recheck_cached_data": False,
     }
 
 
-def _tensorstore() -> ModuleType:
-    try:
-        import tensorstore
-    except ImportError as error:
-        rule = "needs the package tensorstore"
-        next_step = "pip install 'segkit-em[precomputed]'"
-        raise BrokenComponent(sentence("neuroglancer precomputed", rule, next_step=next_step)) from error
-    return tensorstore
-
-
 @contextmanager
-def _missing(path: Path) -> Iterator[None]:
+def _missing(path: Path | Remote) -> Iterator[None]:
     """Say which chunk is not there."""
     try:
         yield

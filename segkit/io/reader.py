@@ -9,12 +9,13 @@ alike: see :class:`_Meaning`.
 
 import math
 import os
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -22,7 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from segkit.data import Affinities, Grid, Labels, MergeTree, Volume
-from segkit.data.affinities import as_fractions, as_neighborhood, check_fractions
+from segkit.data.affinities import as_fractions, as_neighborhood, check_fractions, cut_leaving
+from segkit.data.boxes import within
 from segkit.data.labels import as_ids
 from segkit.data.volume import check_finite
 from segkit.errors import InvalidInput, MissingDataset, sentence
@@ -40,11 +42,16 @@ from segkit.io.records import (
     neighborhood_of,
     oriented,
 )
+from segkit.io.remote import FOLDER_FILES, Remote
 
+RECHECK = 5.0
+"""Seconds after which a bucket or a web server is asked whether an object there is still the same."""
 KEPT = 16
 """Files that a process keeps open."""
 LOOKED_AT = 16
 """Boxes along each axis that are looked at to see what values mean."""
+SMALL_MASK = 2**27
+"""Bytes of a mask that is looked at whole, where a part of it is read."""
 MOST_VALUES = 2**58
 """Voxels of an array; one that states more is damaged."""
 
@@ -57,6 +64,10 @@ class Reader:
     """Size in voxels, (Z, Y, X), of the crop where there is one."""
     grid: Grid
     """Where these voxels lie."""
+    dtype: np.dtype
+    """Of the values."""
+    chunks: tuple[int, ...] | None
+    """Sides, z, y, x, of what is decoded at once, from the first voxel on that is stored; None: any box is as good."""
     read: Callable[[Box], np.ndarray]
     """The values of a box, (Z, Y, X) or, of affinities, (C, Z, Y, X), which the caller may change; from any thread."""
     whole: Callable[[], Any]
@@ -131,8 +142,9 @@ def read_merge_tree(address: AnyAddress) -> MergeTree:
 class RegionSource:
     """A volume that is read box by box, in any process: a handle that travels, and opens the file where it is used.
 
-    A process opens the object once for all handles of the same address, and anew when it was replaced. For what it
-    gives see :func:`open_volume`.
+    A process opens the object once for all handles of the same address, and anew when it was replaced; in a bucket or
+    on a web server it is looked at for that when a handle is made, and then every few seconds. For what it gives see
+    :func:`open_volume`.
     """
 
     def __init__(
@@ -144,6 +156,7 @@ class RegionSource:
         self.address = replace(address, path=path)
         self.role = role
         self._given = None if neighborhood is None else as_neighborhood(neighborhood).tolist()
+        self._found = _stated(path, self.address.at(role)) if isinstance(path, Remote) else ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -160,6 +173,16 @@ class RegionSource:
         """Offsets of affinities, int64 (C, 3); None of all else."""
         return self._reader().neighborhood
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values that are read."""
+        return self._reader().dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Sides, z, y, x, of what is decoded at once, counted from the first voxel of the file; None: any box."""
+        return self._reader().chunks
+
     def read(self, part: Box) -> np.ndarray:
         """The values of a box, which the caller may change. `part` has both ends given, inside the volume."""
         return self._reader().read(part)
@@ -170,7 +193,7 @@ class RegionSource:
         The file is closed then, for what HDF5 keeps of it in memory.
         """
         found = self._reader().whole()
-        _OPEN.forget(self.address, self.role, self._given)
+        _OPEN.forget(self.address, self.role, self._given, self._found)
         return found
 
     @property
@@ -187,7 +210,7 @@ class RegionSource:
         return f"RegionSource({str(self.address)!r}, {self.role!r})"
 
     def _reader(self) -> Reader:
-        return _OPEN.get(self.address, self.role, self._given)
+        return _OPEN.get(self.address, self.role, self._given, self._found)
 
 
 class _Cache:
@@ -197,9 +220,12 @@ class _Cache:
         self._found: OrderedDict[tuple, Reader] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, address: Address, role: str, neighborhood: list | None) -> Reader:
-        """That object, opened if need be. One that falls out is closed once nobody reads it."""
-        key = self._key(address, role, neighborhood)
+    def get(self, address: Address, role: str, neighborhood: list | None, found: str) -> Reader:
+        """That object, opened if need be. One that falls out is closed once nobody reads it.
+
+        `found` is the state of the object in a bucket that who asks knows of: what was opened before that is not given.
+        """
+        key = self._key(address, role, neighborhood, found)
         with self._lock:
             if key not in self._found:
                 self._found[key] = _held(address, role, neighborhood)
@@ -208,21 +234,23 @@ class _Cache:
             self._found.move_to_end(key)
             return self._found[key]
 
-    def forget(self, address: Address, role: str, neighborhood: list | None) -> None:
+    def forget(self, address: Address, role: str, neighborhood: list | None, found: str) -> None:
         """Close that object once nobody reads it."""
         with self._lock:
-            self._found.pop(self._key(address, role, neighborhood), None)
+            self._found.pop(self._key(address, role, neighborhood, found), None)
 
     @staticmethod
-    def _key(address: Address, role: str, neighborhood: list | None) -> tuple:
-        return str(address), address.dataset, role, repr(neighborhood), _version(address, role)
+    def _key(address: Address, role: str, neighborhood: list | None, found: str) -> tuple:
+        return str(address), address.dataset, role, repr(neighborhood), found, _version(address, role)
 
 
 _OPEN = _Cache()
 
 
-def _version(address: Address, role: str) -> tuple[int, ...]:
+def _version(address: Address, role: str) -> tuple:
     """What differs once a file, or the folder of an object in a Zarr store, was replaced."""
+    if isinstance(address.path, Remote):
+        return (_version_there(address.path, address.at(role), int(time.monotonic() / RECHECK)),)
     for path in (address.path / address.at(role), address.path):
         try:
             status = os.stat(path)
@@ -230,6 +258,18 @@ def _version(address: Address, role: str) -> tuple[int, ...]:
             continue
         return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
     return ()
+
+
+@lru_cache(maxsize=KEPT)
+def _version_there(path: Remote, name: str, now: int) -> str:
+    """The same of a bucket or a web server, which is asked once in `RECHECK` seconds."""
+    return _stated(path, name)
+
+
+def _stated(path: Remote, name: str) -> str:
+    """What a bucket or a web server says of the first of these files."""
+    places = [path, *(folder / each for folder in (path / name, path) for each in FOLDER_FILES)]
+    return next((str(found) for found in (place.etag() for place in places) if found), "")
 
 
 def _held(address: Address, role: str, neighborhood: list | None) -> Reader:
@@ -269,9 +309,8 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
     meaning = _Meaning(stored, role, offsets)
 
     def values(part: Box) -> np.ndarray:
-        moved = [slice(whole.start + a.start, whole.start + a.stop) for a, whole in zip(part, bounds, strict=True)]
         with storage_errors("read", address.path):
-            array = stored.read((*leading, *moved))
+            array = stored.read((*leading, *within(bounds, part)))
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def read(part: Box) -> np.ndarray:
@@ -281,12 +320,14 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
             if offsets is not None:
                 if array.size:
                     check_fractions(array)
-                _clear_leaving(array, part, (z, y, x), offsets)
+                cut_leaving(array, offsets, part, (z, y, x))
             return array
+
+    held = _dtype_of(role, stored.dtype)
 
     def whole() -> Any:
         with located(place):
-            _check_fits(role, stored.dtype, (z, y, x), offsets)
+            _check_fits(max(held.itemsize, stored.dtype.itemsize if stored.dtype else 1), (z, y, x), offsets)
         array = values((slice(0, z), slice(0, y), slice(0, x)))
         with located(place):
             return _container(role, meaning.of(array), grid, offsets)
@@ -298,9 +339,9 @@ def _reader(address: Address, stored: Stored, place: str, role: str, neighborhoo
         if made_by:
             return f"{made_by} {bounds}" if address.crop else str(made_by)
         with storage_errors("read", address.path):
-            return f"{place} {grid} {_last_change(address.path / stored.folder)}"
+            return f"{place} {grid} {_last_change(address, role, stored)}"
 
-    return Reader((z, y, x), grid, read, whole, offsets, identity)
+    return Reader((z, y, x), grid, held, stored.chunks and stored.chunks[-3:], read, whole, offsets, identity)
 
 
 def _check_form(
@@ -309,6 +350,9 @@ def _check_form(
     """Refuse what the container would refuse of such an array; what comes before z, y, x, to be read whole."""
     if math.prod(shape) > MOST_VALUES:
         raise InvalidInput(sentence("the array", "states more voxels than there can be", shape, "correct the file"))
+    if dtype is not None and dtype.subdtype:
+        next_step = "store them as an axis of the array"
+        raise InvalidInput(sentence("the array", "must hold one number a voxel", dtype, next_step))
     empty = np.zeros((), dtype or np.uint8)
     if role_of(role)[1] == "labels":
         Labels(np.broadcast_to(np.uint64(0), shape), Grid())
@@ -321,14 +365,17 @@ def _check_form(
     return () if neighborhood is None else (slice(None),)
 
 
-def _check_fits(
-    role: str, dtype: np.dtype | None, shape: tuple[int, int, int], neighborhood: np.ndarray | None
-) -> None:
+def _dtype_of(role: str, stored: np.dtype | None) -> np.dtype:
+    """The dtype in which what is stored is read."""
+    kind = "mask" if role == "mask" else role_of(role)[1]
+    found = {"labels": np.uint64, "affinities": np.float32, "mask": np.bool_}.get(kind, stored or np.uint8)
+    return np.dtype(found).newbyteorder("=")
+
+
+def _check_fits(itemsize: int, shape: tuple[int, int, int], neighborhood: np.ndarray | None) -> None:
     """Refuse to read what does not fit into memory, before anything is taken for it."""
-    stored = np.dtype(dtype or np.uint8).itemsize
-    held = {"labels": 8, "affinities": 4}.get(role_of(role)[1], 1 if role == "mask" else stored)
     channels = 1 if neighborhood is None else len(neighborhood)
-    check_memory(f"the volume of {shape} voxels", math.prod(shape) * channels * max(stored, held))
+    check_memory(f"the volume of {shape} voxels", math.prod(shape) * channels * itemsize)
 
 
 def _container(role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarray | None) -> Any:
@@ -338,21 +385,31 @@ def _container(role: str, array: np.ndarray, grid: Grid, neighborhood: np.ndarra
     return (Labels if role_of(role)[1] == "labels" else Volume)(array, grid)
 
 
+def _full_scale(stored: Stored) -> bool:
+    """Whether the file says what stands for an affinity of 1. Raises InvalidInput for another than the largest."""
+    stated, dtype = stored.about.full_scale, np.dtype(stored.dtype or np.uint8)
+    if stated is not None and (dtype.kind != "u" or stated != np.iinfo(dtype).max):
+        raise InvalidInput(sentence("full_scale", f"must be the largest number of {dtype}", stated, "correct the file"))
+    return stated is not None
+
+
 class _Meaning:
     """What the values of an array as it is stored mean; boxes of it in any order give the same.
 
-    8 and 16 bits of affinities are fractions of the largest number, if one above 1 is among them: an array of 0 and 1
-    alone means something else, and is refused, as 16 bits of another tool are that hold 12 bits or fewer. A mask of
-    integers has one value besides 0. Both are looked for when the first values are read, in boxes of the array, one in
-    the middle first, until they are found: in all of it, or, of an array with more than `LOOKED_AT` boxes along an
-    axis, in so many that are spread over it. Floats of another tool are looked at in the middle: those that leave 0..1
-    there are refused wherever they are read.
+    8 and 16 bits of affinities are fractions of the largest number, if the file says so (`full_scale`), or else if one
+    above 1 is among them: an array of 0 and 1
+    alone means something else, and is refused, as 16 bits of another tool are that hold 12 bits or fewer. That one is
+    looked for when the first values are read, in boxes of the array, one in the middle first, until it is found: in all
+    of it, or, of an array with more than `LOOKED_AT` boxes along an axis, in so many that are spread over it. A mask of
+    integers has one value besides 0, which is looked for in the same way where a part of it is read; one of up to
+    `SMALL_MASK` bytes is looked at whole for others, which in a larger one are refused where they are read. Floats of
+    another tool are looked at in the middle: those that leave 0..1 there are refused wherever they are read.
     """
 
     def __init__(self, stored: Stored, role: str, neighborhood: np.ndarray | None) -> None:
         self._stored, self._role, self._affinities = stored, role, neighborhood is not None
         self._lock = Lock()
-        self._known = False
+        self._known = self._affinities and _full_scale(stored)
         self._inside: Any = None
         self._foreign = stored.about.kind is None
         self._least = 4095 if self._foreign and np.dtype(stored.dtype or np.uint8) == np.uint16 else 1
@@ -366,8 +423,8 @@ class _Meaning:
                 self._look()
             return as_fractions(array)
         if self._role == "mask":
-            if array.dtype.kind in "ui":
-                self._look()
+            if array.dtype.kind in "ui" and array.shape != self._stored.shape:
+                self._look_at_mask()
             return as_mask(array, self._inside)
         if role_of(self._role)[1] == "labels":
             return as_ids(array)
@@ -377,25 +434,38 @@ class _Meaning:
     def decide(self) -> None:
         """Look at the array now, where there is something to decide."""
         kind = np.dtype(self._stored.dtype or np.uint8).kind
-        if kind in "ui" and (self._affinities or self._role == "mask"):
+        if kind in "ui" and self._affinities:
             self._look()
+        elif kind in "ui" and self._role == "mask":
+            self._look_at_mask()
+
+    def _look_at_mask(self) -> None:
+        """Find the value of a mask. Raises InvalidInput where it has two besides 0."""
+        with self._lock:
+            if self._known:
+                return
+            shape = self._stored.shape
+            small = math.prod(shape) * np.dtype(self._stored.dtype).itemsize <= SMALL_MASK
+            for part in _slabs(shape, 64) if small else _parts(shape, 64):
+                values = self._stored.read(part)
+                inside = as_mask(values, self._inside)
+                if self._inside is None and inside.any():
+                    self._inside = values[inside][0]
+                if self._inside is not None and not small:
+                    break
+            self._known = True
 
     def _look(self) -> None:
-        """Find what decides: a value above 1 of affinities, the value of a mask. Raises InvalidInput for 0 and 1."""
+        """Find a value above 1 of affinities. Raises InvalidInput for 0 and 1."""
         with self._lock:
             if self._known:
                 return
             largest = 0
             for part in _parts(self._stored.shape, 64):
-                values = self._stored.read(part)
-                found = values[values != 0]
-                if not found.size:
-                    continue
-                largest = max(largest, int(found.max()))
-                self._inside = found[0]
-                if not self._affinities or largest > self._least:
+                largest = max(largest, int(self._stored.read(part).max(initial=0)))
+                if largest > self._least:
                     break
-            if self._affinities and 0 < largest <= self._least:
+            if 0 < largest <= self._least:
                 dtype = np.dtype(self._stored.dtype)
                 rule = f"of {dtype} must span 0..{np.iinfo(dtype).max}"
                 next_step = "store them as floats if 1 = same object"
@@ -422,21 +492,24 @@ def _parts(shape: tuple[int, ...], side: int) -> Iterator[Box]:
         yield (*every, *(slice(a, min(a + side, size)) for a, size in zip(corner, shape[-3:], strict=True)))
 
 
-def _last_change(path: Path) -> str:
-    """Size of a file and when it was changed; of a folder, when that one was, or the last one of those below it."""
+def _slabs(shape: tuple[int, ...], thickness: int) -> Iterator[Box]:
+    """Slabs of all voxels, in order: each file of a stack is read once."""
+    depth, *others = shape
+    for start in range(0, depth, thickness):
+        yield (slice(start, min(start + thickness, depth)), *(slice(0, size) for size in others))
+
+
+def _last_change(address: Address, role: str, stored: Stored) -> str:
+    """Size of a file and when it was changed; of a folder, when that one was, or the last one of those below it.
+
+    In a bucket or on a web server that is its metadata: its chunks are too many to be asked for.
+    """
+    if isinstance(address.path, Remote):
+        return _stated(address.path, address.at(role))
+    path = address.path / stored.folder
     status = os.stat(path)
     times = [status.st_mtime_ns]
     for folder, names, _ in os.walk(path):
         names[:] = [name for name in names if not name.startswith(".")]
         times += [os.stat(os.path.join(folder, name)).st_mtime_ns for name in names]
     return f"{status.st_size} {max(times)}"
-
-
-def _clear_leaving(array: np.ndarray, part: Box, shape: Sequence[int], neighborhood: np.ndarray) -> None:
-    """Write 0 where edges leave the volume of `shape`, into the affinities of a box."""
-    for channel, offset in zip(array, neighborhood, strict=True):
-        for axis, step in enumerate(map(int, offset)):
-            leaving = slice(0, -step) if step < 0 else slice(shape[axis] - step, shape[axis])
-            low = max(leaving.start - part[axis].start, 0) if step else 0
-            high = max(leaving.stop - part[axis].start, 0) if step else 0
-            channel[(slice(None),) * axis + (slice(low, high),)] = 0

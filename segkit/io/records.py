@@ -52,11 +52,28 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a format that leaves a choice lays out an array of voxels."""
+
+    pyramid: bool = False
+    """Whether smaller scales are written beside it."""
+    sharding: bool = False
+    """Whether many chunks lie in one file."""
+    progress: Callable[[int, int], None] | None = None
+    """What is called with the number of blocks done, and of all, of each smaller scale."""
+
+
+PLAIN = Layout()
+"""One scale, and each chunk a file."""
+
+
+@dataclass(frozen=True)
 class Record:
     """What a format writes: one array, or the named arrays of a group, and the attributes."""
 
     data: "np.ndarray | Blocks | Mapping[str, np.ndarray]"
     attributes: dict[str, object]
+    layout: Layout = PLAIN
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,10 @@ class About:
     made_by: str | None = None
     chunks: str | None = None
     """"all" where every chunk of a Zarr array is a file: one that is not there was lost."""
+    at: str | None = None
+    """The folder that the arrays of a group lie in, in a bucket."""
+    full_scale: int | None = None
+    """The integer that stands for an affinity of 1."""
 
 
 NOTHING, NOWHERE = About(), Placement()
@@ -91,6 +112,8 @@ class Stored:
     dtype: np.dtype | None = None
     folder: str = ""
     """The folder of its chunks, in a Zarr store."""
+    chunks: tuple[int, ...] | None = None
+    """The sides of what is decoded at once, along each axis; None where any box costs what it holds."""
 
 
 def oriented(stored: Stored, address: Address, *, channels: bool = False) -> Stored:
@@ -114,9 +137,20 @@ def oriented(stored: Stored, address: Address, *, channels: bool = False) -> Sto
         return values.transpose([*order, *fixed]).reshape([values.shape[at] for at in order])
 
     plain = not fixed and order == list(range(ndim))
-    found = replace(stored.placement, axes="".join(axes[at] for at in order))
+    found = replace(_placed(stored.placement, axes), axes="".join(axes[at] for at in order))
     shape = tuple(stored.shape[at] for at in order)
-    return replace(stored, shape=shape, read=stored.read if plain else read, placement=found)
+    chunks = stored.chunks and tuple(stored.chunks[at] for at in order)
+    return replace(stored, shape=shape, read=stored.read if plain else read, placement=found, chunks=chunks)
+
+
+def _placed(placement: Placement, axes: str) -> Placement:
+    """The placement for an array of these axes: its numbers may have been taken to be along others."""
+    if placement.supposed in (None, axes):
+        return placement
+    rule = f"must be along {', '.join(placement.supposed or '')} where the file does not state its axes"
+    next_step = "`segkit convert --voxel-size Z Y X` (nm) says it in its place"
+    refusal = InvalidInput(sentence(f"a voxel size of {len(axes)} numbers", rule, ", ".join(axes), next_step))
+    return Placement(certain=False, refusal=refusal)
 
 
 def _with_depth(stored: Stored, address: Address) -> Stored:
@@ -130,7 +164,8 @@ def _with_depth(stored: Stored, address: Address) -> Stored:
     def read(part: tuple[slice, ...]) -> np.ndarray:
         return stored.read(part[1:])[np.newaxis]
 
-    return replace(stored, shape=(1, *stored.shape), read=read, placement=replace(stored.placement, axes=f"z{axes}"))
+    placement, chunks = replace(stored.placement, axes=f"z{axes}"), stored.chunks and (1, *stored.chunks)
+    return replace(stored, shape=(1, *stored.shape), read=read, placement=placement, chunks=chunks)
 
 
 def _order_of(stored: Stored, address: Address, channels: bool) -> str | None:

@@ -6,10 +6,20 @@ that are read here is let be.
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, Json, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    Json,
+    ValidationError,
+    field_validator,
+)
 
 from segkit.errors import InvalidInput, sentence
 from segkit.io.records import About
@@ -70,13 +80,22 @@ def plain(value: object) -> Any:
     return None if type(value).__name__ == "Empty" else str(value)
 
 
-def parse_xml(text: str, where: str) -> ElementTree.Element:
-    """The root of an XML document. Definitions of entities are refused, for they may grow without bound."""
+class _WithoutEntities(ElementTree.TreeBuilder):
+    """Builds a tree, and refuses definitions of entities."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Refuse what entities are defined in."""
+        raise ElementTree.ParseError("it defines entities")
+
+
+def parse_xml(text: str | bytes, where: str) -> ElementTree.Element:
+    """The root of an XML document; bytes are of the encoding that it states.
+
+    Definitions of entities are refused, for they may grow without bound.
+    """
     try:
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise ElementTree.ParseError("it defines entities")
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+        return ElementTree.fromstring(text, ElementTree.XMLParser(target=_WithoutEntities()))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two for encodings that nobody knows
         raise InvalidInput(sentence(f"the XML of {where}", f"must be valid ({error})", None, "correct it")) from error
 
 
@@ -100,6 +119,8 @@ class Own(Schema):
     notes: Annotated[str | None, BeforeValidator(lambda notes: notes if isinstance(notes, str) else None)] = None
     made_by: str | None = None
     chunks: str | None = None
+    at: Annotated[str, BeforeValidator(inside)] | None = None
+    full_scale: int | None = None
 
 
 def stated_about(values: object, where: str = "") -> About:
@@ -130,7 +151,7 @@ class Transform(Schema):
     scale: Numbers | None = None
     translate: Numbers | None = None
     units: list[str | None] = []
-    order: str = "C"
+    order: Annotated[str, Field(validation_alias=AliasChoices("order", "ordering"))] = "C"
 
 
 class AxisTag(Schema):
@@ -178,12 +199,19 @@ class Sizes(Schema):
 
 
 AXES = (
-    *("axis_order", "axes_order", "axesorder", "axisorder", "axis_labels"),
-    *("dimension_order", "dimension_names", "dimensions", "dim_order", "dim_names", "dims"),
+    *("axis_order", "axes_order", "axesorder", "axisorder", "axis_labels", "axes_labels", "axes_names"),
+    *("dimension_order", "dimension_names", "dimension_labels", "dimensions", "_array_dimensions"),
+    *("dim_order", "dim_names", "dim_labels", "dims"),
 )
-"""Attributes in which this tool or that one states the order of axes."""
-KNOWN = {*Own.model_fields, *Sizes.model_fields, *AXES, "axistags"}
-"""The attributes of an array that are read."""
+"""Attributes, in small letters, in which this tool or that one states the order of axes, in letters of any case."""
+KNOWN = {*Own.model_fields, *Sizes.model_fields, "axistags"}
+"""The attributes of an array that are read, besides :data:`AXES`."""
+
+
+def states_axes(attribute: str) -> bool:
+    """Whether an attribute of that name says the order of the axes and nothing else."""
+    small = attribute.casefold()
+    return small in AXES or (small in ("axes", "axis_names") and attribute != small)
 
 
 class OmeAxis(Schema):
@@ -279,6 +307,125 @@ class ZarrV2(Schema):
     chunks: list[Positive]
     dtype: str | list[Any]
     order: str = "C"
+
+
+class N5Compression(Schema):
+    """How the blocks of an N5 array are compressed: whatever TensorStore unpacks."""
+
+    type: Literal["raw", "gzip", "bzip2", "xz", "blosc", "zstd"]
+    useZlib: bool = False
+
+
+class N5Array(Schema):
+    """attributes.json of an N5 array, as far as the format itself states it: x, y, z."""
+
+    dimensions: list[Positive]
+    blockSize: list[Positive]
+    dataType: Literal["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64"]
+    compression: N5Compression
+    downsamplingFactors: Numbers | None = None
+
+
+class N5Group(Schema):
+    """attributes.json of a group of scales: the factors of each, where the arrays do not state them."""
+
+    scales: list[Numbers] = []
+
+
+Known = Annotated[FiniteFloat | None, BeforeValidator(lambda number: None if number != number else number)]
+"""A number; None where the file says NaN."""
+
+
+def _step(step: Any) -> Any:
+    """A step of an NRRD file; None of an axis along which no voxels lie, of which it says NaN."""
+    return None if step is None or any(number != number for number in step) else step
+
+
+class NrrdHeader(Schema):
+    """The header of an NRRD file, without the blanks in the names of fields."""
+
+    dimension: int
+    sizes: Annotated[list[Positive], Field(min_length=1)]
+    type: str
+    encoding: Literal["raw", "ascii", "ASCII", "text", "txt", "gzip", "gz", "bzip2", "bz2"]
+    endian: str | None = None
+    datafile: Annotated[str | None, Field(min_length=1)] = None
+    lineskip: Annotated[int, Field(ge=0, le=2**20)] = 0
+    byteskip: Annotated[int, Field(ge=-1)] = 0
+    kinds: list[str] | None = None
+    labels: list[str] | None = None
+    spacings: list[Known] | None = None
+    units: list[str] | None = None
+    axismins: list[Known] | None = None
+    spacedirections: list[Annotated[Numbers | None, BeforeValidator(_step)]] | None = None
+    spaceunits: Annotated[list[str] | None, Field(min_length=3)] = None
+    spaceorigin: Annotated[Numbers | None, Field(min_length=3, max_length=3)] = None
+
+
+def _mag(stated: Any) -> Any:
+    """A mag as three numbers, x, y, z, from 2, "2", "2-2-1", [2, 2, 1] or {"x": 2, "y": 2, "z": 1}."""
+    if isinstance(stated, str):
+        stated = [int(word) for word in stated.split("-")]
+    if isinstance(stated, dict):
+        stated = [stated.get(axis) for axis in "xyz"]
+    stated = [stated] if isinstance(stated, int) else stated
+    return stated * 3 if isinstance(stated, list) and len(stated) == 1 else stated
+
+
+class WebKnossosMag(Schema):
+    """One resolution of a layer of webKnossos."""
+
+    mag: Annotated[
+        Annotated[list[Positive], Field(min_length=3, max_length=3)],
+        BeforeValidator(_mag),
+        Field(validation_alias=AliasChoices("mag", "resolution")),
+    ]
+    path: str | None = None
+    axisOrder: dict[str, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, if nothing else is stated."""
+        return "-".join(map(str, self.mag)) if len(set(self.mag)) > 1 else str(self.mag[0])
+
+
+class WebKnossosBox(Schema):
+    """The bounding box of a layer in voxels of its finest mag: x, y, z."""
+
+    topLeft: Annotated[list[Size], Field(min_length=3, max_length=3)]
+    width: Positive
+    height: Positive
+    depth: Positive
+
+
+class WebKnossosLayer(Schema):
+    """One volume of a dataset of webKnossos."""
+
+    name: str
+    category: str | None = None
+    boundingBox: WebKnossosBox
+    dataFormat: str
+    mags: Annotated[list[WebKnossosMag], Field(min_length=1, validation_alias=AliasChoices("mags", "wkwResolutions"))]
+
+    _name = field_validator("name")(inside)
+
+
+class WebKnossosVoxel(Schema):
+    """The size of a voxel: x, y, z."""
+
+    factor: Annotated[Numbers, Field(min_length=3, max_length=3)]
+    unit: str = "nanometer"
+
+
+class WebKnossosSource(Schema):
+    """datasource-properties.json; a scale without a unit is in nanometers."""
+
+    dataLayers: Annotated[list[WebKnossosLayer], Field(min_length=1)]
+    voxel_size: Annotated[
+        WebKnossosVoxel,
+        BeforeValidator(lambda stated: {"factor": stated} if isinstance(stated, list) else stated),
+        Field(validation_alias=AliasChoices("voxelSize", "scale")),
+    ]
 
 
 class Scale(Schema):

@@ -13,30 +13,32 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import product
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import zarr
 
-from segkit.data import Affinities, Labels, Volume
+from segkit.data.boxes import counted_from
 from segkit.errors import InvalidInput, InvalidShape, sentence
-from segkit.io.address import Address, Box, as_address, role_of
+from segkit.io.address import Address, Box, as_address
 from segkit.io.atomic import mend, remove, replacing, storage_errors, swap, sync_entry, tidy
 from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.lookup import AnyAddress
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes
-from segkit.io.records import KEY, Record, encode
+from segkit.io.records import KEY, Record
+from segkit.io.remote import Remote
 from segkit.io.shards import chunk_of, encoded, make_folder, open_array
-from segkit.io.writer import Form, Output, Target, as_attributes, check_writable
-from segkit.io.zarr import CODECS, check_addable, check_room, make_parents
+from segkit.io.writer import Form, Output, Target, as_attributes, attributes_of, check_writable
+from segkit.io.zarr import CODECS, changing, check_addable, check_room, make_parents
 
 
 @dataclass(frozen=True)
 class ShardTarget(Target):
     """A volume that is being made. It travels between processes, and holds nothing open."""
 
-    path: Path
-    """The Zarr store."""
+    path: Any
+    """The Zarr store: a path, or a place in a bucket."""
     name: str
     """The dataset that it will be."""
     shape: tuple[int, int, int]
@@ -78,21 +80,12 @@ class ShardTarget(Target):
         sizes, clipped = _sizes(form.shape, shard)
         channels = None if form.neighborhood is None else len(form.neighborhood)
         target = cls(path, address.at(form.role), sizes, clipped, channels, form.values, key)
-        attributes = _attributes(form) | as_attributes(notes) | {KEY: key, "chunks": "all"}
+        attributes = attributes_of(form) | as_attributes(notes) | {KEY: key, "chunks": "all"}
         with storage_errors("written", path):
-            mend(path / target.name)
-            if target._agrees(path / target.name):
-                remove(target.folder)  # of another key
-                target = replace(target, finished=True)
-            if target._agrees(target.folder):
-                target._restate(attributes)
-            else:
-                target._begin(attributes)
-            target._scratch.mkdir(exist_ok=True)
-        return target
+            return target._open(attributes)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Any:
         """Where it lies: until it is finished, under a hidden name."""
         final = self.path / self.name
         return final if self.finished else final.with_name(f".{final.name}.partial")
@@ -114,8 +107,7 @@ class ShardTarget(Target):
             raise InvalidShape(sentence("what is written", rule, f"{array.dtype} of shape {array.shape}"))
         with storage_errors("written", self.path):
             for index, box in self._blocks(part):
-                moved = [slice(b.start - p.start, b.stop - p.start) for b, p in zip(box, part, strict=True)]
-                self._put(index, box, array[(..., *moved)])  # type: ignore[arg-type]  # a tuple of slices after "..."
+                self._put(index, box, array[(..., *counted_from(part, box))])
 
     def read(self, part: Box) -> np.ndarray:
         """The values of a box, as far as they are written; 0 elsewhere."""
@@ -139,9 +131,10 @@ class ShardTarget(Target):
         with storage_errors("written", self.path):
             remove(self._scratch)
             tidy(self.marks)
-            if not self.finished:
-                swap(self.folder, self.path / self.name)
-                sync_entry((self.path / self.name).parent)
+            with locked(lock_of(self.path), str(self.path), PATIENCE), changing(self.path, self.name):
+                if not self.finished:
+                    swap(self.folder, self.path / self.name)
+                    sync_entry((self.path / self.name).parent)
 
     @property
     def _leading(self) -> tuple[int, ...]:
@@ -167,6 +160,20 @@ class ShardTarget(Target):
         expected = [*self._leading, *self.shard], [*self._leading, *self.shape], self.dtype.name
         return attributes.get(KEY) == self.key and form == expected
 
+    def _open(self, attributes: Mapping[str, object]) -> "ShardTarget":
+        """Begin it, or go on with it."""
+        target = self
+        mend(self.path / self.name)
+        if self._agrees(self.path / self.name):
+            remove(self.folder)  # of another key
+            target = replace(self, finished=True)
+        if target._agrees(target.folder):
+            target._restate(attributes)
+        else:
+            target._begin(attributes)
+        target._scratch.mkdir(exist_ok=True)
+        return target
+
     def _restate(self, attributes: Mapping[str, object]) -> None:
         """Say of a volume that was begun what is said of it now: its notes may be others."""
         file = self.folder / "zarr.json"
@@ -187,18 +194,20 @@ class ShardTarget(Target):
         mend(self.folder)
         remove(self.folder)
         with replacing(self.folder) as temporary:
-            group = zarr.create_group(str(temporary), zarr_format=3)
-            ndim = 3 + len(self._leading)
-            group.create_array(
-                FIRST_SCALE,
-                shape=(*self._leading, *self.shape),
-                dtype=self.dtype,
-                chunks=(*(1 for _ in self._leading), *map(chunk_of, self.shard)),
-                shards=(*self._leading, *self.shard),
-                compressors=CODECS,
-                dimension_names=dimension_names(ndim),
-            )
-            group.attrs.update(image_attributes(self.name, ndim, attributes))
+            self._create(zarr.create_group(str(temporary), zarr_format=3), attributes)
+
+    def _create(self, group: zarr.Group, attributes: Mapping[str, object]) -> None:
+        ndim = 3 + len(self._leading)
+        group.create_array(
+            FIRST_SCALE,
+            shape=(*self._leading, *self.shape),
+            dtype=self.dtype,
+            chunks=(*(1 for _ in self._leading), *map(chunk_of, self.shard)),
+            shards=(*self._leading, *self.shard),
+            compressors=CODECS,
+            dimension_names=dimension_names(ndim),
+        )
+        group.attrs.update(image_attributes(self.name, ndim, attributes))
 
     def _blocks(self, part: Box) -> Iterator[tuple[tuple[int, ...], Box]]:
         """The blocks in a box: their places along z, y, x, and the voxels of each."""
@@ -218,14 +227,16 @@ class ShardTarget(Target):
     def _key(self, index: tuple[int, ...]) -> str:
         return "/".join(["c", *("0" for _ in self._leading), *map(str, index)])
 
-    def _file(self, index: tuple[int, ...]) -> Path:
+    def _file(self, index: tuple[int, ...]) -> Any:
         return self.folder / FIRST_SCALE / self._key(index)
 
     def _put(self, index: tuple[int, ...], box: Box, array: np.ndarray) -> None:
         content = encoded(
             self.folder / FIRST_SCALE, self._key(index), (*(slice(n) for n in self._leading), *box), array
         )
-        file = self._file(index)
+        self._put_file(self._file(index), content)
+
+    def _put_file(self, file: Any, content: memoryview) -> None:
         make_folder(file.parent)
         temporary = self._scratch / uuid4().hex
         try:
@@ -248,18 +259,6 @@ def _sizes(shape: Sequence[int], shard: Sequence[int]) -> tuple[tuple[int, int, 
     return sizes, tuple(map(min, blocks, sizes))  # type: ignore[return-value]
 
 
-def _attributes(form: Form) -> dict[str, object]:
-    """Those that a volume of this form has, whatever its size."""
-    kind = role_of(form.role)[1]
-    if kind == "affinities":
-        if form.neighborhood is None:
-            raise InvalidInput(sentence("neighborhood", "must be given for affinities"))
-        stand_in = np.zeros((len(form.neighborhood), 1, 1, 1), form.values)
-        return encode(Affinities(stand_in, form.neighborhood, form.grid)).attributes
-    container = Labels if kind == "labels" else Volume
-    return encode(container(np.zeros((1, 1, 1), form.values), form.grid)).attributes
-
-
 class ShardOutput(Output):
     """A Zarr store, volumes of which are made by shards of one size, by any process.
 
@@ -280,7 +279,12 @@ class ShardOutput(Output):
         check_writable(address)
         name = address.at(form.role)
         self._locks.enter_context(locked(lock_of(address.path, name), f"{address.path}:{name}"))
-        target = ShardTarget.create(address, form, self.shard, key=key, notes=notes)
+        kind: type[ShardTarget] = ShardTarget
+        if isinstance(address.path, Remote):
+            from segkit.io import bucket  # which is made of this
+
+            kind = bucket.BucketTarget
+        target = kind.create(address, form, self.shard, key=key, notes=notes)
         self._targets.append(target)
         return target
 

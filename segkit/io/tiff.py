@@ -1,74 +1,54 @@
-"""TIFF stacks: one file of many pages, or a folder with one file a section.
+"""TIFF stacks: one file of many pages.
 
 A page is a section: pages run along z, rows along y, columns along x; other axes, times say, are those of the series.
-The voxel size is taken from what segkit, ImageJ or OME wrote into the file; a folder of sections has none. What segkit
+The voxel size is taken from what segkit, ImageJ or OME wrote into the file. What segkit
 writes is uncompressed, of any size (BigTIFF from 4 GB on), with kind, resolution and offset in the description of the
-first page, and calibrated as ImageJ has it where ImageJ opens such a file.
+first page, and calibrated as ImageJ has it where ImageJ opens such a file, or by the XML of OME if it ends in .ome.tif.
 """
 
 import json
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import tifffile
 from pydantic import FiniteFloat
 
-from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitError, StorageError, sentence
+from segkit.errors import InvalidInput, SegkitError, StorageError, sentence
 from segkit.io.atomic import storage_errors
 from segkit.io.dialects import nanometers_along, read_placement
 from segkit.io.lock import writing
 from segkit.io.placement import NANOMETERS, Placement
 from segkit.io.records import About, Blocks, Record, Stored
 from segkit.io.schemas import Schema, checked, parse_xml, plain, stated_about
+from segkit.io.single import OneVolume
 
-SUFFIXES = (".tif", ".tiff")
+OME = (".ome.tif", ".ome.tiff")
+OME_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
+NAMESPACE = "segkit"
+"""Of the annotation in the XML of OME that holds what segkit says of a file."""
 IMAGEJ = (np.dtype("u1"), np.dtype("u2"), np.dtype("f4"))
 """What ImageJ opens."""
 BIG = 2**32 - 2**25
 """Bytes of data from which on a classic TIFF, whose offsets have 32 bits, might not do."""
 
 
-class TiffStack:
-    """One stack."""
-
-    def __init__(self, stack: Stored) -> None:
-        self._stack = stack
-
-    def names(self) -> list[str]:
-        """A stack is one volume without a name."""
-        return []
-
-    def find(self, name: str, whole: bool) -> str | None:
-        """ "" if the stack may be taken as a `whole`."""
-        return "" if whole else None
-
-    def about(self, name: str) -> About:
-        """What segkit wrote about it: its kind; no notes are kept here."""
-        return self._stack.about
-
-    def array(self, name: str) -> Stored:
-        """The stack."""
-        return self._stack
-
-    def group(self, name: str) -> tuple[dict[str, np.ndarray], About]:
-        """A stack holds no merge tree."""
-        raise MissingDataset(sentence("a TIFF stack", "holds one volume and no merge tree"))
+@contextmanager
+def reading(path: Path, options: Mapping[str, str]) -> Iterator[OneVolume]:
+    """The stack, open for reading; there are no `options`."""
+    with opened(path) as stack:
+        yield OneVolume(stack, "a TIFF stack")
 
 
 @contextmanager
-def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[TiffStack]:
-    """The stack, open for reading; there is nothing to be `allowed`."""
-    if path.is_dir():
-        yield TiffStack(_sections(path))
-        return
+def opened(path: Path) -> Iterator[Stored]:
+    """The stack in a file, for reading part by part."""
     with _open(path) as file:
-        yield TiffStack(_pages(path, file))
+        yield _pages(path, file)
 
 
 def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
@@ -82,8 +62,12 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
     if data.shape[2] == 1:  # tifffile would take the last axis for colours
         next_step = "write it to .h5 or .zarr"
         raise InvalidInput(sentence("what is written to TIFF", "must be wider than one voxel", next_step=next_step))
+    dtype, ome = np.dtype(data.dtype), path.name.lower().endswith(OME)
+    if ome and dtype.name not in OME_DTYPES:
+        rule, next_step = f"must be of dtype {', '.join(OME_DTYPES)}", "choose one by --dtype, or leave .ome out"
+        raise InvalidInput(sentence("what is written as OME-TIFF", rule, dtype, next_step))
     sections = (section for _, block in data.parts for section in block) if isinstance(data, Blocks) else iter(data)
-    size = data.size * np.dtype(data.dtype).itemsize
+    size = data.size * dtype.itemsize
     with storage_errors("written", path), writing(path) as temporary:
         tifffile.imwrite(
             temporary,
@@ -91,24 +75,40 @@ def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -
             shape=data.shape,
             dtype=data.dtype,
             photometric="minisblack",
-            **_calibrated(np.dtype(data.dtype), size, record.attributes),
+            **_calibrated(dtype, size, record.attributes, ome),
         )
 
 
-def _calibrated(dtype: np.dtype, size: int, attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _calibrated(dtype: np.dtype, size: int, attributes: Mapping[str, Any], ome: bool) -> dict[str, Any]:
     """What tifffile is told of an array of `size` bytes, so that other programs see how large its voxels are.
 
-    ImageJ's own description where ImageJ knows the dtype and the size; else the resolution along y and x alone.
+    The XML of OME if wanted; ImageJ's own description where ImageJ knows the dtype and the size; else the resolution
+    along y and x alone.
     """
     if "resolution" not in attributes:
         return {"bigtiff": size > BIG, "metadata": {"axes": "ZYX", "segkit": attributes}}
+    if ome:
+        return _in_xml(size, attributes)
     z, y, x = attributes["resolution"]
     if dtype in IMAGEJ and size < BIG:
         more = {"axes": "ZYX", "spacing": z, "unit": attributes.get("unit", "nm"), "segkit": json.dumps(attributes)}
         return {"imagej": True, "resolution": (1 / x, 1 / y), "metadata": more}
-    per_centimeter = NANOMETERS["cm"] / x, NANOMETERS["cm"] / y
-    unit = {"resolution": per_centimeter, "resolutionunit": "CENTIMETER"}
-    return {"bigtiff": size > BIG, "metadata": {"axes": "ZYX", "segkit": attributes}, **unit}
+    return {"bigtiff": size > BIG, "metadata": {"axes": "ZYX", "segkit": attributes}, **_per_centimeter(y, x)}
+
+
+def _in_xml(size: int, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in the XML of OME, which states the lengths in nanometers, and all else as an annotation."""
+    z, y, x = attributes["resolution"]
+    sizes = {f"PhysicalSize{axis}": float(length) for axis, length in (("X", x), ("Y", y), ("Z", z))}
+    units = {f"PhysicalSize{axis}Unit": "nm" for axis in "XYZ"}
+    note = {"CommentAnnotation": {"Namespace": NAMESPACE, "Value": json.dumps(attributes)}}
+    metadata = {"axes": "ZYX", **sizes, **units, **note}
+    return {"ome": True, "bigtiff": size > BIG, "metadata": metadata, **_per_centimeter(y, x)}
+
+
+def _per_centimeter(y: float, x: float) -> dict[str, Any]:
+    """The tags of a page that say how large its pixels are."""
+    return {"resolution": (NANOMETERS["cm"] / x, NANOMETERS["cm"] / y), "resolutionunit": "CENTIMETER"}
 
 
 def _open(path: Path) -> tifffile.TiffFile:
@@ -138,8 +138,10 @@ def _pages(path: Path, file: tifffile.TiffFile) -> Stored:
         order = file.byteorder
         about, placement = _stated(file, axes)
 
+    reading = Lock()  # one at a time: all threads share the place in the file
+
     def read(part: tuple[slice, ...]) -> np.ndarray:
-        with _decoding(path):
+        with _decoding(path), reading:
             if mapped:
                 dtype = series.dtype.newbyteorder(order)
                 return np.array(file.filehandle.memmap_array(dtype, shape, series.dataoffset)[part])
@@ -150,7 +152,9 @@ def _pages(path: Path, file: tifffile.TiffFile) -> Stored:
             sections = series.asarray() if shape[0] == 1 else file.asarray(key=slice(first, stop), series=0)
             return sections.reshape(stop - first, *shape[1:])[(slice(None), *rest)]
 
-    return Stored(shape, read, about, placement, series.dtype)
+    page = tuple(1 if letter == "z" else size for letter, size in zip(axes, shape, strict=True))
+    chunks = None if mapped else page if axes == "zyx" else shape
+    return Stored(shape, read, about, placement, series.dtype, chunks=chunks)
 
 
 def _check_ends(path: Path, file: tifffile.TiffFile) -> None:
@@ -202,11 +206,22 @@ def _stated(file: tifffile.TiffFile, axes: str) -> tuple[About, Placement]:
     if file.is_imagej and "segkit" in (file.imagej_metadata or {}):
         with suppress(ValueError):  # a description that another program has changed
             ours = json.loads(str((file.imagej_metadata or {})["segkit"]))
+    if file.ome_metadata:
+        ours = _annotated(file.ome_metadata)
     if isinstance(ours, Mapping):
         ours = plain(ours)
         return stated_about(ours, "segkit"), replace(read_placement(ours, 3, ours=True), axes=axes)
     found = _of_imagej(file) if file.is_imagej else _of_ome(file.ome_metadata)
     return About(), replace(found or Placement(), axes=axes)
+
+
+def _annotated(text: str) -> object:
+    """What segkit says in the XML of OME; None where another tool wrote it."""
+    notes = [item for item in parse_xml(text, "OME").iter() if item.get("Namespace") == NAMESPACE]
+    values = [item.text for note in notes for item in note if item.tag.endswith("Value")]
+    with suppress(ValueError):
+        return json.loads(values[0] or "") if values else None
+    return None
 
 
 def _of_imagej(file: tifffile.TiffFile) -> Placement | None:
@@ -241,57 +256,3 @@ class Spacing(Schema):
     """A length along an axis."""
 
     spacing: FiniteFloat
-
-
-def _sections(folder: Path) -> Stored:
-    files = section_files(folder)
-    with _open(files[0]) as file:
-        first = _pages(files[0], file)
-        dtype = first.dtype
-
-    def read(part: tuple[slice, ...]) -> np.ndarray:
-        z, *rest = part
-        return np.stack([_section(file, first.shape, dtype)[tuple(rest)] for file in files[z]])
-
-    return Stored((len(files), *first.shape[1:]), read, About(), Placement("zyx"), dtype)
-
-
-def _section(path: Path, shape: tuple[int, ...], dtype: np.dtype | None) -> np.ndarray:
-    with _open(path) as file:
-        section = _pages(path, file)
-        if section.shape != (1, *shape[1:]) or section.dtype != dtype:
-            rule = f"must be one section of {shape[1]} x {shape[2]} {dtype} as the first is"
-            raise InvalidInput(sentence(f"{path}", rule, f"{section.shape} {section.dtype}", "mend that section"))
-        return section.read((slice(None),) * 3)[0]
-
-
-def section_files(folder: Path) -> list[Path]:
-    """The sections of a folder in the order of the one number that their names differ in.
-
-    Raises MissingFile if a number is left out, InvalidInput if the names do not say the order.
-    """
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise MissingFile(sentence(f"{folder}", "has no TIFF sections", next_step="name another folder"))
-    parts = [re.split(r"(\d+)", path.name) for path in files]
-    varying = {i for part in parts for i, (a, b) in enumerate(zip(part, parts[0], strict=False)) if a != b}
-    if len({len(part) for part in parts}) > 1 or len(varying) > 1 or any(i % 2 == 0 for i in varying):
-        rule = "must hold sections whose names differ in one number only"
-        raise InvalidInput(sentence(f"{folder}", rule, f"{files[0].name} ... {files[-1].name}", "rename the others"))
-    if not varying:
-        return files
-    (place,) = varying
-    numbers = [int(part[place]) for part in parts]
-    order = sorted(range(len(files)), key=numbers.__getitem__)
-    _check_numbers(folder, sorted(numbers), parts[order[0]], place)
-    return [files[i] for i in order]
-
-
-def _check_numbers(folder: Path, numbers: list[int], name: list[str], place: int) -> None:
-    for previous, number in pairwise(numbers):
-        if number == previous:
-            raise InvalidInput(sentence(f"{folder}", "must hold each section once", f"section {number} twice"))
-        if number != previous + 1:
-            missing = "".join([*name[:place], str(previous + 1).zfill(len(name[place])), *name[place + 1 :]])
-            next_step = "add it (a blank section, say), for without it the sections after it would be displaced"
-            raise MissingFile(sentence(f"{folder / missing}", "is missing", next_step=next_step))

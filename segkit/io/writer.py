@@ -4,33 +4,41 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from segkit.data import Affinities, Grid, Labels, Volume
 from segkit.data.affinities import as_neighborhood
 from segkit.errors import InvalidInput, StorageError, sentence
 from segkit.io.address import Box, as_address, role_of
 from segkit.io.atomic import check_folder
-from segkit.io.formats import FORMATS, format_to_write, own_format
+from segkit.io.fetch import uploaded
+from segkit.io.formats import FORMATS, IN_PLACE, format_to_write, own_format, reading
+from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.lookup import NOTES, AnyAddress, exists
-from segkit.io.records import Blocks, Record, encode, kind_of
+from segkit.io.records import PLAIN, Blocks, Layout, Record, encode, kind_of
+from segkit.io.remote import VERSION, Remote
 
 Part = tuple[tuple[slice, ...], np.ndarray]
 """Where in an array, and what."""
 
 
-def write_blocks(address: AnyAddress, role: str, blocks: Blocks, attributes: Mapping[str, object]) -> None:
+def write_blocks(
+    address: AnyAddress, role: str, blocks: Blocks, attributes: Mapping[str, object], layout: Layout = PLAIN
+) -> None:
     """Write one array that comes block by block, with `attributes` as they are; atomic as :func:`write` is.
 
-    TIFF (.tif, .tiff) and neuroglancer precomputed (.precomputed) hold one volume, which is replaced.
+    TIFF (.tif, .tiff) and neuroglancer precomputed (.precomputed) hold one volume, which is replaced. A `layout` is for
+    Zarr and precomputed.
     """
     address = as_address(address)
     backend = format_to_write(address)
-    check_folder(address.path)
-    backend.write(address.path, {address.at(role): Record(blocks, dict(attributes))})
+    _write_file(backend, address.path, {address.at(role): Record(blocks, dict(attributes), layout)})
 
 
 def check_target(address: AnyAddress, role: str, overwrite: bool) -> str:
@@ -46,10 +54,17 @@ def check_target(address: AnyAddress, role: str, overwrite: bool) -> str:
         check_writable(address)
         there = exists(address, role)
     else:
-        there = address.path.exists()
+        there = _is_written(address.path)
     if there and not overwrite:
         raise InvalidInput(sentence(f"{address}", "exists already", next_step="give --overwrite, or another name"))
     return name
+
+
+def _is_written(path: Path | Remote) -> bool:
+    """Whether there is something; in a bucket not what a killed process has left."""
+    if isinstance(path, Path) or not path.listed:
+        return path.exists()
+    return path.is_file() or not all(VERSION.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def write(
@@ -106,7 +121,8 @@ class Form:
     neighborhood: np.ndarray | None = None
     """Offsets of affinities, (C, 3)."""
     dtype: np.dtype | None = None
-    """Of the values; that of the container of such a role if not given: uint64 for labels, else float32."""
+    """Of the values; that of the container of such a role if not given: uint64 for labels, else float32. Affinities may
+    be uint8: see :func:`segkit.data.affinities.as_levels`."""
 
     @property
     def values(self) -> np.dtype:
@@ -180,7 +196,8 @@ class Output:
 
     def stream(self, form: Form, parts: Iterable[Part], notes: Mapping[str, object] | None) -> None:
         """Write affinities that come part by part, now: they are the only object of this output."""
-        write_affinities(self.address, parts, form.shape, form.neighborhood, form.grid, notes=notes)  # type: ignore[arg-type]
+        where = form.shape, form.neighborhood, form.grid
+        write_affinities(self.address, parts, *where, notes=notes, dtype=form.values)  # type: ignore[arg-type]
         self._streamed = True
 
     def finish(self) -> None:
@@ -191,13 +208,12 @@ class Output:
     def _write(self) -> None:
         path = self.address.path
         backend = own_format(path)
-        check_folder(path)
         stale = []
         if self._dropped is not None and path.exists():
-            with backend.reading(path) as store:
+            with reading(path) as store:
                 there = [name for name in store.names() if name.startswith(self._dropped)]
                 stale = [name for name in there if name not in self._records]
-        backend.write(path, self._records, stale)
+        _write_file(backend, path, self._records, stale)
 
 
 class _WholeTarget(Target):
@@ -234,14 +250,36 @@ def check_writable(path: AnyAddress, dataset: bool = True) -> None:
     if address.crop or (address.dataset and not dataset):
         rule = "must have no crop where something is written" if address.crop else "must name a file only"
         raise InvalidInput(sentence(f"{address}", rule))
-    backend = own_format(address.path)
+    own_format(address.path)
     check_folder(address.path)
-    folder = address.path.absolute().parent
-    if not os.access(folder, os.W_OK):
+    if isinstance(address.path, Remote):
+        _check_bucket(address.path)
+    elif not os.access(folder := address.path.absolute().parent, os.W_OK):
         raise StorageError(sentence(f"the folder {folder}", "must be writable", next_step="write elsewhere"))
     if address.path.exists():
-        with backend.reading(address.path):
+        with reading(address.path):
             pass
+
+
+def _check_bucket(place: Remote) -> None:
+    """Raise StorageError unless something can be written beside `place`: the bucket is there, and may be written to."""
+    trial = place.with_name(f".{place.name}.tmp")  # the same each time, so that none is left for long
+    trial.write_bytes(b"")
+    with suppress(FileNotFoundError):  # another process may have tried too
+        trial.unlink()
+
+
+def _write_file(
+    backend: ModuleType, path: Path | Remote, records: Mapping[str, Record], drop: Iterable[str] = ()
+) -> None:
+    """Write objects into a file of a format; one that is a single file is put into a bucket once it is whole."""
+    check_folder(path)
+    name = backend.__name__.rpartition(".")[2]
+    if not isinstance(path, Remote) or name in IN_PLACE:
+        backend.write(path, records, drop)
+        return
+    with locked(lock_of(path), str(path), PATIENCE), uploaded(path, added_to=name in FORMATS.values()) as file:
+        backend.write(file, records, drop)
 
 
 def _default_role(container: object) -> str:
@@ -260,6 +298,19 @@ def _record(container: object, role: str, notes: Mapping[str, object] | None = N
     return Record(record.data, record.attributes | as_attributes(notes))
 
 
+def attributes_of(form: Form) -> dict[str, object]:
+    """Those that a volume of this form has, whatever its size."""
+    kind = role_of(form.role)[1]
+    if kind != "affinities":
+        container = Labels if kind == "labels" else Volume
+        return encode(container(np.zeros((1, 1, 1), form.values), form.grid)).attributes
+    if form.neighborhood is None:
+        raise InvalidInput(sentence("neighborhood", "must be given for affinities"))
+    stand_in = np.zeros((len(form.neighborhood), 1, 1, 1), np.float32)
+    attributes = encode(Affinities(stand_in, form.neighborhood, form.grid)).attributes
+    return attributes | ({"full_scale": int(np.iinfo(form.values).max)} if form.values.kind == "u" else {})
+
+
 def as_attributes(notes: Mapping[str, object] | None) -> dict[str, str]:
     """Notes as an attribute of what is written."""
     return {NOTES: json.dumps(dict(notes))} if notes else {}
@@ -273,14 +324,16 @@ def write_affinities(
     grid: Grid,
     *,
     notes: Mapping[str, object] | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> None:
     """Write affinities of `shape` (Z, Y, X) that come part by part: what :func:`segkit.io.write` writes of the whole.
 
+    Of uint8, they come as :func:`segkit.data.affinities.as_levels` makes them.
     An error of `parts` is raised as it is, and then nothing is written.
     """
     check_writable(address)
-    stand_in = np.zeros((len(neighborhood), 1, 1, 1), np.float32)
-    header = encode(Affinities(stand_in, as_neighborhood(neighborhood), grid)).attributes | as_attributes(notes)
+    form = Form("affinities", shape, grid, as_neighborhood(neighborhood), np.dtype(dtype))
+    header = attributes_of(form) | as_attributes(notes)
     failed: list[Exception] = []
 
     def watched() -> Iterator[Part]:
@@ -291,7 +344,7 @@ def write_affinities(
             raise
 
     try:
-        blocks = Blocks((len(neighborhood), *shape), np.dtype(np.float32), watched())
+        blocks = Blocks((len(neighborhood), *shape), form.values, watched())
         write_blocks(address, "affinities", blocks, header)
     except StorageError as error:
         if failed and error is not failed[0]:  # a format takes all that goes wrong while it writes for its own fault

@@ -1,26 +1,40 @@
 """Zarr v3 with OME-Zarr 0.5 metadata; Zarr v2 and v3 of other tools are read.
 
-Each object is one OME image group at its dataset's name, such as ``vol.zarr/volumes/raw``, with a single scale, array
-"0". Voxel size and offset are the scale and translation of its `multiscales`; the rest of the attributes stands in
-the group's attribute `segkit`. Channels are the first axis. A merge tree is a group of three arrays. Each chunk is a
-file with a checksum, the blank ones too, so that one that was lost or damaged is refused.
+Each object is one OME image group at its dataset's name, such as ``vol.zarr/volumes/raw``: array "0", and the smaller
+scales "1", "2", ... if there are some. Voxel size and offset are the scale and translation of its `multiscales`; the
+rest of the attributes stands in the group's attribute `segkit`. Channels are the first axis. A merge tree is a group of
+three arrays. Each chunk is a file with a checksum, the blank ones too, so that one that was lost or damaged is refused.
+The root states one of the images for viewers.
 
-Other tools' images are read at their first scale (or at ``vol.zarr:group/1``, say). Groups need no metadata.
+Other tools' images are read at their first scale (or at ``vol.zarr:group/1``, say). Groups need no metadata. A store
+that is packed into one file (.zip, .zarr.zip, .ozx) is read as it lies.
 """
 
-import os
+import math
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from numcodecs.errors import UnknownCodecError as UnknownFilter
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import LocalStore
+from zarr.errors import UnknownCodecError as UnknownCodec
+from zarr.storage import LocalStore, ZipStore
 
-from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError, sentence
+from segkit.errors import (
+    BrokenComponent,
+    InvalidInput,
+    MissingDataset,
+    MissingFile,
+    SegkitError,
+    StorageError,
+    sentence,
+)
 from segkit.io.atomic import discard, mend, replacing, storage_errors
 from segkit.io.dialects import read_placement
 from segkit.io.formats import ZARR
@@ -28,24 +42,39 @@ from segkit.io.json_file import read_json_object
 from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes, image_of, place_of_scale
 from segkit.io.placement import Placement
+from segkit.io.precomputed_layout import shards
+from segkit.io.pyramid import levels, reduced
 from segkit.io.records import About, Blocks, Record, Stored, check_chunk, check_memory
+from segkit.io.remote import VERSION, Remote
 from segkit.io.schemas import OmeImage, OmeScale, Schema, ZarrV2, ZarrV3, checked, inside, stated_about
+from segkit.io.shown import own_attributes, scales_beside, state_shown
+from segkit.io.tensor import forked, open_array, values_of
 
+Folder = Path | Remote | zipfile.Path
+"""Where a store may lie, or a folder of it."""
+Read = Callable[[tuple[slice, ...]], np.ndarray]
+"""How to read a part of an array."""
+LARGEST_DECODED = 2**28
+"""Bytes of chunks that TensorStore decodes: it ends the process where there is no memory for one."""
 CHUNK = 64
 """Longest side of a chunk, in voxels."""
+SIDES = (2 * CHUNK,) * 3
+"""Of what is written at once of the smaller scales."""
 CODECS = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec())
 
 
 class Node:
     """A folder of a store: a group, with metadata or without, or an array."""
 
-    def __init__(self, root: Path, name: str = "") -> None:
+    def __init__(self, root: Folder, name: str = "", packed: ZipStore | None = None) -> None:
+        """`packed`: the zip file that `root`, a path in it, belongs to."""
         self.name, self.path = name, root / name if name else root
-        self._root = root
+        self._root, self._packed = root, packed
         self.metadata = _metadata(self.path)
-        self.attributes: dict[str, Any] = self.metadata.pop("attributes", None) or {}
-        if not isinstance(self.attributes, dict):
-            raise InvalidInput(sentence("attributes", "must be a JSON object", type(self.attributes).__name__))
+        attributes = self.metadata.pop("attributes", None) or {}
+        if not isinstance(attributes, dict):
+            raise InvalidInput(sentence("attributes", "must be a JSON object", type(attributes).__name__))
+        self.attributes: dict[str, Any] = own_attributes(attributes)
 
     @property
     def is_array(self) -> bool:
@@ -71,7 +100,15 @@ class Node:
 
     def child(self, name: str) -> "Node":
         """What lies in it by that name, a path."""
-        return Node(self._root, f"{self.name}/{name}" if self.name else name)
+        return Node(self._root, f"{self.name}/{name}" if self.name else name, self._packed)
+
+    def folders(self) -> list["Node"]:
+        """What lies in it, by name, but for what is hidden."""
+        if isinstance(self.path, Remote):
+            found = [place.name for place, folder in self.path.entries() if folder]
+        else:
+            found = [entry.name for entry in self.path.iterdir() if entry.is_dir()]
+        return [self.child(name) for name in sorted(found) if not (name.startswith(".") or VERSION.fullmatch(name))]
 
     def array(self) -> zarr.Array:
         """The array, of which the metadata were checked before."""
@@ -80,8 +117,11 @@ class Node:
         if len(grid) != len(stated.shape):
             raise InvalidInput(sentence("the chunks", f"must have {len(stated.shape)} sides", grid, "correct the file"))
         _check_codecs(self.metadata)
-        with _decoding(self.path):
-            array = zarr.open_array(LocalStore(self.path, read_only=True), mode="r")
+        with _decoding(self.path), _valid():
+            if self._packed is None:
+                array = zarr.open_array(_store_of(self.path), mode="r")
+            else:
+                array = zarr.open_array(self._packed, path=self.path.at.rstrip("/"), mode="r")  # type: ignore[union-attr]
         check_chunk(array.chunks, array.dtype)
         return array
 
@@ -106,7 +146,7 @@ def _check_codecs(metadata: Mapping[str, Any]) -> None:
         raise InvalidInput(sentence("the array", "must not be stored as pickles, which may run code", None, next_step))
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
+def _metadata(folder: Folder) -> dict[str, Any]:
     """The metadata of a node with its attributes; empty for a folder without."""
     for name in ZARR:
         if not (folder / name).is_file():
@@ -118,12 +158,21 @@ def _metadata(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def _store_of(folder: Any) -> Any:
+    if isinstance(folder, Path):
+        return LocalStore(folder, read_only=True)
+    from zarr.storage import ObjectStore
+
+    return ObjectStore(folder.store(), read_only=True)
+
+
 class ZarrStore:
     """An open store."""
 
-    def __init__(self, path: Path, *, missing: bool = False) -> None:
-        """`missing`: chunks that were lost are background."""
-        self._path, self._root, self._missing = path, Node(path), missing
+    def __init__(self, path: Folder, *, missing: bool = False, packed: ZipStore | None = None) -> None:
+        """`missing`: chunks that were lost are background; `packed`: the zip file that `path` is in."""
+        self._path, self._missing, self._packed = path, missing, packed
+        self._root = Node(path, "", packed)
 
     def names(self) -> list[str]:
         """Names of all images, merge trees and bare arrays, sorted; but of none that is still being made."""
@@ -135,10 +184,7 @@ class ZarrStore:
         if node.is_object and node.name:
             yield node.name
             return
-        for entry in sorted(os.scandir(node.path), key=lambda entry: entry.name):
-            if entry.name.startswith(".") or not entry.is_dir():
-                continue
-            below = node.child(entry.name)
+        for below in node.folders():
             if below.is_array and not node.is_object:
                 yield below.name
             else:
@@ -146,7 +192,7 @@ class ZarrStore:
 
     def find(self, name: str, whole: bool) -> str | None:
         """`name`, if there is such an object; "" if the store is itself one image and may be taken as a `whole`."""
-        if name and not self._root.is_array and (self._path / inside(name)).is_dir():
+        if name and not self._root.is_array and _is_there(self._path, inside(name)):
             return name
         one = self._root.is_array or self._root.image is not None
         return "" if whole and one else None
@@ -162,7 +208,7 @@ class ZarrStore:
         if not node.is_array:
             image = node.image
             if image is None:
-                found = ", ".join(self._below(node)) or "nothing"
+                found = ", ".join(below.path.name for below in node.folders()) or "nothing"
                 next_step = f"name one of its arrays; it holds {found}"
                 rule = "must be an array or an OME-Zarr image"
                 raise MissingDataset(sentence(name or "the store", rule, "a group", next_step))
@@ -181,13 +227,12 @@ class ZarrStore:
         if node.is_array:
             raise MissingDataset(sentence(name, "must be a group", "an array", "name the group of a merge tree"))
         arrays = {}
-        for entry in sorted(os.scandir(node.path), key=lambda entry: entry.name):
-            below = node.child(entry.name) if entry.is_dir() and not entry.name.startswith(".") else None
-            if below is not None and below.is_array:
+        for below in (node.child(node.about.at) if node.about.at else node).folders():
+            if below.is_array:
                 array = below.array()
-                check_memory(f"{name}/{entry.name}", array.nbytes)
+                check_memory(below.name, array.nbytes)
                 whole = tuple(slice(0, size) for size in array.shape)
-                arrays[entry.name] = _reading(below, array, self._complete(node.about))(whole)
+                arrays[below.path.name] = _reading(below, array, self._complete(node.about))(whole)
         return arrays, node.about
 
     def _complete(self, about: About) -> bool:
@@ -195,10 +240,10 @@ class ZarrStore:
         return about.chunks == "all" and not self._missing
 
     def _node(self, name: str) -> Node:
-        return Node(self._path, name) if name else self._root
+        return Node(self._path, name, self._packed) if name else self._root
 
     def _below(self, node: Node) -> list[str]:
-        return [entry.name for entry in sorted(os.scandir(node.path), key=lambda e: e.name) if entry.is_dir()]
+        return [below.path.name for below in node.folders()]
 
     def _scale(self, node: Node, image: OmeImage, scale: OmeScale) -> Stored:
         below = node.child(scale.path)
@@ -207,12 +252,24 @@ class ZarrStore:
         array, about = below.array(), node.about
         placement = place_of_scale(image, scale, array.ndim)
         read = _reading(below, array, self._complete(about))
-        return Stored(array.shape, read, about, placement, array.dtype, below.name)
+        return Stored(array.shape, read, about, placement, array.dtype, self._folder(below), array.chunks)
 
     def _bare(self, node: Node, above: Node | None) -> Stored:
         array, about = node.array(), stated_about(node.attributes)
         placement = _placement(node, above, about, array.ndim)
-        return Stored(array.shape, _reading(node, array, False), about, placement, array.dtype, node.name)
+        read = _reading(node, array, False)
+        return Stored(array.shape, read, about, placement, array.dtype, self._folder(node), array.chunks)
+
+    def _folder(self, node: Node) -> str:
+        return "" if self._packed is not None else node.name
+
+
+def _is_there(root: Folder, name: str) -> bool:
+    """Whether there is a folder of that name; in a bucket one that holds more than what is being written."""
+    if not isinstance(root, Remote):
+        return (root / name).is_dir()
+    node = Node(root, name)
+    return bool(node.metadata) or (root.listed and bool(node.folders()))
 
 
 def _placement(node: Node, above: Node | None, about: About, ndim: int) -> Placement:
@@ -231,31 +288,62 @@ def _placement(node: Node, above: Node | None, about: About, ndim: int) -> Place
     return read_placement(node.attributes, ndim, ours=ours, names=node.dimensions(), coordinates=coordinates)
 
 
-def _reading(node: Node, array: zarr.Array, complete: bool) -> Callable[[tuple[slice, ...]], np.ndarray]:
-    """How to read parts of an array; of one that is `complete`, chunks that are not there were lost."""
+def _reading(node: Node, array: zarr.Array, complete: bool) -> Read:
+    """How to read parts of an array; of one that is `complete`, chunks that are not there were lost.
+
+    TensorStore reads what it knows, twice as fast as zarr, which reads the rest and says what is wrong.
+    """
+    place, fast = node.path, _by_tensorstore(node, array, complete)
 
     def read(part: tuple[slice, ...]) -> np.ndarray:
+        if fast is not None and not (forked() and isinstance(place, Path)):
+            try:
+                return values_of(fast, part)
+            except BrokenComponent:
+                raise
+            except Exception as error:  # of a file it is read again below, or said there what is wrong
+                if isinstance(place, Remote):
+                    lost = complete and "is missing" in str(error)
+                    said = _lost(f"{place}", "lacks a chunk, it was lost") if lost else place.failed("read", error)
+                    raise said from error
         if complete:
-            for file in _files(node.path, array, part):
-                if not file.exists():
-                    next_step = "copy or make it again; ADDRESS[missing=0] takes it as background"
-                    raise MissingFile(sentence(f"the chunk {file}", "is not there, it was lost", next_step=next_step))
+            for _, file in _files(place, array, part):
+                if not file.is_file():
+                    raise _lost(f"the chunk {file}", "is not there, it was lost")
         try:
-            with _decoding(node.path):
+            with _decoding(place):
                 return np.asarray(array[part])
         except StorageError as error:
-            raise _with_chunk(error, node, array, part) from error
+            raise error if isinstance(place, Remote) else _with_chunk(error, place, array, part) from error
 
     return read
 
 
-def _files(folder: Path, array: zarr.Array, part: tuple[slice, ...]) -> Iterator[Path]:
-    """The files of the chunks, or shards, that a part of an array lies in."""
+def _by_tensorstore(node: Node, array: zarr.Array, complete: bool) -> Any:
+    """The array as TensorStore has it; None where that is not installed, or does not know how it is stored."""
+    place, known = node.path, array.dtype.kind in "biuf"
+    if not isinstance(place, Path | Remote) or not known:
+        return None
+    if math.prod(array.chunks) * array.dtype.itemsize > LARGEST_DECODED:
+        return None
+    driver = "zarr3" if node.metadata.get("zarr_format") == 3 else "zarr"
+    with suppress(BrokenComponent, ValueError, NotImplementedError):
+        return open_array(driver, place, fill_missing_data_reads=not complete)
+    return None
+
+
+def _lost(what: str, rule: str) -> MissingFile:
+    next_step = "copy or make it again; ADDRESS[missing=0] takes it as background"
+    return MissingFile(sentence(what, rule, next_step=next_step))
+
+
+def _files(folder: Any, array: zarr.Array, part: tuple[slice, ...]) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """The files of the chunks, or shards, that a part of an array lies in, and their places in the grid."""
     sides = array.shards or array.chunks
     ends = [each.indices(size) for each, size in zip(part, array.shape, strict=True)]
     along = [range(first // side, -(-stop // side)) for (first, stop, _), side in zip(ends, sides, strict=True)]
     for index in _combined(along):
-        yield folder / "/".join(["c", *map(str, index)])
+        yield index, folder / "/".join(["c", *map(str, index)])
 
 
 def _combined(ranges: Sequence[range]) -> Iterator[tuple[int, ...]]:
@@ -268,13 +356,12 @@ def _combined(ranges: Sequence[range]) -> Iterator[tuple[int, ...]]:
             yield (first, *others)
 
 
-def _with_chunk(error: StorageError, node: Node, array: zarr.Array, part: tuple[slice, ...]) -> StorageError:
+def _with_chunk(error: StorageError, folder: Any, array: zarr.Array, part: tuple[slice, ...]) -> StorageError:
     """The error with the name of the first chunk that cannot be decoded."""
     if array.metadata.zarr_format != 3:
         return error
     sides = array.shards or array.chunks
-    for file in _files(node.path, array, part):
-        at = [int(word) for word in file.relative_to(node.path / "c").parts]
+    for at, file in _files(folder, array, part):
         box = tuple(slice(i * n, min((i + 1) * n, size)) for i, n, size in zip(at, sides, array.shape, strict=True))
         try:
             array[box]
@@ -285,7 +372,7 @@ def _with_chunk(error: StorageError, node: Node, array: zarr.Array, part: tuple[
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def _decoding(path: Folder) -> Iterator[None]:
     """Turn what zarr and its codecs raise into one sentence; of a codec that is not installed it says which."""
     try:
         with warnings.catch_warnings(), storage_errors("read", path):
@@ -300,27 +387,74 @@ def _decoding(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path, allowed: Collection[str] = ()) -> Iterator[ZarrStore]:
-    """The store, open for reading. Chunks that were lost are background where "missing" is `allowed`."""
-    if not path.is_dir():
-        raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a file", "name a folder"))
+def _valid() -> Iterator[None]:
+    """Turn what zarr says of the metadata of an array into one sentence."""
+    try:
+        yield
+    except (UnknownCodec, UnknownFilter):
+        raise
+    except (TypeError, ValueError) as error:
+        cause = str(error).partition("\n")[0].rstrip(".")
+        raise InvalidInput(
+            sentence("the metadata of the array", f"must be valid ({cause})", None, "correct the file")
+        ) from error
+
+
+@contextmanager
+def reading(path: Path | Remote, options: Mapping[str, str]) -> Iterator[ZarrStore]:
+    """The store, open for reading. Chunks that were lost are background where "missing" is of the `options`."""
+    if isinstance(path, Path) and path.is_file() and (path.suffix.lower() != ".zarr" or zipfile.is_zipfile(path)):
+        with _packed(path, missing="missing" in options) as store:
+            yield store
+        return
+    if isinstance(path, Path) and not path.is_dir():
+        raise InvalidInput(
+            sentence(f"{path}", "must be a Zarr folder, or a zip file of one", "another file", "name one")
+        )
     if not is_store(path):
         next_step = "name another folder, or remove it"
         raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a folder without arrays of Zarr", next_step))
-    yield ZarrStore(path, missing="missing" in allowed)
+    yield ZarrStore(path, missing="missing" in options)
 
 
-def is_store(path: Path, depth: int = 4) -> bool:
-    """Whether a folder has the metadata of Zarr, or one that has them lies in it, `depth` folders down at most."""
+@contextmanager
+def _packed(path: Path, *, missing: bool) -> Iterator[ZarrStore]:
+    """The store in a zip file, which may lie in a folder of it."""
+    with storage_errors("read", path):
+        file = zipfile.ZipFile(path)
+        store = ZipStore(path, mode="r")
+    with file:
+        root: Any = zipfile.Path(file)
+        below = [each for each in root.iterdir() if each.is_dir() and each.name != "__MACOSX"]
+        if not _metadata(root) and len(below) == 1:
+            inner = _metadata(below[0])
+            root = below[0] if below[0].suffix == ".zarr" or (inner and "shape" not in inner) else root
+        if not is_store(root):
+            rule, value = "must be a zip file of a Zarr store", "one without arrays of Zarr"
+            raise InvalidInput(sentence(f"{path}", rule, value, "name another"))
+        try:
+            yield ZarrStore(root, missing=missing, packed=store)
+        finally:
+            with suppress(AttributeError):  # of a store of which nothing was read
+                store.close()
+
+
+def is_store(path: Folder, depth: int = 4) -> bool:
+    """Whether a folder has the metadata of Zarr, or one that has them lies in it, `depth` folders down at most.
+
+    A bucket or a web server is not searched: whoever says that it is one is believed.
+    """
+    if isinstance(path, Remote):
+        return True
     if any((path / name).is_file() for name in ZARR):
         return True
     if not depth:
         return False
-    below = [entry.path for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")]
-    return any(is_store(Path(each), depth - 1) for each in below[:100])
+    below = (each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return any(is_store(each, depth - 1) for each in islice(below, 100))
 
 
-def check_format(path: Path) -> None:
+def check_format(path: Path | Remote) -> None:
     """Raise InvalidInput unless an existing `path` is a Zarr folder."""
     if not path.is_dir():
         raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a file", "name a folder"))
@@ -329,24 +463,58 @@ def check_format(path: Path) -> None:
         raise InvalidInput(sentence(f"{path}", "must be a Zarr folder", "a folder without zarr.json", next_step))
 
 
-def write(path: Path, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
+def write(path: Path | Remote, records: Mapping[str, Record], drop: Iterable[str] = ()) -> None:
     """Write objects, by name, each in a folder that is moved into place when complete; remove those in `drop` first."""
+    if isinstance(path, Remote):
+        from segkit.io import bucket
+
+        bucket.write(path, records, drop)
+        return
     with storage_errors("written", path), ExitStack() as locks:
         for name in sorted(records):  # before that of the store, which blocks of one of them may wait for
             locks.enter_context(locked(lock_of(path, name), f"{path}:{name}", PATIENCE))
         locks.enter_context(locked(lock_of(path), str(path), PATIENCE))
         if not path.exists():
-            _write_all(path, "", records)
+            with replacing(path) as temporary:
+                _fill_all(temporary, "", records)
+                state_shown(temporary, records)
             return
         check_addable(path)
         for name in records:
             check_room(path, name)
         for name in drop:
-            discard(path / name)
+            with changing(path, name):
+                discard(path / name)
         for name, record in records.items():
             mend(path / name)
             top = _highest_missing(path, name)
-            _write_all(path / top, top, {name: record})
+            mend(path / top)
+            with ExitStack() as around, replacing(path / top) as temporary:
+                _fill_all(temporary, top, {name: record}, scales_beside(path, name))
+                around.enter_context(changing(path, name))
+
+
+@contextmanager
+def changing(path: Path | Remote, name: str) -> Iterator[None]:
+    """Let the root of a store not show the object of that name while it is replaced, and then what there is.
+
+    So whoever opens it, and whatever is left when this process is killed, the root shows what is there and whole.
+    """
+    names = _names_in(path)
+    others = [each for each in names or () if each != name]
+    state_shown(path, others)
+    try:
+        yield
+    finally:
+        there = names is not None and (path / name).exists()
+        state_shown(path, [*others, name] if there else others)
+
+
+def _names_in(path: Path | Remote) -> list[str] | None:
+    """The names of all objects of a store; None where something in it is damaged, and then its root shows nothing."""
+    with suppress(SegkitError):
+        return ZarrStore(path).names()
+    return None
 
 
 def _highest_missing(path: Path, name: str) -> str:
@@ -356,29 +524,42 @@ def _highest_missing(path: Path, name: str) -> str:
     return "/".join(parts[: next(ends, len(parts))])
 
 
-def _write_all(folder: Path, above: str, records: Mapping[str, Record]) -> None:
-    """Write objects in a new folder, which is the group `above` in the store."""
-    mend(folder)
-    with replacing(folder) as temporary:
-        root = zarr.create_group(str(temporary), zarr_format=3)
-        for name, record in records.items():
-            below = name.removeprefix(above).strip("/")
-            _fill(root.require_group(below) if below else root, name, record)
+def _fill_all(folder: Path, above: str, records: Mapping[str, Record], scales: int | None = None) -> None:
+    """Write objects in a new folder, which will be the group `above` in the store; pyramids of so many `scales`."""
+    root = zarr.create_group(str(folder), zarr_format=3)
+    for name, record in records.items():
+        below = name.removeprefix(above).strip("/")
+        fill(root.require_group(below) if below else root, name, record, scales)
 
 
-def _fill(group: zarr.Group, name: str, record: Record) -> None:
+def fill(group: zarr.Group, name: str, record: Record, scales: int | None) -> None:
+    """Write an object into its group, which is empty; `name` is that of its dataset."""
     attributes = dict(record.attributes) | {"chunks": "all"}
     if isinstance(record.data, Mapping):
         for key, array in record.data.items():
             _create(group, key, array)
         group.attrs["segkit"] = attributes
         return
-    ndim = record.data.ndim
-    _create(group, FIRST_SCALE, record.data, dimension_names(ndim))
-    group.attrs.update(image_attributes(name, ndim, attributes))
+    data, ndim = record.data, record.data.ndim
+    voxel: Any = record.attributes["resolution"]
+    of_voxels = levels(data.shape, voxel, count=scales) if record.layout.pyramid else []
+    labels = record.attributes.get("kind") == "labels"
+    before = _create(group, FIRST_SCALE, data, dimension_names(ndim), record.layout.sharding)
+    for index, (last, level) in enumerate(pairwise(of_voxels), 1):
+        sides = shards(level.shape, before.dtype.itemsize)[0] if record.layout.sharding else SIDES
+        parts = reduced(last, level, before.__getitem__, labels, sides, record.layout.progress)
+        below = Blocks(level.shape, data.dtype, parts)
+        before = _create(group, str(index), below, dimension_names(ndim), record.layout.sharding)
+    group.attrs.update(image_attributes(name, ndim, attributes, of_voxels))
 
 
-def _create(group: zarr.Group, name: str, array: np.ndarray | Blocks, axes: list[str] | None = None) -> None:
+def _create(
+    group: zarr.Group,
+    name: str,
+    array: np.ndarray | Blocks,
+    axes: list[str] | None = None,
+    sharding: bool = False,
+) -> zarr.Array:
     spatial = tuple(min(size, CHUNK) for size in array.shape[-3:]) if array.ndim > 1 else (min(array.size, 2**16),)
     chunks = (1,) * (array.ndim - len(spatial)) + tuple(max(size, 1) for size in spatial)
     stored = group.create_array(
@@ -386,6 +567,7 @@ def _create(group: zarr.Group, name: str, array: np.ndarray | Blocks, axes: list
         shape=array.shape,
         dtype=array.dtype,
         chunks=chunks,
+        shards=_sides_of_shards(array, chunks) if sharding else None,
         compressors=CODECS,
         dimension_names=axes,
         config={"write_empty_chunks": True},
@@ -395,16 +577,25 @@ def _create(group: zarr.Group, name: str, array: np.ndarray | Blocks, axes: list
             stored[part] = block
     elif array.size:
         stored[...] = array
+    return stored
 
 
-def check_addable(path: Path) -> None:
+def _sides_of_shards(array: np.ndarray | Blocks, chunks: Sequence[int]) -> tuple[int, ...]:
+    """The sides of the shards of an image: all channels, and as many chunks along z, y, x as a shard has."""
+    channels = array.shape[:-3]
+    sides, _ = shards(array.shape[-3:], math.prod(channels) * np.dtype(array.dtype).itemsize)
+    along = zip(array.shape[-3:], chunks[-3:], sides, strict=True)
+    return (*channels, *(chunk * min(side // CHUNK, -(-size // chunk)) for size, chunk, side in along))
+
+
+def check_addable(path: Path | Remote) -> None:
     """Raise InvalidInput unless an existing `path` is a Zarr folder of the version that is written here."""
     check_format(path)
     if not (path / "zarr.json").exists():
         raise InvalidInput(sentence(f"{path}", "must be Zarr v3 to be added to", "v2", "write to another folder"))
 
 
-def check_room(path: Path, name: str) -> None:
+def check_room(path: Path | Remote, name: str) -> None:
     """Raise InvalidInput where an object of that name would lie in another or outside, or take the place of several."""
     root, parts = Node(path), name.split("/")
     if root.is_array or (root.image and any(scale.path.split("/")[0] == parts[0] for scale in root.image.datasets)):
@@ -412,7 +603,7 @@ def check_room(path: Path, name: str) -> None:
         raise InvalidInput(sentence(name, "cannot be written", next_step=next_step))
     for end in range(1, len(parts) + 1):
         above = "/".join(parts[:end])
-        if not (path / above).resolve().is_relative_to(path.resolve()):
+        if isinstance(path, Path) and not (path / above).resolve().is_relative_to(path.resolve()):
             rule = f"must not lead out of the store: {above} is a link to"
             next_step = "write to that place itself"
             raise InvalidInput(sentence(f"{path}:{name}", f"{rule} {(path / above).resolve()}", None, next_step))
@@ -420,11 +611,11 @@ def check_room(path: Path, name: str) -> None:
         above = "/".join(parts[:end])
         if (path / above / "zarr.json").exists() and _holds_data(path / above):
             raise InvalidInput(sentence(name, "cannot be written", next_step=f"{above} is an object itself"))
-    if (path / name).exists() and not _holds_data(path / name):
+    if _is_there(path, name) and not _holds_data(path / name):
         raise InvalidInput(sentence(name, "is a group of other datasets", next_step="name another dataset"))
 
 
-def _holds_data(folder: Path) -> bool:
+def _holds_data(folder: Path | Remote) -> bool:
     node = Node(folder)
     return node.is_array or node.is_object
 

@@ -17,7 +17,8 @@ import segkit
 from segkit import registry
 from segkit.data.affinities import as_neighborhood
 from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, SegkitError, StorageError, sentence
-from segkit.io.atomic import check_folder, replacing, storage_errors
+from segkit.io.atomic import check_folder, storage_errors
+from segkit.io.lock import writing
 from segkit.models.device import resolve_device
 from segkit.models.size import check_size
 
@@ -59,10 +60,29 @@ def save_model(
 ) -> None:
     """Write the weights of `module`, and how to build it again, in one step: there is never half a file.
 
+    For the parameters see :func:`model_bytes`. Raises InUse if another process writes the same file for too long,
+    StorageError if it cannot be written, and what :func:`model_bytes` raises.
+    """
+    content = model_bytes(module, name=name, parameters=parameters, neighborhood=neighborhood, extra=extra)
+    check_folder(Path(path))
+    with storage_errors("written", Path(path)), writing(Path(path)) as temporary:
+        temporary.write_bytes(content)
+
+
+def model_bytes(
+    module: nn.Module,
+    *,
+    name: str,
+    parameters: Mapping[str, object],
+    neighborhood: ArrayLike,
+    extra: Mapping[str, object] | None = None,
+) -> bytes:
+    """Make the content of the file of a model: the weights of `module`, and how to build it again.
+
     `name` is that of a registered model whose class `module` has, `parameters` those that its constructor was given
     (`channels` follows from `neighborhood`, and from the attribute `auxiliary` of `module`, if it has one: channels
     beyond the affinities, which it learned beside them); `extra` is kept as it is. Both must be plain values (JSON).
-    Raises InvalidInput or UnknownComponent if the file could not be loaded again, StorageError if it cannot be written.
+    Raises InvalidInput or UnknownComponent if the file could not be loaded again.
     """
     offsets = as_neighborhood(neighborhood).tolist()
     _check_class(name, module)
@@ -84,9 +104,7 @@ def save_model(
     }
     metadata = {key: _to_json(key, value) for key, value in header.items()}
     weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    check_folder(Path(path))
-    with storage_errors("written", Path(path)), replacing(Path(path)) as temporary:
-        temporary.write_bytes(save(weights, metadata))
+    return save(weights, metadata)
 
 
 def load_model(path: str | os.PathLike, device: str | torch.device = "cpu") -> TrainedModel:

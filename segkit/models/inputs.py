@@ -1,5 +1,6 @@
 """How intensities become the input of a network: the same in training and inference."""
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -76,15 +77,20 @@ def found_range(source: Source) -> tuple[Range, np.dtype]:
 
     The same voxels are looked at each time. Beside them, the dtype.
     """
-    depth, *plane = source.shape
-    sections = np.unique(np.linspace(0, depth - 1, SECTIONS).astype(int)).tolist()
-    starts = [np.unique(np.linspace(0, max(size - WINDOW, 0), WINDOWS).astype(int)).tolist() for size in plane]
     low, high = np.inf, -np.inf
-    for z, y, x in product(sections, *starts):
-        box = (slice(z, z + 1), slice(y, min(y + WINDOW, plane[0])), slice(x, min(x + WINDOW, plane[1])))
+    for box in sample_boxes(source.shape):
         part = source.read(box)
         low, high = min(low, float(part.min())), max(high, float(part.max()))
     return (low, high), part.dtype
+
+
+def sample_boxes(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Give boxes all over a volume of `shape`, a few hundred thousand voxels together, the same ones each time."""
+    depth, *plane = shape
+    sections = np.unique(np.linspace(0, depth - 1, SECTIONS).astype(int)).tolist()
+    starts = [np.unique(np.linspace(0, max(size - WINDOW, 0), WINDOWS).astype(int)).tolist() for size in plane]
+    for z, y, x in product(sections, *starts):
+        yield (slice(z, z + 1), slice(y, min(y + WINDOW, plane[0])), slice(x, min(x + WINDOW, plane[1])))
 
 
 def brightest(found: Range, dtype: np.dtype, taken: Range | None) -> float:

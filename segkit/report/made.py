@@ -66,11 +66,16 @@ def _volumes(purpose: str, volumes: Sequence[Mapping[str, Any]]) -> list[dict[st
             "shape z, y, x": " x ".join(map(str, part["shape"])),
             "type": part["dtype"],
             "voxel (nm)": " x ".join(f"{edge:g}" for edge in part["voxel_size"]),
-            "SHA-256 begins": Code(part["sha256"][:12]),
+            "SHA-256 begins": Code(part["sha256"][:12]) if "sha256" in part else _of_boxes(part),
         }
         for number, volume in enumerate(volumes)
         for name, part in volume.items()
     ]
+
+
+def _of_boxes(part: Mapping[str, Any]) -> str:
+    """Say what is known of a volume that was not in memory."""
+    return f"{part['boxes_sha256'][:12]} (of some boxes)"
 
 
 def _addresses(sources: Sources) -> list[tuple[str, object]]:

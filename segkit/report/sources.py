@@ -114,10 +114,10 @@ def _of_stages(folder: Path, stages: Sequence[FinishedStage]) -> Sources:
 def _runs_of(stages: Sequence[FinishedStage], inferred: Sequence[FinishedStage], folder: Path) -> tuple[Path, ...]:
     """The folders of its training runs, that of the last inference first."""
     folders = [
-        located(out, folder).path for stage in stages if stage.verb == "train" and (out := stage.option("--out"))
+        Path(located(out, folder).path) for stage in stages if stage.verb == "train" and (out := stage.option("--out"))
     ]
     used = inferred[-1].option("--run") if inferred else None
-    first = located(used, folder).path if used else None
+    first = Path(located(used, folder).path) if used else None
     return tuple(sorted(folders, key=lambda path: path != first))
 
 
@@ -146,10 +146,10 @@ def _validated(run: Path) -> dict[str, Address]:
     try:
         source = read_json_object(run / "card.json")["source"]
         raw, truth = (located(io.part_for(source["validation"][0], role), run) for role in ("raw", "truth"))
+        labels = _one(io.named(truth, source.get("labels_dataset")))
+        found = {"raw": io.named(raw, source.get("raw_dataset")), "truth": labels}
     except (SegkitError, LookupError, TypeError):
         return {}
-    labels = _one(replace(truth, dataset=truth.dataset or source.get("labels_dataset")))
-    found = {"raw": replace(raw, dataset=raw.dataset or source.get("raw_dataset")), "truth": labels}
     return {role: address for role, address in found.items() if address and _holds(address, role)}
 
 
@@ -165,7 +165,7 @@ def _of_same_file(address: Address | None, role: str) -> Address | None:
     if address is None:
         return None
     other = replace(address, dataset=None)
-    return other if _holds(other.path, role) else None
+    return other if _holds(other, role) else None
 
 
 def _noted_threshold(tree: Address | None) -> float | None:

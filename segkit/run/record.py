@@ -13,6 +13,7 @@ from segkit.errors import SegkitError, SegkitWarning
 from segkit.io.address import Address, parse_address
 from segkit.io.atomic import replacing, storage_errors
 from segkit.io.json_file import read_json_object
+from segkit.io.remote import Remote
 
 
 class Record:
@@ -22,7 +23,7 @@ class Record:
         self.path = folder / "stages.json"
         self.stages: dict[str, dict[str, Any]] = _entries(self.path) if self.path.exists() else {}
 
-    def result(self, stage: str, inputs: str, outputs: Iterable[Path]) -> dict | None:
+    def result(self, stage: str, inputs: str, outputs: Iterable[Path | Remote]) -> dict | None:
         """What a finished stage returned; None if it must be run (again)."""
         entry = self.stages.get(stage, {})
         if "result" not in entry or entry.get("inputs") != inputs or entry.get("outputs") != fingerprint([], outputs):
@@ -40,7 +41,7 @@ class Record:
         self,
         stage: str,
         inputs: str,
-        outputs: Iterable[Path],
+        outputs: Iterable[Path | Remote],
         result: dict,
         seconds: float,
         command: Sequence[str] = (),
@@ -78,12 +79,15 @@ def _is_whole(entry: object) -> bool:
     return isinstance(entry, dict) and all(isinstance(entry[name], FIELDS[name]) for name in entry.keys() & FIELDS)
 
 
-def fingerprint(words: Iterable[str], files: Iterable[Path]) -> str:
+def fingerprint(words: Iterable[str], files: Iterable[Path | Remote]) -> str:
     """A digest of words, and of the size and time of change of files (and of all files in folders)."""
     digest = hashlib.sha256(__version__.encode())
     for word in words:
         digest.update(b"\0" + word.encode())
     for path in files:
+        if isinstance(path, Remote):
+            digest.update(f"\0{path}\0{path.state()}".encode())
+            continue
         members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for member in members:
             state = (member.stat().st_size, member.stat().st_mtime_ns) if member.exists() else None
@@ -125,5 +129,7 @@ def read_stages(folder: Path) -> tuple[FinishedStage, ...]:
 def located(text: str, folder: Path) -> Address:
     """Find what the address of a run means now: it may have been called from another folder, or moved since."""
     address = parse_address(text)
+    if isinstance(address.path, Remote):
+        return address
     places = (address.path, folder / address.path, folder.parent / address.path, folder / address.path.name)
     return replace(address, path=next((path for path in places if path.exists()), address.path))

@@ -11,12 +11,13 @@ from segkit.errors import InvalidInput, MissingFile, sentence
 from segkit.io.address import ROLES, Address, parse_address, part_for
 from segkit.io.formats import EXCHANGE, module_of
 from segkit.io.json_file import read_json_if_whole
-from segkit.io.lookup import fragments_of, open_file, read_notes
+from segkit.io.lookup import fragments_of, named, open_file, read_notes
 from segkit.io.missing import missing_file
 from segkit.run.record import located, read_stages
 
 ROLE = re.compile(rf"({'|'.join(ROLES)})=(.+)", re.DOTALL)
-URL = re.compile(r"\w[\w+.-]*://.+")
+OF_THE_PAGE = re.compile(r"(?!(?:file|https?|s3|gs)://[^|]+$)\w[\w+.-]*://.+")
+"""A URL that neuroglancer reads by itself, with the format before or behind it; other URLs are addresses."""
 NAMED = (
     (re.compile(r"(.*/)?neuron_ids.*|(.*/)?truth.*"), "truth"),
     (re.compile(r"(.*/)?fragments.*"), "fragments"),
@@ -55,8 +56,8 @@ def things(words: Sequence[str]) -> list[Thing]:
     """Find all that `words` name, in the order of the pipeline, each object once and with a name of its own.
 
     A word is the address of an object, a file or store (all objects in it), the folder of a training run (the volumes
-    that it trains on and validates), or the folder of a recipe's results (all stages); also a URL that neuroglancer
-    reads. ``ROLE=`` before an address says what the object is where the file does not.
+    that it trains on and validates), or the folder of a recipe's results (all stages); also a URL with its format
+    before it, which neuroglancer reads. ``ROLE=`` before an address says what the object is where the file does not.
 
     Raises MissingFile if there is no such file, InvalidInput for a folder in which nothing is to be seen, and for an
     object that might be several things.
@@ -76,7 +77,7 @@ def _of_word(word: str) -> Iterator[Thing]:
     role, text = None, word
     if (stated := ROLE.fullmatch(word)) and not Path(word).exists():
         role, text = stated.groups()
-    if URL.fullmatch(text):
+    if OF_THE_PAGE.fullmatch(text):
         if role is None:
             next_step = f"such as raw={text} or segmentation={text}"
             raise InvalidInput(sentence("a URL", "must say what it is", repr(text), next_step))
@@ -87,12 +88,12 @@ def _of_word(word: str) -> Iterator[Thing]:
         raise missing_file(address.path)
     if role is not None:
         yield from _with_fragments(Thing(role, address))
-    elif address.path.is_dir() and (address.path / "stages.json").is_file():
+    elif isinstance(address.path, Path) and (address.path / "stages.json").is_file():
         yield from _of_recipe(address.path)
-    elif address.path.is_dir() and (address.path / "config.json").is_file():
+    elif isinstance(address.path, Path) and (address.path / "config.json").is_file():
         yield from _of_run(address.path)
-    elif address.path.is_dir() and module_of(address.path) is None:
-        rule = "must be a training run, the results of a recipe, a store, or one of TIFF sections"
+    elif not module_of(address.path) and address.path.is_dir():
+        rule = "must be a training run, the results of a recipe, a store, or one of sections"
         raise InvalidInput(sentence("a folder", rule, repr(text), "name the files in it"))
     else:
         yield from _of_file(address)
@@ -127,7 +128,7 @@ def _of_run(folder: Path) -> Iterator[Thing]:
         for role, dataset in (("raw", source.get("raw_dataset")), ("truth", source.get("labels_dataset"))):
             address = _there(part_for(text, role), folder)
             if address is not None:
-                yield Thing(role, replace(address, dataset=address.dataset or dataset), shown=not seen)
+                yield Thing(role, named(address, dataset), shown=not seen)
         seen = seen or address is not None
 
 

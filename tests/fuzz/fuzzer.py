@@ -20,9 +20,11 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -111,7 +113,12 @@ def make_files(folder: Path) -> None:
         tifffile.imwrite(tiff / "sections" / f"z{number}.tif", raw.array[number], photometric="minisblack")
     group = zarr.open_group(str(folder / "v2" / "a.zarr"), mode="w", zarr_format=2)
     group.create_array("raw", data=raw.array, chunks=(2, 5, 6)).attrs.update({"resolution": [4, 4, 4], "axes": "zyx"})
+    (folder / "zipped").mkdir()
+    shutil.make_archive(str(folder / "zipped" / "a.zarr"), "zip", folder / "own-zarr" / "a.zarr")
     _make_precomputed(folder / "precomputed", raw)
+    _make_n5(folder / "n5", raw)
+    _make_webknossos(folder / "webknossos")
+    _make_single(folder / "single", raw)
     _make_run(folder / "run")
     recipes = folder / "recipe"
     recipes.mkdir()
@@ -136,6 +143,65 @@ def _make_precomputed(folder: Path, raw: Any) -> None:
     whole = (slice(0, 4), slice(0, 5), slice(0, 6))
     blocks = io.Blocks(raw.shape, raw.array.dtype, [(whole, raw.array)])
     io.write_blocks(folder / "a.precomputed", "raw", blocks, attributes)
+
+
+def _make_n5(folder: Path, raw: Any) -> None:
+    folder.mkdir()
+    try:
+        import tensorstore
+    except ImportError:
+        return
+    metadata = {
+        "dimensions": raw.shape[::-1],
+        "dataType": "uint8",
+        "blockSize": [3] * 3,
+        "compression": {"type": "gzip"},
+    }
+    spec = {"driver": "n5", "kvstore": {"driver": "file", "path": f"{folder}/a.n5/em/s0/"}, "metadata": metadata}
+    tensorstore.open(spec, create=True).result().T[...] = raw.array
+    attributes = folder / "a.n5" / "em" / "s0" / "attributes.json"
+    transform = {"axes": ["z", "y", "x"], "scale": [40, 4, 4], "translate": [80, 8, 8], "units": ["nm"] * 3}
+    pixel = {"dimensions": [4, 4, 40], "unit": "nm"}
+    more = {"transform": transform, "pixelResolution": pixel, "downsamplingFactors": [1, 1, 1]}
+    attributes.write_text(json.dumps(json.loads(attributes.read_text()) | more))
+
+
+def _make_webknossos(folder: Path) -> None:
+    shutil.copytree(Path(__file__).parent.parent / "io" / "golden" / "wkw", folder / "a")
+    box = {"topLeft": [2, 10, 10], "width": 7, "height": 6, "depth": 5}
+    mags = {"raw": [{"mag": [1, 1, 1], "path": "raw"}], "lz4": [{"mag": 1, "path": "lz4"}]}
+    layers = [{"name": name, "boundingBox": box, "dataFormat": "wkw", "mags": mags[name]} for name in mags]
+    layers[0]["category"] = "segmentation"
+    content = {"dataLayers": layers, "voxelSize": {"factor": [4, 4, 40], "unit": "nanometer"}}
+    (folder / "a" / "datasource-properties.json").write_text(json.dumps(content))
+
+
+def _make_single(folder: Path, raw: Any) -> None:
+    """Formats of one volume a file."""
+    from PIL import Image
+
+    (folder / "sections").mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(raw.array[number]).save(folder / "sections" / f"z{number}.png")
+    Image.fromarray(raw.array[0]).save(folder / "d.jpg")
+    np.save(folder / "a.npy", raw.array)
+    np.savez(folder / "b.npz", raw=raw.array)
+    np.savez_compressed(folder / "c.npz", raw=raw.array)
+    with suppress(ImportError):
+        import mrcfile
+
+        mrcfile.write(folder / "e.mrc", raw.array.astype(np.int16), voxel_size=40)
+    with suppress(ImportError):
+        import nibabel
+
+        for name in ("f.nii", "f.nii.gz"):
+            nibabel.save(nibabel.Nifti1Image(raw.array.T, np.eye(4)), folder / name)
+    with suppress(ImportError):
+        import nrrd
+
+        for encoding in ("raw", "gzip"):
+            header = {"spacings": [4, 4, 40], "units": ["nm"] * 3, "encoding": encoding}
+            nrrd.write(str(folder / f"{encoding}.nrrd"), raw.array, header, index_order="C")
 
 
 def _make_run(folder: Path) -> None:
@@ -311,6 +377,7 @@ def readers(kind: str, folder: Path) -> Iterator[Callable[[], object]]:
     for path in sorted(folder.iterdir()):
         yield lambda path=path: io.datasets(path)
         yield lambda path=path: identify(Address(path), None)
+        yield lambda path=path: _by_name(path)
         for role, read in roles.items():
             yield lambda read=read, path=path: read(Address(path))
             yield lambda role=role, path=path: io.exists(Address(path), role)
@@ -318,6 +385,15 @@ def readers(kind: str, folder: Path) -> Iterator[Callable[[], object]]:
             if role != "merge_tree":
                 yield lambda role=role, path=path: io.shape_of(Address(path), role)
                 yield lambda role=role, path=path: _box(Address(path), role)
+
+
+def _by_name(path: Path) -> None:
+    from segkit import io
+    from segkit.io.address import Address
+
+    for name in io.datasets(path):
+        attempt(lambda name=name: io.read_volume(Address(path, name)))
+        attempt(lambda name=name: io.read_labels(Address(path, name)))
 
 
 def _golden_addresses(path: Path) -> list[str]:
@@ -461,9 +537,10 @@ def prepare(files: Path) -> None:
     TensorStore has threads, which a fork does not survive: it is left to children.
     """
     subprocess.run([sys.executable, "-m", "tests.fuzz.fuzzer", "--make", str(files)], check=True)
-    for kind in sorted(path.name for path in files.iterdir()):
-        if kind != "precomputed":
-            read_everything(kind, files / kind)
+    with patch("segkit.io.zarr._by_tensorstore", return_value=None):
+        for kind in sorted(path.name for path in files.iterdir()):
+            if kind not in ("precomputed", "n5"):
+                read_everything(kind, files / kind)
 
 
 def main() -> int:

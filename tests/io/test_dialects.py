@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit import Grid, io
+from segkit.convert import convert
 from segkit.errors import InvalidInput, SegkitWarning
 from segkit.io.dialects import read_placement
 from segkit.io.ome import image_of, place_of_scale
 from segkit.io.placement import NANOMETERS, axis_letters, nanometers
+from segkit.io.schemas import parse_xml
 from tests.io.dialect_files import ARRAY, OFFSET, PLACED, VOXEL, WRITERS
 
 GOLDEN = Path(__file__).parent / "golden" / "dialects"
@@ -69,6 +71,25 @@ def test_sizes_of_big_data_viewer_that_are_none(tmp_path, size, factors, message
     (tmp_path / "a.xml").write_text(f"<SpimData>{setup}</SpimData>")
     with pytest.raises(InvalidInput, match=message):
         io.read_volume(f"{tmp_path}/a.h5:t00000/s00/0/cells")
+
+
+def test_an_xml_file_of_big_data_viewer_in_the_encoding_that_it_states(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["s00/resolutions"], file["t00000/s00/0/cells"] = np.ones((1, 3)), ARRAY
+    setup = "<ViewSetup><id>0</id><voxelSize><unit>µm</unit><size>0.004 0.008 0.04</size></voxelSize></ViewSetup>"
+    text = f"<?xml version='1.0' encoding='ISO-8859-1'?><SpimData>{setup}</SpimData>"
+    (tmp_path / "a.xml").write_bytes(text.encode("latin-1"))
+    assert io.read_volume(f"{tmp_path}/a.h5:t00000/s00/0/cells").grid.same_voxel_size(Grid(VOXEL))
+    (tmp_path / "a.xml").write_text(text.replace("ISO-8859-1", "no-such"))
+    with pytest.raises(InvalidInput, match=r"a\.xml must be valid \(.*encoding"):
+        io.read_volume(f"{tmp_path}/a.h5:t00000/s00/0/cells")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_are_refused_in_any_encoding(encoding):
+    text = f"<?xml version='1.0' encoding='{encoding}'?><!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"
+    with pytest.raises(InvalidInput, match="it defines entities"):
+        parse_xml(text.encode(encoding), "a.xml")
 
 
 def pyramid(path: Path, first: float, steps: list[tuple[float, float | None]]) -> Path:
@@ -328,6 +349,70 @@ def test_a_single_section(tmp_path):
     np.testing.assert_array_equal(found.array, ARRAY[1:])
     with pytest.raises(InvalidInput, match="must include each of z, y, x once"):
         io.read_volume(f"{tmp_path}/a.zarr:raw")
+
+
+@pytest.mark.parametrize(("axes", "pick"), [("yx", ""), ("cyx", "[c=1]")])
+def test_a_single_section_of_ome_zarr(tmp_path, axes, pick):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
+    group.create_array("0", data=ARRAY[1] if axes == "yx" else ARRAY[:2])
+    stated = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in axes]
+    stated = [axis | ({"type": "channel", "unit": None} if axis["name"] == "c" else {}) for axis in stated]
+    steps = [{"type": "scale", "scale": [1, 8, 4][-len(axes) :]}, {"type": "translation", "translation": [0, 16, 8]}]
+    steps[1]["translation"] = steps[1]["translation"][-len(axes) :]
+    scale = {"path": "0", "coordinateTransformations": steps}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": stated, "datasets": [scale]}]}
+    with pytest.warns(SegkitWarning, match="no voxel size along z is stated; it is taken to be 1 nm"):
+        found = io.read_volume(f"{tmp_path}/a.zarr{pick}")
+    np.testing.assert_array_equal(found.array, ARRAY[1:2])
+    assert found.grid == Grid((1, 8, 4), (0, 16, 8))
+    assert not io.states_voxel_size(f"{tmp_path}/a.zarr{pick}", "raw")
+
+
+def test_sizes_along_two_axes_only():
+    for attributes in (
+        {"axes": "yx", "resolution": [8, 4]},
+        {"axis_names": ["y", "x"], "voxel_size": [8, 4], "units": ["nm", "nm"]},
+        {"dims": "yx", "resolution": [8, 4]},
+        {"transform": {"axes": ["y", "x"], "scale": [8, 4], "units": ["nm", "nm"]}},
+    ):
+        found = read_placement(attributes, 2)
+        assert (found.axes, found.voxel_size, found.certain) == ("yx", (1, 8, 4), False)
+    assert read_placement({"axes": ["b", "y", "x"], "resolution": [40, 8, 4]}, 3).refusal
+
+
+@pytest.mark.parametrize("first", [1, 5])
+def test_four_numbers_of_an_array_with_channels(tmp_path, first):
+    both = np.stack([ARRAY, ARRAY + 100])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        stated = {"resolution": [first, *VOXEL], "offset": [0, 80, 16, 8]}
+        file.create_dataset("raw", data=both).attrs.update(stated)
+        file.create_dataset("last", data=np.moveaxis(both, 0, 3)).attrs.update(
+            {"dims": "zyxc", "resolution": [*VOXEL, first]}
+        )
+    found = io.read_volume(f"{tmp_path}/a.h5:raw[axes=czyx,c=1]")
+    np.testing.assert_array_equal(found.array, both[1])
+    assert found.grid == Grid(VOXEL, (80, 16, 8))
+    assert io.read_volume(f"{tmp_path}/a.h5:last[c=0]").grid == Grid(VOXEL)
+    with pytest.raises(InvalidInput, match=r"a voxel size of 4 numbers must be along c, z, y, x .*, not x, y, z, c"):
+        io.read_volume(f"{tmp_path}/a.h5:raw[axes=xyzc,c=1]")
+    convert(f"{tmp_path}/a.h5:raw[c=1]", tmp_path / "b.h5", "raw", axes="cyzx", voxel_size=VOXEL)
+    assert io.read_volume(tmp_path / "b.h5").grid == Grid(VOXEL)
+    with pytest.raises(InvalidInput, match="resolution must be 3 numbers"):
+        read_placement({"resolution": [first, *VOXEL]}, 3)
+
+
+def test_four_numbers_of_affinities(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("affinities", data=np.zeros((3, 2, 2, 2), np.float32)).attrs["resolution"] = [5, 40, 4, 4]
+    found = io.read_affinities(f"{tmp_path}/a.h5:affinities", [[-1, 0, 0], [0, -1, 0], [0, 0, -1]])
+    assert found.grid == Grid((40, 4, 4))
+
+
+@pytest.mark.parametrize("where", ["DIMENSION_NAMES", "Dimension_Labels", "_ARRAY_DIMENSIONS", "AXES"])
+def test_axes_are_followed_in_letters_of_any_case(tmp_path, where):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=ARRAY.T).attrs.update({where: ["X", "Y", "Z"], "resolution": [4, 4, 4]})
+    np.testing.assert_array_equal(io.read_volume(f"{tmp_path}/a.h5:raw").array, ARRAY)
 
 
 def test_axes_of_the_address_beside_those_of_the_file(tmp_path):

@@ -13,6 +13,7 @@ import zarr
 from segkit.data import Affinities, Grid, Labels, Volume
 from segkit.errors import InvalidInput, InvalidShape, MissingDataset, MissingFile, SegkitWarning, StorageError
 from segkit.io import exists, read_affinities, read_labels, read_mask, read_merge_tree, read_volume, shape_of, write
+from segkit.io.lookup import holds_one
 
 NEAREST = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 
@@ -30,6 +31,14 @@ def hdf5(tmp_path):
         return path
 
     return make
+
+
+def test_values_that_are_arrays_themselves(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("d", (2, 2, 2), np.dtype(("u1", (3,)))).attrs["resolution"] = [1, 1, 1]
+    for read in (read_volume, read_labels, read_mask):
+        with pytest.raises(InvalidInput, match="must hold one number a voxel"):
+            read(f"{tmp_path / 'a.h5'}:d")
 
 
 def test_cremi(hdf5):
@@ -309,3 +318,24 @@ def test_pickles_in_a_zarr_store_are_not_read(tmp_path):
     with pytest.raises(InvalidInput, match="must not be stored as pickles"):
         read_volume(tmp_path / "a.zarr")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "zarr.json",
+            '{"zarr_format": 3, "node_type": "group", "attributes": [1]}',
+            "attributes must be a JSON object",
+        ),
+        ("zarr.json", '{"zarr_format": 3, "attributes": {"ome": {"multiscales": 3}}}', "multiscales must be"),
+        ("info", '{"scales": [3]}', "info.type must be stated"),
+        ("datasource-properties.json", "{}", "dataLayers must be stated"),
+    ],
+)
+def test_what_is_wrong_with_a_whole_file_is_said_of_it(tmp_path, name, content, message):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / name).write_text(content)
+    for look in (read_volume, holds_one):
+        with pytest.raises(InvalidInput, match=rf"^{tmp_path}/a: .*{message}"):
+            look(tmp_path / "a")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,23 +13,19 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(not hasattr(os, "fork
 PROGRAM = '''
 """Prints, of each writer, at how many events it was killed, and how many times all was well."""
 import importlib, json, os, shutil, signal, sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from segkit import io
-from segkit.data import Grid, Labels
 from segkit.errors import MissingFile
 from segkit.io import atomic, hdf5, tiff, zarr  # before any fork
 from segkit.io.atomic import tidy
 from segkit.io.lock import locked_run
-from segkit.io.shard_target import ShardOutput
+from tests.io.killed import ATTRIBUTES, NEW, OLD, SHAPE, both, shards
 
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.symlink", "shutil.rmtree",
           "shutil.copyfile", "ctypes.dlsym"}
-SHAPE, SHARD = (4, 6, 8), (4, 6, 4)
-OLD, NEW = (Labels(np.full(SHAPE, value, np.uint64), Grid()) for value in (7, 9))
 
 
 def changes(event, arguments):
@@ -66,6 +63,11 @@ def in_a_child(work, die_at=None):
 def check(before, folder, read, allowed):
     """Whether what is read is one of what is allowed, and what else was there is as it was."""
     assert read(folder) in allowed, read(folder)
+    for root in folder.glob("*.zarr/zarr.json"):  # which shows nothing, or what is there
+        stated = json.loads(root.read_text())["attributes"].get("ome", {"multiscales": []})["multiscales"]
+        arrays = [root.parent / scale["path"] / "zarr.json" for image in stated for scale in image["datasets"]]
+        assert all(array.is_file() for array in arrays), arrays
+        assert arrays or allowed != [9]  # a whole run has shown it
     for name, value in before.items():
         assert int(io.read_labels(f"{folder}/{name}", "fragments").array.max()) == value
 
@@ -127,27 +129,6 @@ def exchanged(path):
         return int(found[0])
 
     return write, read
-
-
-ATTRIBUTES = {"kind": "labels", "format_version": 1, "resolution": [1.0] * 3, "offset": [0.0] * 3, "unit": "nm"}
-
-
-def shards(key, value, finish=True):
-    def make(folder):
-        with ExitStack() as locks:
-            output = ShardOutput(folder / "a.zarr", SHARD, locks)
-            target = output.volume(io.Form("fragments", SHAPE, Grid()), key=key)
-            for start in (0, 4):
-                box = slice(0, 4), slice(0, 6), slice(start, start + 4)
-                if target.digest(box) is None:
-                    target.write(box, value.array[box])
-            if finish:
-                output.finish()
-    return make
-
-
-def both(*steps):
-    return lambda folder: [step(folder) for step in steps]
 
 
 def checkpoint(value):
@@ -222,7 +203,8 @@ def test_a_writer_that_is_killed_at_any_event_leaves_the_old_or_the_new(tmp_path
     if "precomputed" in title:
         pytest.importorskip("tensorstore", reason="needs tensorstore")
     words = [sys.executable, "-c", PROGRAM, str(tmp_path), how, title]
-    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(words, capture_output=True, text=True, env=settings)
     assert done.returncode == 0, done.stderr
     tried, held = json.loads(done.stdout)[title]
     print(f"{call}: {tried} tried, {held} held")

@@ -1,12 +1,17 @@
 """Chunks that were lost or damaged are refused by name; nothing leads out of a file unless that is asked for."""
 
+import json
+import os
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
 import zarr
 
 from segkit import Grid, Labels, Volume, io
-from segkit.errors import InvalidInput, MissingFile, StorageError
+from segkit.errors import InvalidInput, MissingDataset, MissingFile, StorageError
 from segkit.io.shard_target import ShardTarget
 from segkit.io.writer import Form
 
@@ -99,6 +104,53 @@ def test_values_in_other_files(tmp_path, how):
     np.testing.assert_array_equal(io.read_volume(f"{path}:raw[links=follow]").array, RAW.array[:4, :4, :4])
 
 
+def with_links(path):
+    with h5py.File(path, "w") as file:
+        file["raw"] = RAW.array[:4, :4, :4]
+        for name, to in {"good": "raw", "lost": "/no/such", "via": "lost", "one": "two", "two": "/one"}.items():
+            file[name] = h5py.SoftLink(to)
+        file["elsewhere"] = h5py.ExternalLink("gone.h5", "/raw")
+        file["tree/parents"] = h5py.SoftLink("/gone")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lost", "a.h5:lost is a link to /no/such, which is not there"),
+        ("via", "a.h5:lost is a link to /no/such, which is not there"),
+        ("lost/raw", "a.h5:lost is a link to /no/such, which is not there"),
+        ("one", "a.h5:one is a link that leads in a circle"),
+        ("elsewhere[links=follow]", "a.h5:elsewhere is a link to gone.h5:/raw, which is not there"),
+    ],
+)
+def test_links_that_lead_nowhere(tmp_path, name, message):
+    path = with_links(tmp_path / "a.h5")
+    with pytest.raises(MissingDataset, match=message):
+        io.read_volume(f"{path}:{name}")
+
+
+def test_a_link_that_leads_nowhere_in_a_tree(tmp_path):
+    with pytest.raises(MissingDataset, match=r"a\.h5:tree/parents is a link to /gone, which is not there"):
+        io.read_merge_tree(f"{with_links(tmp_path / 'a.h5')}:tree")
+
+
+@pytest.mark.parametrize("name", ["lost", "one", "good"])
+def test_a_link_is_replaced(tmp_path, name):
+    path = with_links(tmp_path / "a.h5")
+    io.write(f"{path}:{name}", Labels.convert([[[1]]], Grid()), "fragments")
+    assert io.read_labels(f"{path}:{name}").array.tolist() == [[[1]]]
+    with h5py.File(path) as file:
+        assert file["raw"].shape == (4, 4, 4)
+
+
+@pytest.mark.parametrize("name", ["lost/new", "one/new"])
+def test_nothing_is_written_below_a_link_that_leads_nowhere(tmp_path, name):
+    path = with_links(tmp_path / "a.h5")
+    with pytest.raises(InvalidInput, match=r"cannot be written; .* is a link that leads nowhere"):
+        io.write(f"{path}:{name}", Labels.convert([[[1]]], Grid()), "fragments")
+
+
 def test_a_virtual_dataset_of_its_own_file(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["one"] = RAW.array[:4, :4, :4]
@@ -165,13 +217,41 @@ def test_scales_that_lie_outside_their_store(tmp_path, path):
         io.read_volume(tmp_path / "a.zarr")
 
 
+def test_filters_of_hdf5plugin(tmp_path):
+    """Read by a process that has not imported it: segkit does, once a dataset needs it."""
+    hdf5plugin = pytest.importorskip("hdf5plugin", reason="needs hdf5plugin (the extra segkit-em[hdf5plugin])")
+    lossless = ("Bitshuffle", "Blosc", "Blosc2", "BZip2", "LZ4", "Zstd")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in lossless:
+            dataset = file.create_dataset(name, data=RAW.array, chunks=True, compression=getattr(hdf5plugin, name)())
+            dataset.attrs["resolution"] = [40, 4, 4]
+    np.save(tmp_path / "raw.npy", RAW.array)
+    program = (
+        "import sys, numpy as np; from segkit import io; raw = np.load(sys.argv[1] + '/raw.npy')\n"
+        "for name in sys.argv[2:]: assert (io.read_volume(f'{sys.argv[1]}/a.h5:{name}').array == raw).all(), name"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path), *lossless], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_filter_that_nobody_has(tmp_path, monkeypatch):
+    from segkit.io import hdf5
+
+    pytest.importorskip("hdf5plugin", reason="needs hdf5plugin (the extra segkit-em[hdf5plugin])")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=RAW.array, chunks=True, compression="lzf")
+    monkeypatch.setattr(hdf5.h5py.h5z, "filter_avail", lambda number: number != 32000)
+    with pytest.raises(StorageError, match=r"compressed by LZF \(HDF5 filter 32000\).*hdf5plugin has none"):
+        io.read_volume(f"{tmp_path}/a.h5:raw")
+
+
 def test_a_filter_that_is_not_installed(tmp_path, monkeypatch):
     from segkit.io import hdf5
 
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("raw", data=RAW.array, compression="lzf").attrs["resolution"] = [4, 4, 4]
     monkeypatch.setattr(hdf5.h5py.h5z, "filter_avail", lambda number: number != 32000)
-    monkeypatch.setitem(__import__("sys").modules, "hdf5plugin", None)
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     with pytest.raises(StorageError, match=r"compressed by LZF \(HDF5 filter 32000\).*pip install hdf5plugin"):
         io.read_volume(f"{tmp_path}/a.h5:raw")
 
@@ -183,3 +263,35 @@ def test_a_codec_that_nobody_has(tmp_path):
     metadata.write_text(metadata.read_text().replace('"zstd"', '"holiday"'))
     with pytest.raises(StorageError, match=r"cannot be decoded \(.*holiday.*\); install the package"):
         io.read_volume(f"{tmp_path}/a.zarr:raw")
+
+
+@pytest.mark.parametrize(
+    "codecs", [[], [{"name": "zstd"}], [{"name": "bytes"}] * 2, [{"name": "bytes", "configuration": {"a": 1}}]]
+)
+def test_codecs_that_make_no_array(tmp_path, codecs):
+    zarr.create_array(str(tmp_path / "a.zarr"), data=RAW.array[:2, :2, :2])
+    metadata = json.loads((tmp_path / "a.zarr/zarr.json").read_text())
+    (tmp_path / "a.zarr/zarr.json").write_text(json.dumps(metadata | {"codecs": codecs}))
+    with pytest.raises(InvalidInput, match=r"a\.zarr: the metadata of the array must be valid \(.*; correct the file"):
+        io.read_volume(tmp_path / "a.zarr")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_reads_what_its_parent_has_read(tmp_path):
+    """TensorStore ends a process that was forked from one that has used it: a file is then read without it."""
+    program = """if True:
+        import os, sys
+        import numpy as np
+        from segkit import Grid, Volume, io
+        path = sys.argv[1]
+        io.write(path, Volume(np.arange(27, dtype=np.uint8).reshape(3, 3, 3), Grid((1, 1, 1))))
+        with io.open_volume(path) as volume:
+            box = (slice(0, 3),) * 3
+            first = volume.read(box)
+            child = os.fork()
+            if not child:
+                os._exit(0 if (volume.read(box) == first).all() and (io.read_volume(path).array == first).all() else 1)
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.zarr")], timeout=60, check=False)
+    assert done.returncode == 0

@@ -15,8 +15,9 @@ DARK = slice(16, 32)
 """Sections of a volume that hold nothing but 0 and 1 of 255."""
 
 
-def stored(path, array, kind="affinities"):
+def stored(path, array, kind="affinities", **stated):
     attributes = {"resolution": [10, 10, 10], "offset": [0, 0, 0], "kind": kind, "format_version": 1, "unit": "nm"}
+    attributes |= stated
     if kind == "affinities":
         attributes["neighborhood"] = NEAREST
     whole = (slice(None),) * array.ndim
@@ -93,6 +94,16 @@ def test_affinities_of_0_are_0(tmp_path):
     assert not io.read_affinities(path).array.any()
 
 
+@pytest.mark.parametrize("name", ["a.h5", "a.zarr"])
+def test_a_file_that_says_what_1_is_needs_no_look(tmp_path, name):
+    """Nothing but 0 and 1 of 255, then; and another number than the largest is refused."""
+    array = half_dark("u1")[:, DARK]
+    full = stored(tmp_path / name, array, full_scale=255)
+    np.testing.assert_array_equal(io.read_affinities(full).array[:, 1:, 1:, 1:], array[:, 1:, 1:, 1:] / np.float32(255))
+    with pytest.raises(InvalidInput, match="full_scale must be the largest number of uint8, not 100"):
+        io.read_affinities(stored(tmp_path / f"other-{name}", array, full_scale=100))
+
+
 def test_an_array_in_memory_is_all_there_is():
     with pytest.raises(InvalidInput, match="must span"):
         Affinities.convert(half_dark("u1")[:, DARK])
@@ -103,16 +114,25 @@ def test_a_mask_has_one_value_wherever_it_is_looked_at(tmp_path, name):
     array = np.zeros((96, 8, 8), "u1")
     array[:40], array[90:] = 7, 9
     path = stored(tmp_path / name, array, "labels")
-    with io.open_volume(path, "mask") as volume:
-        assert volume.read((slice(0, 4),) * 3).all()
+    for start in (0, 50, 90):
+        with io.open_volume(path, "mask") as volume, pytest.raises(InvalidInput, match="not 7 and 9"):
+            volume.read((slice(start, start + 4), slice(0, 4), slice(0, 4)))
+    with pytest.raises(InvalidInput, match="not 7 and 9"):
+        io.RegionSource(path, "mask").identity  # noqa: B018  # what a stage by blocks asks first
+    for crop in ("", "[:40]", "[50:60]", "[90:]"):
         with pytest.raises(InvalidInput, match="0 and one other value, not 7 and 9"):
-            volume.read((slice(90, 94), slice(0, 4), slice(0, 4)))
-    with io.open_volume(path, "mask") as volume, pytest.raises(InvalidInput, match="not 7 and 9"):
-        volume.read((slice(90, 94), slice(0, 4), slice(0, 4)))  # the first that is read
-    for address in (str(path), f"{path}[90:]"):
-        with pytest.raises(InvalidInput, match="not 7 and 9"):
-            io.read_mask(address)
-    assert io.read_mask(f"{path}[:40]").array.all()
+            io.read_mask(f"{path}{crop}")
+
+
+def test_a_large_mask_is_looked_at_until_its_value_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "SMALL_MASK", 200 * 8 * 8 - 1)
+    array = np.zeros((200, 8, 8), "u1")
+    array[:140], array[150:] = 7, 9
+    path = stored(tmp_path / "a.h5", array, "labels")
+    assert io.read_mask(f"{path}[:100]").array.all()
+    for crop in ("", "[149:]"):
+        with pytest.raises(InvalidInput, match="0 and one other value, not 7 and 9"):
+            io.read_mask(f"{path}{crop}")
 
 
 def test_raw_that_is_not_finite_is_refused_in_blocks_too(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from segkit import io
 from segkit.data import Grid
 from segkit.errors import BrokenComponent, InvalidInput, MissingFile, StorageError
+from segkit.io.precomputed_layout import CHUNK as CHUNK_SIDE
+from segkit.io.precomputed_layout import SHARD, shards
+from segkit.io.pyramid import levels, reduced
+from segkit.io.records import Layout
 
 SIZE, CHUNK, START = (5, 4, 3), (3, 4, 2), (10, 20, 30)
 """x, y, z."""
@@ -194,6 +199,7 @@ def test_missing_chunks(tmp_path, tensorstore):
     ("array", "offset", "message"),
     [
         (np.zeros((2, 2, 2), "f8"), (0, 0, 0), "must be of dtype uint8, .*not float64"),
+        (np.zeros((2, 2, 2), "i8"), (0, 0, 0), "must be of dtype uint8, .*not int64; choose one by --dtype"),
         (np.zeros((2, 2, 2), "u1"), (20, 0, 0), "whole voxels"),
     ],
 )
@@ -213,3 +219,71 @@ def test_what_is_no_volume(tmp_path):
     (tmp_path / "a.precomputed" / "info").write_text("{")
     with pytest.raises(StorageError, match="damaged"):
         io.read_volume(tmp_path / "a.precomputed")
+
+
+def scales_of(path):
+    return json.loads((path / "info").read_text())["scales"]
+
+
+@pytest.mark.parametrize("sharding", [False, True])
+@pytest.mark.parametrize(("dtype", "kind"), [("u1", "volume"), ("u8", "labels"), ("f4", "volume"), ("u2", "labels")])
+def test_smaller_scales_and_shards(tmp_path, tensorstore, dtype, kind, sharding):
+    array = np.random.default_rng(0).integers(0, 3, (9, 140, 300)).astype(dtype)
+    path, voxel, offset = tmp_path / "a.precomputed", (40, 4, 4), (80, 12, 20)  # 2, 3 and 5 voxels
+    attributes = {"kind": kind, "format_version": 1, "resolution": voxel, "offset": offset, "unit": "nm"}
+    parts = [
+        ((slice(0, 9), slice(0, 140), slice(a, min(a + 128, 300))), array[:, :, a : a + 128]) for a in (0, 128, 256)
+    ]
+    blocks = io.Blocks(array.shape, array.dtype, iter(parts))
+    io.write_blocks(path, "truth" if kind == "labels" else "raw", blocks, attributes, Layout(True, sharding))
+    found = levels(array.shape, voxel, (2, 3, 5))
+    said = scales_of(path)
+    assert [scale["key"] for scale in said] == ["4_4_40", "8_8_40", "16_16_40"] == io.datasets(path)
+    assert [scale["voxel_offset"] for scale in said] == [[5, 3, 2], [2, 1, 2], [1, 0, 2]]
+    assert [scale["size"] for scale in said] == [[300, 140, 9], [151, 71, 9], [76, 36, 9]]
+    assert [scale["resolution"] for scale in said] == [[4, 4, 40], [8, 8, 40], [16, 16, 40]]
+    assert all(("sharding" in scale) == sharding for scale in said)
+    assert all(any((path / scale["key"]).glob("*.shard")) == sharding for scale in said)
+    packed = kind == "labels" and dtype == "u8"
+    assert {scale["encoding"] for scale in said} == {"compressed_segmentation" if packed else "raw"}
+    reader = io.read_labels if kind == "labels" else io.read_volume
+    expected = array
+    for number, (scale, level) in enumerate(zip(said, found, strict=True)):
+        if number:
+            ((_, expected),) = reduced(found[number - 1], level, expected.__getitem__, kind == "labels", level.shape)
+        one = reader(f"{path}:{scale['key']}")
+        np.testing.assert_array_equal(one.array, expected)
+        assert one.grid == Grid(
+            tuple(scale["resolution"][::-1]),
+            tuple(a * b for a, b in zip(scale["voxel_offset"][::-1], scale["resolution"][::-1], strict=True)),
+        )
+    np.testing.assert_array_equal(reader(path).array, array)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (70, 5, 6), (300, 4000, 4000), (64, 65, 100000), (100, 10**6, 10**6)])
+@pytest.mark.parametrize("size", [1, 8, 100])
+def test_a_shard_is_a_box_that_fits_into_memory(shape, size):
+    """The numbers of its chunks, by the Morton code of the specification, are one range."""
+    sides, sharding = shards(shape, size)
+    grid = [-(-side // CHUNK_SIDE) for side in shape[::-1]]
+    box = [side // CHUNK_SIDE for side in sides[::-1]]
+    bits = [sharding[name] for name in ("preshift_bits", "minishard_bits", "shard_bits")]
+    assert np.prod(box) == 2 ** (bits[0] + bits[1]) and CHUNK_SIDE**3 * size * np.prod(box) <= max(
+        SHARD, CHUNK_SIDE**3 * size
+    )
+    assert 2 ** sum(bits) >= np.prod(grid) and bits[0] <= 6
+    at = [(n - 1) // side for n, side in zip(grid, box, strict=True)]  # the last shard
+    corners = [range(a * side, min((a + 1) * side, n)) for a, side, n in zip(at, box, grid, strict=True)]
+    numbers = {morton(index, grid) >> bits[0] + bits[1] for index in product(*corners)}
+    assert len(numbers) == 1
+
+
+def morton(index, grid):
+    """The compressed Morton code of the specification of the format."""
+    code = place = 0
+    for bit in range(max(grid).bit_length()):
+        for axis in range(3):
+            if 2**bit < grid[axis]:
+                code |= (index[axis] >> bit & 1) << place
+                place += 1
+    return code

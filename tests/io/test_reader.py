@@ -182,13 +182,13 @@ def test_another_process_may_work_elsewhere(folder, monkeypatch):
 @settings(max_examples=25, deadline=None)
 @given(strategies.affinities(neighborhood=strategies.neighborhoods()), st.data())
 def test_zeroing_is_that_of_the_container(found: Affinities, data):
-    from segkit.io.reader import _clear_leaving
+    from segkit.data.affinities import cut_leaving
 
     part = data.draw(boxes(found.shape))
     ones = np.ones_like(found.array)
     whole = Affinities.convert(ones, found.neighborhood, found.grid).array[(slice(None), *part)]
     boxed = ones[(slice(None), *part)].copy()
-    _clear_leaving(boxed, part, found.shape, found.neighborhood)
+    cut_leaving(boxed, found.neighborhood, part, found.shape)
     np.testing.assert_array_equal(boxed, whole)
 
 

@@ -11,7 +11,8 @@ from segkit import io
 from segkit.data import Grid, Volume
 from segkit.errors import InvalidInput, MissingDataset, MissingFile, SegkitWarning, StorageError
 from segkit.io.records import Record
-from segkit.io.tiff import section_files, write
+from segkit.io.sections import section_files
+from segkit.io.tiff import write
 
 
 def stack(shape=(5, 6, 7), dtype="u1", seed=0):
@@ -95,6 +96,15 @@ def test_voxel_sizes_of_imagej_and_ome(tmp_path):
     np.testing.assert_array_equal(io.read_volume(tmp_path / "b.ome.tif").array, stack())
 
 
+def test_spacing_of_imagej_that_is_negative_or_zero(tmp_path):
+    for spacing in (-40, 0):
+        about = {"spacing": spacing, "unit": "nm", "axes": "ZYX"}
+        tifffile.imwrite(tmp_path / f"{spacing}.tif", stack(), imagej=True, resolution=(0.25, 0.25), metadata=about)
+    assert io.read_volume(tmp_path / "-40.tif").grid.voxel_size == (40, 4, 4)
+    with pytest.raises(InvalidInput, match="voxel_size must be positive along z, y and x"):
+        io.read_volume(tmp_path / "0.tif")
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
 def test_imagej_sees_the_voxel_size(tmp_path, dtype):
     path = tmp_path / "a.tif"
@@ -109,6 +119,33 @@ def test_imagej_sees_the_voxel_size(tmp_path, dtype):
     found = io.read_volume(path)
     np.testing.assert_array_equal(found.array, stack().astype(dtype))
     assert found.grid == Grid((40, 5, 4), (80, 0, 8))
+
+
+@pytest.mark.parametrize("name", ["a.ome.tif", "A.OME.TIFF"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "u4", "f4", "f8"])
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 6, 7), (5, 1, 7)])
+def test_readers_of_ome_see_the_voxel_size(tmp_path, name, dtype, shape):
+    path, array = tmp_path / name, stack(shape, dtype)
+    io.write_blocks(path, "raw", blocks(array), ATTRIBUTES | {"unit": "nm"})
+    with tifffile.TiffFile(path) as file:
+        assert file.is_ome and not file.is_imagej
+        assert file.series[0].get_axes(squeeze=False)[-3:] == "ZYX" or file.series[0].axes in ("ZYX", "YX")
+        about = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+        np.testing.assert_array_equal(file.asarray().reshape(shape), array)
+    assert [about[f"Size{axis}"] for axis in "ZYX"] == list(shape)
+    assert [about[f"PhysicalSize{axis}"] for axis in "ZYX"] == [40, 4, 4.5]
+    assert {about[f"PhysicalSize{axis}Unit"] for axis in "ZYX"} == {"nm"}
+    found = io.read_volume(path)
+    np.testing.assert_array_equal(found.array, array)
+    assert found.array.dtype == dtype and found.grid == Grid((40, 4, 4.5), (80, 0, 9))
+    with pytest.raises(InvalidInput, match="must be of kind labels, not volume"):
+        io.read_labels(path)
+
+
+def test_ome_has_no_such_dtype(tmp_path):
+    with pytest.raises(InvalidInput, match=r"as OME-TIFF must be of dtype uint8, .* not uint64; choose one by --dtype"):
+        io.write_blocks(tmp_path / "a.ome.tif", "raw", blocks(stack(dtype="u8")), ATTRIBUTES)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("part", [{"spacing": 40}, {"unit": "nm"}, {"unit": "pixel", "spacing": 40}])

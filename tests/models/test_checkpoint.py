@@ -1,4 +1,5 @@
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import segkit
-from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, StorageError, UnknownComponent
+from segkit.errors import CheckpointMismatch, InUse, InvalidInput, MissingFile, StorageError, UnknownComponent
+from segkit.io import lock
 from segkit.models import load_model, save_model
 
 NEIGHBORHOOD = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
@@ -166,3 +168,26 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
 def test_a_voxel_size_is_above_0_and_finite(size):
     with pytest.raises(InvalidInput, match="must be three positive lengths"):
         segkit.load("models", "unet3d", pooling="auto", voxel_size=size)
+
+
+def test_one_process_at_a_time_writes_a_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE", 0.1)
+    path = tmp_path / "m.safetensors"
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with lock.locked(lock.lock_of(path), str(path)):
+            held.set()
+            done.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(60)
+    try:
+        with pytest.raises(InUse, match=r"m\.safetensors is in use by process"):
+            _saved(path)
+    finally:
+        done.set()
+        other.join()
+    _saved(path)
+    assert [item.name for item in tmp_path.iterdir()] == ["m.safetensors"]

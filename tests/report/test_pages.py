@@ -119,6 +119,16 @@ def test_a_training_run_has_its_curves_and_says_what_is_missing(made, monkeypatc
     assert "an abacus" in page.sections["made"]
 
 
+def test_data_are_named_by_what_is_known_of_them(made, tmp_path):
+    shutil.copytree(made / "run", tmp_path / "run")
+    card = json.loads((made / "run" / "card.json").read_text())
+    part = {"shape": [4, 5, 6], "dtype": "uint8", "voxel_size": [8, 8, 8], "boxes_sha256": "0123456789abcdef"}
+    card["data"]["training"] = [{"raw": part, "labels": part | {"sha256": "fedcba9876543210"}}]
+    (tmp_path / "run" / "card.json").write_text(json.dumps(card))
+    made_of = written(tmp_path / "run").sections["made"]
+    assert "0123456789ab (of some boxes)" in made_of and "fedcba987654" in made_of
+
+
 def test_a_training_run_shows_its_last_validation(made, monkeypatch, tmp_path, segkit):
     """The volumes in validation.h5 are a part of the validation volume, which the card names."""
     monkeypatch.chdir(made)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.cli.steps import Step
+from segkit.cli.steps import Earlier, Step
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile
 from segkit.parameters import parse_assignments
 from segkit.registry.component import OWN
@@ -139,9 +139,13 @@ def test_shipped_recipes_parse_as_commands(name, tmp_path):
     known = tomllib.loads(find_recipe(name).read_text())
     given = known.get("data", {"file": ""})
     data = {"data": dict.fromkeys((key for key, value in given.items() if value == ""), "sample.hdf")}
+    earlier = Earlier()
     for stage in load_recipe(name, tmp_path, data).stages:
-        step = Step.of(stage).supposed()
+        step = Step.of(stage).supposed(earlier)
         values = step.values()
+        for text, role in step.reads(values):
+            earlier.check(text, role)
+        earlier.add(step)
         assert values["out" if stage.verb != "evaluate" else "truth"]
         typed = step.verb.make_context(stage.verb, step.words()[2:]).params  # as a user's call
         if "assignments" in typed:

@@ -12,6 +12,7 @@ from segkit import Grid, Labels, Volume, io
 from segkit.errors import BrokenComponent, InvalidInput, MissingFile
 from segkit.run import Record
 from segkit.view import things
+from tests.io.servers import Faults, web_server
 
 
 def found(*words):
@@ -38,6 +39,19 @@ def test_one_object_and_a_role_that_is_said(folder):
     assert found(f"segmentation={url}") == [("segmentation", url, True)]
     with pytest.raises(InvalidInput, match=r"a URL must say what it is, .*; such as raw=precomputed"):
         things([url])
+
+
+def test_urls_are_addresses_unless_the_page_is_to_read_them(folder):
+    pytest.importorskip("obstore", reason="needs obstore")
+    with web_server(folder, Faults()) as web:
+        assert found(f"{web}/d.h5:volumes/labels/neuron_ids") == [
+            ("truth", f"{web}/d.h5:volumes/labels/neuron_ids", True)
+        ]
+        assert isinstance(things([f"raw={web}/d.h5"])[0].address, io.Address)
+        with pytest.raises(MissingFile):
+            things([f"{web}/none.h5"])
+    for url in ("n5://https://example.org/a", "https://example.org/a|zarr3:", "zarr://s3://bucket/a"):
+        assert [thing.address for thing in things([f"raw={url}"])] == [url]
 
 
 def test_files_of_others_by_names_and_types(tmp_path):
