@@ -57,10 +57,12 @@ class Stated:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What --to-axes, --dtype and --overwrite say of OUT."""
+    """What --to-axes, --dtype, --pyramid, --sharding and --overwrite say of OUT."""
 
     to_axes: str | None
     dtype: str | None
+    pyramid: bool | None
+    sharding: bool
     overwrite: bool
 
 
@@ -79,6 +81,12 @@ class Wanted:
 @convention_options
 @click.option("--to-axes", metavar="AXES", help="Axes of OUT in order, HDF5 only.  [default: zyx, or czyx]")
 @click.option("--dtype", metavar="NAME", help="Type of the values of OUT: uint8, uint32, float16, ...")
+@click.option(
+    "--pyramid/--no-pyramid",
+    default=None,
+    help="Write smaller scales too, for viewers: .zarr and .precomputed only.  [default: --pyramid where OUT has them]",
+)
+@click.option("--sharding", is_flag=True, help="Write many chunks to one file: .zarr and .precomputed only.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT, or its dataset, if it exists.")
 @click.option("--no-checks", is_flag=True, help="Accept values that contradict the convention of the affinities.")
 @gathered("stated", Stated)
@@ -88,9 +96,12 @@ def command(
 ) -> dict:
     """Convert IN to OUT, between segkit's files and those of other tools, block by block.
 
-    Formats go by the suffix: .h5 .hdf .hdf5, .zarr, .tif .tiff (also a folder of sections, to be read), and
-    .precomputed (neuroglancer). What IN does not state, its kind, axes or voxel size, must be given here: nothing is
-    guessed.
+    Formats go by the suffix: .h5 .hdf .hdf5, .zarr, .tif .tiff .ome.tif and .precomputed (neuroglancer). Read besides:
+    folders of TIFF, PNG or JPEG sections, N5, webKnossos, zipped Zarr, .npy .npz, .mrc, .nii .nii.gz and .nrrd .nhdr.
+    What IN does not state, its kind, axes or voxel size, must be given here: nothing is guessed.
+
+    OME-Zarr and precomputed volumes get smaller scales, from which viewers show a large volume at once: of raw data the
+    mean, of labels the id that fills most of a voxel. The other verbs read the first scale.
 
     Without a dataset, OUT is written where the other verbs look for that kind: raw images at volumes/raw, truth at
     volumes/labels/neuron_ids, fragments, segmentation and affinities at volumes/fragments, ... Name another one as

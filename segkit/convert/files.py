@@ -1,9 +1,9 @@
 """A file as another: the whole of `segkit convert`."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -18,10 +18,15 @@ from segkit.convert.values import check_kind_of_values, read_values, target_dtyp
 from segkit.errors import InvalidInput, sentence
 from segkit.io import ROLES, Address, Blocks, check_target, parse_address, write_blocks
 from segkit.io.formats import FORMATS
-from segkit.io.records import FORMAT_VERSION, POLARITY, located
+from segkit.io.precomputed_layout import shards
+from segkit.io.pyramid import boxes as covering
+from segkit.io.reader import SMALL_MASK
+from segkit.io.records import FORMAT_VERSION, POLARITY, Layout, located
 
 SIDE = 64
 """Blocks are multiples of this, as the chunks of all formats are."""
+SCALED = ("zarr", "precomputed")
+"""Formats of images at several scales."""
 VALUES = 2**24
 """About how many values a block may have."""
 
@@ -41,6 +46,8 @@ class Options(TypedDict, total=False):
     after: Mapping[str, Any] | None
     to_axes: str | None
     dtype: str | None
+    pyramid: bool | None
+    sharding: bool
     overwrite: bool
     checks: bool
 
@@ -56,6 +63,8 @@ class _Asked:
     after: Mapping[str, Any] | None = None
     to_axes: str | None = None
     dtype: str | None = None
+    pyramid: bool | None = None
+    sharding: bool = False
     overwrite: bool = False
     checks: bool = True
 
@@ -81,9 +90,12 @@ def convert(
         `polarity`, `scale`. The target's is segkit's own where nothing is said.
     to_axes : order of the axes to write, HDF5 only; [c,] z, y, x otherwise.
     dtype : of the values to write.
+    pyramid : whether smaller scales are written too, for viewers (see :mod:`segkit.io.pyramid`): Zarr and precomputed
+        only. Default: where the format has them, but not of affinities.
+    sharding : write many chunks to one file: Zarr and precomputed only.
     overwrite : replace what is there. Without, it is refused.
     checks : refuse a convention that the values contradict.
-    progress : called with the number of blocks done and of all.
+    progress : called with the number of blocks done and of all, and then of those of each smaller scale.
     """
     asked = _Asked(**options)
     address = address if isinstance(address, Address) else parse_address(str(address))
@@ -104,16 +116,12 @@ def convert(
         attributes = _attributes(found, recorded)
         if kind == "affinities":
             blocks, more = _affinities(found, asked, format_name, progress)
+            attributes |= more
         else:
-            check_kind_of_values(found, kind)
-            if kind == "mask" and asked.checks:
-                _check_mask(found, format_name)
-            wanted = target_dtype(found, kind, asked.dtype, format_name)
-            blocks, more = _values(found, kind, wanted, format_name, progress), {}
-        attributes |= more
+            blocks = _values(found, kind, asked, format_name, progress)
         if asked.to_axes and asked.to_axes != "czyx"[-blocks.ndim :]:
             blocks, attributes = _transposed(blocks, asked.to_axes), attributes | {"axes": asked.to_axes}
-        write_blocks(target, role, blocks, attributes)
+        write_blocks(target, role, blocks, attributes, _layout(asked, kind, format_name, progress))
     written = Address(target.path, target.at(role) if format_name in FORMATS.values() else None)
     return {"out": str(written), "kind": role, "shape": list(blocks.shape), "dtype": str(blocks.dtype)}
 
@@ -125,6 +133,12 @@ def _check_options(kind: str, asked: _Asked, format_name: str) -> None:
     if kind == "affinities" and format_name == "tiff":
         next_step = "write them to .h5, .zarr or .precomputed"
         raise InvalidInput(sentence("affinities", "cannot be written to TIFF", next_step=next_step))
+    if asked.pyramid and (kind == "affinities" or format_name not in SCALED):
+        rule = "are written of raw data, labels and masks, to .zarr and .precomputed"
+        raise InvalidInput(sentence("smaller scales", rule, next_step="leave out --pyramid"))
+    if asked.sharding and format_name not in SCALED:
+        rule = "are written to .zarr and .precomputed"
+        raise InvalidInput(sentence("shards", rule, next_step="leave out --sharding"))
     if to_axes is None:
         return
     allowed = "cxyz" if kind == "affinities" else "xyz"
@@ -136,20 +150,38 @@ def _check_options(kind: str, asked: _Asked, format_name: str) -> None:
         raise InvalidInput(sentence("the axes to write", rule, next_step="leave out --to-axes"))
 
 
+def _layout(asked: _Asked, kind: str, format_name: str, progress: OnProgress | None) -> Layout:
+    pyramid = kind != "affinities" and format_name in SCALED if asked.pyramid is None else asked.pyramid
+    return Layout(pyramid, asked.sharding, progress)
+
+
 def _attributes(found: Source, recorded: str) -> dict[str, object]:
     grid = found.grid
     place = {"resolution": list(grid.voxel_size), "offset": list(grid.offset), "unit": "nm"}
     return {"kind": recorded, "format_version": FORMAT_VERSION} | place
 
 
-def _values(found: Source, kind: str, dtype: np.dtype, format_name: str, progress: OnProgress | None) -> Blocks:
-    boxes = _boxes(found.shape, 1, format_name == "tiff")
+def _shard(found: Source, size: int, asked: _Asked) -> Sequence[int] | None:
+    """The sides of a shard, where there will be some, of voxels of `size` bytes."""
+    return shards(found.shape, size)[0] if asked.sharding else None
+
+
+def _values(found: Source, kind: str, asked: _Asked, format_name: str, progress: OnProgress | None) -> Blocks:
+    check_kind_of_values(found, kind)
+    if kind == "mask" and asked.checks:
+        _check_mask(found, format_name)
+    dtype = target_dtype(found, kind, asked.dtype, format_name)
+    boxes = _boxes(found.shape, 1, format_name == "tiff", _shard(found, dtype.itemsize, asked))
     parts = ((box, read_values(found, box, kind, dtype)) for box in _counted(boxes, progress))
     return Blocks(found.shape, dtype, parts)
 
 
 def _check_mask(found: Source, format_name: str) -> None:
-    """Raise InvalidInput unless all values are 0 or one other."""
+    """Raise InvalidInput unless all values are 0 or one other: those of the stored array, where it is small."""
+    sides = found.stored.shape[-3:]
+    if math.prod(sides) * found.dtype.itemsize <= SMALL_MASK:
+        z, y, x = (slice(0, side) for side in sides)
+        found = replace(found, bounds=(z, y, x))
     other = set()
     for box in _boxes(found.shape, 1, format_name == "tiff"):
         values = found.read(box)
@@ -175,7 +207,8 @@ def _affinities(
     if asked.checks and found.whole:
         check_borders(found, one)
     shape = (len(other.neighborhood), *found.shape)
-    boxes = _boxes(found.shape, max(shape[0], found.channels or 1), False)
+    shard = _shard(found, shape[0] * wanted.itemsize, asked)
+    boxes = _boxes(found.shape, max(shape[0], found.channels or 1), False, shard)
 
     def parts() -> Iterator:
         for box in _counted(boxes, progress):
@@ -214,18 +247,17 @@ def _usual_dtype(found: Source, one: Convention, other: Convention, format_name:
     return found.dtype if kept else np.dtype(np.float32)
 
 
-def _boxes(shape: tuple[int, int, int], channels: int, sections: bool) -> list[Box]:
-    """Boxes that cover the volume, in order; whole sections where the format needs them."""
+def _boxes(shape: tuple[int, int, int], channels: int, sections: bool, shard: Sequence[int] | None = None) -> list[Box]:
+    """Boxes that cover the volume, in order; whole sections where the format needs them, or those of shards."""
+    if shard is not None:
+        return list(covering(shape, shard))
     sides = [min(size, SIDE) if not axis else size for axis, size in enumerate(shape)]
     while not sections and channels * np.prod(sides) > VALUES and max(sides) > SIDE:
         longest = int(np.argmax(sides))
         sides[longest] = max(SIDE, -(-sides[longest] // (2 * SIDE)) * SIDE)
     if sections:
         sides[0] = max(1, min(SIDE, VALUES // (sides[1] * sides[2])))
-    ranges = [
-        [slice(a, min(a + side, size)) for a in range(0, size, side)] for side, size in zip(sides, shape, strict=True)
-    ]
-    return list(product(*ranges))
+    return list(covering(shape, sides))
 
 
 def _counted(boxes: list[Box], progress: OnProgress | None) -> Iterator[Box]:

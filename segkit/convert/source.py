@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segkit.data import Grid
+from segkit.data.boxes import within
 from segkit.errors import InvalidInput, sentence
 from segkit.io import Address, Stored, opened
 from segkit.io.placement import Placement
@@ -52,11 +53,8 @@ class Source:
 
     def read(self, box: Box) -> np.ndarray:
         """The values in a box of the part, ([C,] Z, Y, X)."""
-        moved = tuple(
-            slice(part.start + b.start, part.stop + b.start) for part, b in zip(box, self.bounds, strict=True)
-        )
         every = (slice(0, self.channels),) if self.channels is not None else ()
-        return self.stored.read((*every, *moved)).astype(self.dtype, copy=False)
+        return self.stored.read((*every, *within(self.bounds, box))).astype(self.dtype, copy=False)
 
 
 @contextmanager

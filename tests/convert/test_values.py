@@ -134,6 +134,12 @@ def test_masks(tmp_path, name, dtype):
     np.testing.assert_array_equal(io.read_mask(tmp_path / name).array, array != 0)
 
 
+def test_a_crop_of_what_is_no_mask(tmp_path):
+    address = stored(tmp_path / "a.h5", np.arange(24).reshape(2, 3, 4) // 12 + 1, **PLACE)
+    with pytest.raises(InvalidInput, match="0 and one other value, not 1 and 2"):
+        convert(f"{address}[0:1]", tmp_path / "b.h5", "mask")
+
+
 @pytest.mark.parametrize(
     ("array", "kind", "options", "message"),
     [

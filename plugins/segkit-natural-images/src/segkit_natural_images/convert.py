@@ -38,7 +38,7 @@ def convert_pictures(
         rule = "must be a folder or a file, with pictures counted as [first:last]"
         raise InvalidInput(sentence("IN", rule, str(source)))
     check_target(target, "raw", overwrite)
-    raw, truths = stack(read_pictures(source.path, along))
+    raw, truths = stack(read_pictures(Path(source.path), along))
     named = {f"truth:{ANNOTATOR.format(k)}": truth for k, truth in enumerate(truths, 1)}
     write_all(target, {"raw": raw, "truth": truths[0]} | named, drop=ANNOTATOR.format(""))
     return {"out": str(target), "kind": "pictures", "shape": list(raw.shape), "dtype": "uint8", "truths": len(truths)}
