@@ -27,7 +27,8 @@ def benchmark_training(
     of workers) of the step in the middle of `repeat`, and `over_network`, the ratio of its seconds to the first row.
     `feed` is what all but network and optimiser add, as a share of the first row, with checks of health and checkpoints
     shared out over the steps between them; `steps_per_second` and `megavoxels_per_second` (of the output) are those of
-    the whole.
+    the whole. `waiting` are the seconds in which a step of the loop waits for its patches, on the average, and
+    `waiting_share` is their part of the step.
     """
     from segkit.benchmark.train_step import measure_training
 
@@ -43,5 +44,6 @@ def benchmark_training(
     report = {"verb": "train", "repeat": repeat, "device": costs.device, "precision": config.precision}
     report |= {"model": config.model, "loss": config.loss, "batch_size": config.batch_size, "voxels": costs.voxels}
     report |= {"workers": config.workers, "threads": config.threads, "rows": rows, "feed": costs.feed}
+    report |= {"waiting": costs.waiting, "waiting_share": costs.waiting / costs.seconds("loop")}
     report |= {"steps_per_second": 1 / costs.whole, "megavoxels_per_second": costs.voxels / 1e6 / costs.whole}
     return report | {"check_seconds": costs.check, "utilisation": costs.utilisation, "machine": machine()}

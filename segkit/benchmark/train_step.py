@@ -15,10 +15,13 @@ from torch import Tensor
 
 from segkit.infer.network import autocasting
 from segkit.models.device import resolve_device
+from segkit.timing import listening
 from segkit.train.augment.finish import RawBatch
 from segkit.train.config import TrainConfig
-from segkit.train.data import PatchDataset, TrainingVolume, patch_loader
+from segkit.train.data import PatchDataset, TrainingVolume
+from segkit.train.feed import patch_loader
 from segkit.train.isolation import isolated
+from segkit.train.loop import FEED
 from segkit.train.run import prepare, train
 from segkit.train.step import make_optimiser
 
@@ -45,6 +48,8 @@ class TrainingCosts:
     """The same in CPU seconds."""
     check_every: int = 0
     """The settings' steps between them; 0 = never within the run."""
+    waiting: float = 0.0
+    """Seconds in which a step of the loop waits for its patches."""
     voxels: int = 0
     """Of the output, a step."""
     device: str = "cpu"
@@ -184,24 +189,26 @@ def _measure_loop(
     """Time the loop, with one check and one checkpoint in the middle, beside those before the first and the last."""
     total = (repeat + 2) * block  # one block to warm up, one around the check
     middle = total // 2
-    stamps, busy = [], []
+    stamps: list[np.ndarray] = []
+    busy: list[float] = []
 
     def on_step(step: int, *_: object) -> None:
-        stamps.append(_now())
+        stamps.append(np.append(_now(), phases.get(FEED, 0.0)))
         say(f"loop, step {step}")
         if device.type == "cuda" and step % ON_DEVICE == 0:
             busy.extend(_utilisation(device))
 
     settings = {**config.model_dump(), "steps": total, "checkpoint_every": middle, "max_minutes": None}
     settings["health"] = {**settings["health"], "every": middle if config.health.every else 0}
-    with TemporaryDirectory(prefix="segkit-benchmark-") as folder:
+    with TemporaryDirectory(prefix="segkit-benchmark-") as folder, listening() as phases:
         train(TrainConfig(**settings), volumes, Path(folder) / "run", on_step=on_step)
     gaps = [later - earlier for earlier, later in pairwise(stamps)]
     checked = gaps[middle - 1]  # from the end of step `middle`, before its checks, to that of the next
     others = [gap for number, gap in enumerate(gaps) if number >= block - 1 and number != middle - 1]
     plain = np.array(others) if device.type == "cpu" else np.mean(others, axis=0, keepdims=True)
-    costs.parts["loop"], costs.cpu["loop"] = plain.T.tolist()
-    costs.check, costs.check_cpu = np.maximum(checked - np.median(plain, axis=0), 0.0).tolist()
+    costs.parts["loop"], costs.cpu["loop"], _ = plain.T.tolist()
+    costs.waiting = float(np.mean(others, axis=0)[2])
+    costs.check, costs.check_cpu, _ = np.maximum(checked - np.median(plain, axis=0), 0.0).tolist()
     intervals = [every for every in (config.health.every, config.checkpoint_every) if every]
     costs.check_every = min(intervals, default=0)
     costs.utilisation = statistics.fmean(busy) if busy else None

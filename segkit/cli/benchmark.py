@@ -22,7 +22,9 @@ from segkit.cli.common import (
 )
 from segkit.cli.types import ADDRESS, FILE, ComponentName
 
-report_option = click.option("--report", "page", metavar="FILE.html", help="Write a page: the table, and plots of it.")
+report_option = click.option(
+    "--report", "page", type=FILE, metavar="FILE.html", help="Write a page: the table, and plots of it."
+)
 TRY_AGGLOMERATE = examples(
     "segkit benchmark agglomerate affinities.h5 --fragments fragments.h5 \\\n"
     "    --backend python --backend waterz --truth sample_C.hdf"

@@ -23,7 +23,7 @@ from segkit.cli.common import (
     seed_option,
     setting_options,
 )
-from segkit.cli.runs import merged_settings, model_file, read_settings, read_volumes
+from segkit.cli.runs import merged_settings, model_file, read_settings, training_volumes
 from segkit.cli.types import COMPONENT_SETTING, FILE, RAW, RUN_FOLDER, VOLUMES, ComponentName
 from segkit.errors import InvalidInput, sentence
 
@@ -143,7 +143,7 @@ def train(
         raise InvalidInput(sentence("DATA", rule, repr(" ".join(data)), "name a file with raw data and labels"))
     base = read_settings(Path(runs[0])) if runs else {}
     settings = TrainConfig(**merged_settings(base, config, options, assignments))
-    volumes = [volume for text in files for volume in read_volumes(text, None, None)]
+    volumes, _ = training_volumes(files, (), (None, None), settings)
     with progress("benchmark train") as bar:
         report = benchmark_training(settings, volumes, repeat=repeat, progress=bar)
     report["inputs"] = list(data)
@@ -168,3 +168,5 @@ def _show_training(report: Report) -> None:
     speed = f"{report['steps_per_second']:.2f} steps/s, {report['megavoxels_per_second']:.2f} megavoxels/s"
     used = "" if report["utilisation"] is None else f", the device computed {100 * report['utilisation']:.0f} % of it"
     note(f"all but network and optimiser add {100 * report['feed']:.1f} % to the network; {speed}{used}")
+    waits = f"{1e3 * report['waiting']:.1f} ms, {100 * report['waiting_share']:.1f} % of it"
+    note(f"a step of the loop waits {waits}, for patches that are being read")

@@ -11,6 +11,7 @@ import click
 
 from segkit.cli.common import (
     DEVICES,
+    Made,
     Verb,
     chosen_precision,
     echo_described,
@@ -27,7 +28,14 @@ from segkit.cli.common import (
     taken,
 )
 from segkit.cli.repeat import compare_with, source_of, take_over
-from segkit.cli.runs import check_run, merged_settings, read_settings, read_volumes
+from segkit.cli.runs import (
+    check_names,
+    check_run,
+    hollow_volumes,
+    merged_settings,
+    read_settings,
+    training_volumes,
+)
 from segkit.cli.types import FILE, NEW_RUN, RUN_FOLDER, VOLUMES
 from segkit.cli.voxels import VoxelSizeType, check_all_stated
 
@@ -88,7 +96,7 @@ class Given:
 
 SETTINGS = (
     *("model", "loss", "loss_backend", "steps", "voxel_size", "intensity_range"),
-    *("seed", "device", "devices", "precision"),
+    *("seed", "device", "devices", "precision", "cache"),
 )
 """Options that are settings of training."""
 
@@ -112,8 +120,9 @@ def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
         check_settings(settings)
         return
     datasets = params["raw_dataset"], params["labels_dataset"]
+    check_names((*params["data"], *params["validation"]), *datasets)
     seen, others = (
-        [volume for text in params[name] for volume in read_volumes(text, *datasets, hollow=True)]
+        [volume for text in params[name] for volume in hollow_volumes(text, *datasets)]
         for name in ("data", "validation")
     )
     _check_voxels(settings, (*params["data"], *params["validation"]), *datasets)
@@ -128,7 +137,12 @@ def _check_voxels(settings: Any, texts: Iterable[str], raw_dataset: str | None, 
         check_all_stated(texts, raw_dataset, labels_dataset, why)
 
 
-@click.command("train", cls=Verb, stage=True, check=_check, epilog=EXAMPLES, stopped=_how_to_resume)
+def _makes(params: Mapping[str, Any]) -> Made:
+    found = {"out": params["out"], "steps": 1, "seconds": 1.0, "recoveries": 0, "ended_by": "steps"}
+    return Made(found | ({"best": {}} if params["validation"] or params["like"] else {}), ("run",))
+
+
+@click.command("train", cls=Verb, stage=True, check=_check, makes=_makes, epilog=EXAMPLES, stopped=_how_to_resume)
 @click.argument("data", type=VOLUMES, nargs=-1)
 @click.option(
     "--val",
@@ -217,11 +231,12 @@ def command(
     settings = TrainConfig(**merged_settings(base, given.config, options, given.assignments))
     chosen_precision(settings.precision, settings.device)  # a slow one is noted
     datasets = (source["raw_dataset"], source["labels_dataset"])
+    check_names([*source["data"], *source["validation"]], *datasets)
     _check_voxels(settings, [*source["data"], *source["validation"]], *datasets)
-    seen = [volume for address in source["data"] for volume in read_volumes(address, *datasets)]
+    validation = () if patches.preview else source["validation"]
+    seen, others = training_volumes(source["data"], validation, datasets, settings)
     if patches.preview:
         return _print(_preview(settings, seen, Path(patches.preview), patches.samples), as_json)
-    others = [volume for address in source["validation"] for volume in read_volumes(address, *datasets)]
     with telling(settings, out, bool(others), on_card) as calls:
         result = train(settings, seen, Path(out), validation=others, resume=resume, source=source, **calls)
     return _print(_summary(result, settings, out), as_json)

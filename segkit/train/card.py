@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import torch
 
 from segkit import __version__
 from segkit.data import Labels, Volume
+from segkit.data.source import TypedSource
 from segkit.errors import MissingFile, StorageError, sentence
 from segkit.io.json_file import read_json_object
 from segkit.losses.combined import parse_terms
 from segkit.models.device import resolve_device
+from segkit.models.inputs import sample_boxes
 from segkit.registry import find
 from segkit.train.checkpoint import RunFolder
 from segkit.train.config import TrainConfig
@@ -54,19 +56,23 @@ def make_card(
 
 
 def fingerprint(volume: TrainingVolume) -> dict[str, dict[str, object]]:
-    """Describe the arrays of a volume: shape, dtype, place, SHA-256; equal for equal values, however stored."""
-    parts: dict[str, Volume | Labels | None] = {"raw": volume.raw, "labels": volume.labels, "mask": volume.mask}
-    return {
-        name: {
-            "shape": list(part.array.shape),
-            "dtype": part.array.dtype.name,
-            "voxel_size": list(part.grid.voxel_size),
-            "offset": list(part.grid.offset),
-            "sha256": _digest(part.array),
-        }
-        for name, part in parts.items()
-        if part is not None
+    """Describe the arrays of a volume: shape, dtype, place, SHA-256; equal for equal values, however stored.
+
+    Of what is not in memory not all is read: it has the SHA-256 of some boxes alone, which all have.
+    """
+    parts = {"raw": volume.raw, "labels": volume.labels, "mask": volume.mask}
+    return {name: _fingerprint(part) for name, part in parts.items() if part is not None}
+
+
+def _fingerprint(part: TypedSource) -> dict[str, object]:
+    found: dict[str, object] = {
+        "shape": list(part.shape),
+        "dtype": part.dtype.name,
+        "voxel_size": list(part.grid.voxel_size),
+        "offset": list(part.grid.offset),
+        "boxes_sha256": _digest(map(part.read, sample_boxes(part.shape))),
     }
+    return found | ({"sha256": _digest(part.array)} if isinstance(part, Volume | Labels) else {})
 
 
 def read_card(run: Path) -> dict[str, Any]:
@@ -103,15 +109,20 @@ def _other_data(purpose: str, before: Sequence[Mapping[str, Any]], now: Sequence
         return [f"data: there are {len(now)} {purpose} volumes and were {len(before)}"]
     found = []
     for number, (old, new) in enumerate(zip(before, now, strict=True)):
-        parts = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+        parts = [name for name in dict.fromkeys([*old, *new]) if _differ(old.get(name, {}), new.get(name, {}))]
         if parts:
             found.append(f"data: {' and '.join(parts)} of {purpose} volume {number} are others")
     return found
 
 
-def _digest(array: np.ndarray) -> str:
+def _differ(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Say whether two fingerprints differ in what both say; earlier versions and volumes not in memory say less."""
+    return not old or not new or any(old[name] != new[name] for name in old.keys() & new.keys())
+
+
+def _digest(sections: Iterable[np.ndarray]) -> str:
     found = hashlib.sha256()
-    for section in array:
+    for section in sections:
         found.update(np.ascontiguousarray(section, dtype=section.dtype.newbyteorder("<")).data)
     return found.hexdigest()
 

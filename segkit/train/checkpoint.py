@@ -13,7 +13,7 @@ from segkit.errors import CheckpointMismatch, InvalidInput, MissingFile, Storage
 from segkit.io.atomic import LEFT_OVER, replacing, storage_errors
 from segkit.io.json_file import read_json_object
 from segkit.io.lock import RUN_LOCK
-from segkit.models.checkpoint import save_model
+from segkit.models.checkpoint import model_bytes
 from segkit.train.config import HealthConfig, TrainConfig, ValidationConfig
 
 if TYPE_CHECKING:
@@ -152,8 +152,7 @@ def save_network(path: Path, objective: "Objective", steps: int, validation: Map
     `validation` are its scores on the validation volumes and what they were segmented by.
     """
     config = objective.config
-    save_model(
-        path,
+    content = model_bytes(
         objective.module.kept_network,
         name=config.model,
         parameters=config.model_parameters,
@@ -162,6 +161,7 @@ def save_network(path: Path, objective: "Objective", steps: int, validation: Map
         | objective.voxels.to_infer(config)
         | ({"validation": dict(validation)} if validation else {}),
     )
+    replace_whole(path, lambda half: half.write_bytes(content))
 
 
 def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from segkit.data import NEAREST
 from segkit.data.affinities import as_neighborhood
 from segkit.data.neighborhoods import long_range
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
+from segkit.memory import parse_bytes
 from segkit.parameters import nearest, type_name
 from segkit.train.augment.config import AugmentationSettings, StrictSettings, setting_names
 
@@ -162,7 +163,15 @@ class TrainConfig(StrictSettings):
     threads: Count | None = None
     """CPU threads of the network; None leaves torch's own choice."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that prepare patches; 0 prepares them between the steps. Any number gives the same patches."""
+    """Processes that prepare patches; 0 prepares them between the steps. Patches of volumes that do not fit into
+    `cache` are read by threads beside the steps instead, by so many, or four. Any number gives the same patches."""
+    cache: Count | None = None
+    """Bytes of raw data, labels and masks in memory, as 4GB. Volumes that fit in are read whole, once; of others, boxes
+    are read, and the chunks that were used last kept. The patches are the same. Default: half of the memory that is
+    free."""
+    weights: Annotated[list[Positive], Field(min_length=1)] | None = None
+    """How often each training volume is drawn from, relative to the others, in the order of DATA. Default: each place
+    is as likely, so that a volume counts by its size."""
     checkpoint_every: Count = 500
     """Steps between checkpoints; there is always one after the last step."""
     log_every: Count = 10
@@ -199,6 +208,14 @@ class TrainConfig(StrictSettings):
     @classmethod
     def _precision_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _bytes(cls, value: object) -> object:
+        try:
+            return parse_bytes(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("it must be a number of bytes above 0, as 4GB, 500MB or 2GiB") from None
 
     @field_validator("intensity_range")
     @classmethod

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import torch
 
 from segkit.errors import SegkitError
 from segkit.protocols import Loss
+from segkit.timing import phase
 from segkit.train import distributed
 from segkit.train.augment.finish import RawBatch
 from segkit.train.checkpoint import (
@@ -23,13 +25,16 @@ from segkit.train.checkpoint import (
     write_checkpoint,
 )
 from segkit.train.config import TrainConfig
-from segkit.train.data import PatchDataset, patch_loader
+from segkit.train.data import PatchDataset
+from segkit.train.feed import patch_loader
 from segkit.train.health import Health, check_weights
 from segkit.train.journal import Journal, OnStep
 from segkit.train.recovery import with_elementwise
 from segkit.train.step import Batch, Objective, learning_rate_factor, make_optimiser
 from segkit.train.validate import OnValidation, Validation, ValidationData
 
+FEED = "waiting for patches"
+"""The phase in which a step waits for what it trains on."""
 End = Literal["steps", "max_minutes", "patience"]
 """The setting that ended a run."""
 
@@ -96,11 +101,11 @@ class Loop:
         self.journal = Journal(self.folder, self.config, start.step, self.on_step)
         try:
             self._begin(start)
-            batches = iter(patch_loader(self.setup.patches, self.config, start.patches))
-            end = None
-            while end is None:
-                self._train_step(batches)
-                end = self._after_step()
+            with closing(patch_loader(self.setup.patches, self.config, start.patches)) as batches:
+                end = None
+                while end is None:
+                    self._train_step(batches)
+                    end = self._after_step()
             return self._finish(end)
         finally:
             self.journal.close()
@@ -133,7 +138,9 @@ class Loop:
         config, objective, step = self.config, self.objective, self.step + 1
         self.optimiser.zero_grad()
         for number in range(config.accumulate):
-            batch = objective.finish(_next(batches, config).to(self.fabric.device))
+            with phase(FEED):
+                read = _next(batches, config)
+            batch = objective.finish(read.to(self.fabric.device))
             more = number + 1 < config.accumulate
             with self.fabric.no_backward_sync(self.network, enabled=more), self.fabric.autocast():
                 loss, parts = objective.evaluate(batch, self.network, step)

@@ -162,7 +162,7 @@ def choose_scene(volume: TrainingVolume, network: Model, crop: Sequence[int] | N
     margin[0] += network.sections // 2
     begin = np.maximum(start + volume.position - margin, 0)
     end = np.minimum(start + wanted + volume.position + margin, volume.raw.shape)
-    raw = Volume(volume.raw.array[_slices(begin, end)], volume.raw.grid.crop(begin.tolist()))
+    raw = Volume(volume.raw.read(_slices(begin, end)), volume.raw.grid.crop(begin.tolist()))
     inner = start + volume.position - begin
     truth = fragments_from_labels(truth, per_section=True) if per_section else truth
     return Scene(raw, _slices(inner, inner + wanted), truth)
@@ -185,9 +185,9 @@ def _shape(shape: tuple[int, ...], crop: Sequence[int] | None) -> tuple[int, ...
 
 def _truth(volume: TrainingVolume, start: np.ndarray, end: np.ndarray) -> Labels:
     window = _slices(start, end)
-    array = volume.labels.array[window]
+    array = volume.labels.read(window)
     if volume.mask is not None:
-        array = np.where(volume.mask.array[window], array, np.uint64(FIRST_OUTSIDE))
+        array = np.where(volume.mask.read(window), array, np.uint64(FIRST_OUTSIDE))
     return Labels(array, volume.labels.grid.crop(start.tolist()))
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from segkit.data import Labels, Volume
-from segkit.data.resample import resample_labels, resample_volume, resampled_grid
-from segkit.data.source import Held
+from segkit.data.resample import ResampledLabels, ResampledSource, resample_labels, resample_volume, resampled_grid
+from segkit.data.source import TypedSource
 from segkit.losses.descriptors import CHANNELS, ShapeDescriptors
 from segkit.models.inputs import Range, brightest, found_range, in_range, range_problem
 from segkit.registry import find
@@ -91,23 +91,40 @@ def resampled(volumes: Sequence[TrainingVolume], voxel_size: Sequence[float] | N
 
 def brightest_of(volumes: Sequence[TrainingVolume], taken: Range | None) -> float:
     """Find where in black..white the largest raw value of all `volumes` lies."""
-    return max((brightest(_values(each), each.raw.array.dtype, taken) for each in volumes), default=1.0)
+    return max((brightest(_values(each), each.raw.dtype, taken) for each in volumes), default=1.0)
 
 
 def unlike_values(volume: TrainingVolume, taken: Range | None, trained: float | None = None) -> str | None:
     """Say what is wrong with the raw values of a volume, by itself or beside those `trained` on; None if nothing."""
-    return range_problem(_values(volume), volume.raw.array.dtype, taken, trained)
+    return range_problem(_values(volume), volume.raw.dtype, taken, trained)
 
 
 def _values(volume: TrainingVolume) -> Range:
-    return volume.found or found_range(Held(volume.raw))[0]
+    return volume.found or found_range(volume.raw)[0]
 
 
 def ranged(volumes: Sequence[TrainingVolume], taken: Range | None) -> Sequence[TrainingVolume]:
     """Take for black and white what `taken` says; see :func:`segkit.models.inputs.in_range`."""
     if taken is None:
         return volumes
-    return [replace(each, raw=Volume(in_range(each.raw.array, *taken), each.raw.grid)) for each in volumes]
+    return [replace(each, raw=_ranged(each.raw, taken)) for each in volumes]
+
+
+def _ranged(raw: TypedSource, taken: Range) -> TypedSource:
+    return Volume(in_range(raw.array, *taken), raw.grid) if isinstance(raw, Volume) else RangedSource(raw, taken)
+
+
+class RangedSource:
+    """Intensities that are read box by box, as :func:`segkit.models.inputs.in_range` makes them."""
+
+    def __init__(self, source: TypedSource, taken: Range) -> None:
+        self._source, self._taken = source, taken
+        self.shape, self.grid = source.shape, source.grid
+        self.dtype = in_range(np.empty(0, source.dtype), *taken).dtype
+
+    def read(self, box: tuple[slice, ...], /) -> np.ndarray:
+        """Read the values in a box, (Z, Y, X)."""
+        return in_range(self._source.read(box), *self._taken)
 
 
 def hollow(volumes: Sequence[TrainingVolume], config: TrainConfig) -> list[TrainingVolume]:
@@ -117,7 +134,7 @@ def hollow(volumes: Sequence[TrainingVolume], config: TrainConfig) -> list[Train
 
 def _hollow(volume: TrainingVolume, config: TrainConfig) -> TrainingVolume:
     raw, labels, voxel_size = volume.raw, volume.labels, config.voxel_size
-    voxel = raw.array[:1, :1, :1]
+    voxel = raw.read((slice(0, 1),) * 3)
     voxel = voxel if config.intensity_range is None else in_range(voxel, *config.intensity_range)
     raw_place, place = (raw.grid, raw.shape), (labels.grid, labels.shape)
     if voxel_size is not None:
@@ -132,6 +149,13 @@ def _hollow(volume: TrainingVolume, config: TrainConfig) -> TrainingVolume:
 
 def _resampled(volume: TrainingVolume, voxel_size: Sequence[float]) -> TrainingVolume:
     raw, labels, mask = volume.raw, volume.labels, volume.mask
+    if not isinstance(raw, Volume) or not isinstance(labels, Labels) or not isinstance(mask, Volume | None):
+        return replace(
+            volume,
+            raw=ResampledSource(raw, voxel_size, dtype=raw.dtype),
+            labels=ResampledLabels(labels, voxel_size, anchor=raw.grid),
+            mask=mask and ResampledSource(mask, voxel_size, anchor=raw.grid, dtype=bool),
+        )
     grid, shape = resampled_grid(labels.grid, labels.shape, voxel_size, anchor=raw.grid)
     return TrainingVolume(
         resample_volume(raw, *resampled_grid(raw.grid, raw.shape, voxel_size)),

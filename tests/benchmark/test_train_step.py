@@ -11,6 +11,7 @@ from segkit.benchmark import train_step
 from segkit.benchmark.train_step import Parts, TrainingCosts, measure_training
 from segkit.losses.elementwise import BCE
 from segkit.train import TrainConfig, TrainingVolume, train
+from segkit.train.data import PatchDataset
 
 SETTINGS = {
     "model": "unet3d",
@@ -63,6 +64,14 @@ def test_a_slow_part_shows_in_its_row_and_in_those_after_it(monkeypatch):
     costs = measure_training(config, [_volume()], repeat=2)
     assert min(costs.seconds(name) for name in ("loss", "reading", "augmentation", "loop")) >= 0.2
     assert costs.cpu_seconds("loss") < costs.seconds("loss")  # sleep needs no processor
+
+
+def test_what_a_step_waits_for_its_patches(monkeypatch):
+    """Reading sleeps: once in the step that waits for it, and never in the step that does not."""
+    read = PatchDataset.__getitem__
+    monkeypatch.setattr(PatchDataset, "__getitem__", lambda self, k: time.sleep(0.1) or read(self, k))
+    costs = measure_training(TrainConfig(**SETTINGS, health={"every": 0}), [_volume()], repeat=2)
+    assert 0.1 <= costs.waiting <= 0.2 and costs.waiting < costs.seconds("loop")
 
 
 def test_the_feed_by_hand():

@@ -28,6 +28,7 @@ def test_train(segkit, data, tmp_path):
     seconds = {row["part"]: row["seconds"] for row in report["rows"]}
     assert all(row["cpu_seconds"] > 0 for row in report["rows"])
     assert report["feed"] == pytest.approx((seconds["whole"] - seconds["optimiser"]) / seconds["network"])
+    assert 0 < report["waiting"] < seconds["loop"] * 3 and report["waiting_share"] > 0
     assert report["steps_per_second"] == pytest.approx(1 / seconds["whole"])
     assert report["voxels"] >= 4 * 8 * 8 and report["loss"] == "bce"
 
@@ -38,7 +39,7 @@ def test_train_with_the_settings_of_a_run(segkit, data, tmp_path):
     result = segkit("benchmark", "train", tmp_path / "run", data, "--repeat", 2)
     assert result.exit_code == 0, result.stderr
     assert "unet3d with bce" in result.stdout and "+ augmentation" in result.stdout
-    assert "% to the network" in result.stderr
+    assert "% to the network" in result.stderr and "a step of the loop waits" in result.stderr
     assert segkit("benchmark", "train", tmp_path / "run").exit_code == 2
 
 

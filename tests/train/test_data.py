@@ -7,7 +7,8 @@ from segkit.errors import InvalidInput
 from segkit.train import TrainConfig, TrainingVolume
 from segkit.train.augment.finish import collate, finish
 from segkit.train.augment.plan import Plan
-from segkit.train.data import PatchDataset, cut, patch_loader
+from segkit.train.data import PatchDataset, cut
+from segkit.train.feed import patch_loader
 from segkit.train.patch import Patch
 
 OFFSETS = np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]])
