@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, product
+from itertools import accumulate, groupby, islice, product
 from warnings import warn
 
 import numpy as np
@@ -26,7 +26,7 @@ Read = Callable[[Slices], np.ndarray]
 class Variant:
     """The tiles of a volume that was mirrored or transposed. Positions are those of the changed volume.
 
-    Of a `part` of it only those that are needed, on the same lattice; along axes where the model pads, all of them.
+    Of a `part` of it only those that write into it, on the same lattice.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class Variant:
             for (start, stop), out, stride, context in steps
         ]
         sections = [Span(z, z, z + 1) for z in range(needed[0].start, needed[0].stop)]
-        self.tiles = [tuple(item) for item in product(*(along if model.ndim == 3 else [sections, *along]))]
+        self.wanted = part or tuple(slice(0, size) for size in self.shape)
+        tiles = [tuple(item) for item in product(*(along if model.ndim == 3 else [sections, *along]))]
+        self.tiles = [item for item in tiles if self.writes(item)]
         window, context = list(model.input_shape(tile)), list(model.context)
         self.lengths = window if model.ndim == 3 else [model.sections, *window]
         self.before = (
@@ -83,6 +85,15 @@ class Variant:
         """The first voxel of the original along `axis` that the tile may write."""
         start = self._box(item)[axis].start
         return max(start + min(0, *(shift[axis] for _, shift in self.destinations)), 0)
+
+    def writes(self, item: Spans) -> Slices | None:
+        """The box of the original that the tile may write, as far as it is wanted; None if there is none."""
+        shifts = list(zip(*(shift for _, shift in self.destinations), strict=True))
+        box = tuple(
+            slice(max(own.start + min(0, *moves), along.start), min(own.stop + max(0, *moves), along.stop))
+            for own, moves, along in zip(self._box(item), shifts, self.wanted, strict=True)
+        )
+        return None if any(along.start >= along.stop for along in box) else box
 
     def write(self, slabs: Slabs, item: Spans, output: np.ndarray) -> None:
         """Add a tile's output (C, Z, Y, X), weighted where tiles overlap, at the voxels that its edges belong to."""
@@ -114,6 +125,8 @@ class Batch:
     tiles: list[Spans]
     complete: int
     """Along the plan's axis, voxels before this get nothing from later batches."""
+    done: int
+    """Tiles of this batch and of those before it."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,9 @@ class Plan:
     """All batches in order, from the low end of the volume's longest axis to the high one."""
 
     axis: int
-    variants: int
+    end: int
+    """One past the last voxel along the axis."""
+    variants: list[Variant]
     batches: list[Batch]
     taken: TileMemory
 
@@ -133,7 +148,7 @@ class Plan:
     @property
     def tile(self) -> tuple[int, ...]:
         """The output tile that takes the most memory; those of variants may differ."""
-        return max({batch.variant.tile for batch in self.batches}, key=self.taken)
+        return max({variant.tile for variant in self.variants}, key=self.taken)
 
 
 def make_plan(
@@ -160,12 +175,14 @@ def make_plan(
         for number, along in groupby(pieces, key=lambda piece: piece[1])
         for group in _chunks(along, use.batch_size)
     ]
-    lows = [group[0][0] for _, group in groups[1:]] + [shape[axis]]
+    end = shape[axis]
+    lows = [group[0][0] for _, group in groups[1:]] + [end]
+    counts = accumulate(len(group) for _, group in groups)
     batches = [
-        Batch(variants[number], [item for _, _, item in group], low)
-        for (number, group), low in zip(groups, lows, strict=True)
+        Batch(variants[number], [item for _, _, item in group], low, done)
+        for (number, group), low, done in zip(groups, lows, counts, strict=True)
     ]
-    return Plan(axis, len(variants), batches, taken)
+    return Plan(axis, end, variants, batches, taken)
 
 
 def warn_of_memory(plan: Plan, use: Settings) -> None:

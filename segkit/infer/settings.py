@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     augment: "Augment"
     compiled: bool
     intensity_range: tuple[float, float] | None
+    skip_empty: bool
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,11 @@ class Settings:
     augment: "Augment" = "none"
     compiled: bool = False
     intensity_range: tuple[float, float] | None = None
+    skip_empty: bool = False
 
     def key(self) -> dict[str, object]:
         """What decides the values, up to rounding: so that other devices and batches may go on with what was begun."""
         found: dict[str, object] = {"tile_shape": self.tile_shape, "precision": self.precision, "augment": self.augment}
         found |= {"intensity_range": self.intensity_range} if self.intensity_range else {}
+        found |= {"skip_empty": True} if self.skip_empty else {}
         return found | ({"memory": self.memory} if self.memory != MEMORY and not self.tile_shape else {})

@@ -12,18 +12,20 @@ from warnings import warn
 import numpy as np
 
 from segkit import io
-from segkit.blockwise.blocks import Block, Lattice, Slices, Triple
+from segkit.blockwise.blocks import Lattice, Slices, Triple
 from segkit.blockwise.engine import Stage
-from segkit.blockwise.job import BlockTask
+from segkit.blockwise.job import BlockTask, WholeTask
 from segkit.blockwise.store import file_digest, fingerprint
 from segkit.blockwise.work import WHOLE, Work
-from segkit.data import Grid
+from segkit.data import Grid, check_aligned
+from segkit.data.affinities import as_fractions, as_levels, cut_leaving
+from segkit.data.boxes import around, counted_from, within
 from segkit.data.resample import ResampledSource
 from segkit.data.source import Source
 from segkit.errors import InvalidInput, InvalidParameter, SegkitWarning, sentence
 from segkit.infer.resampled import Restoring
 from segkit.infer.settings import Settings
-from segkit.io.address import as_address
+from segkit.io.address import as_address, bounds_of
 from segkit.io.lookup import AnyAddress
 from segkit.io.writer import Form, Target
 from segkit.models.inputs import found_range, range_problem
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 UNLIKE = 1.1
 """Factor from which on voxels are too unlike those that a network was trained on to say nothing."""
+DTYPES = ("float32", "uint8")
 LARGEST_HALO = 32
 """Of a network that pads, unless another is given: a quarter of the block, up to this many voxels."""
 
@@ -51,7 +54,51 @@ class Voxels:
 
 
 @dataclass(frozen=True)
-class WholeTask(BlockTask):
+class Wanted:
+    """Which affinities are computed, and how they are kept."""
+
+    roi: Slices | None = None
+    """The box of the raw data, in voxels, whose affinities are written; None: all. The network sees what lies around
+    it; edges that leave it are 0."""
+    mask: AnyAddress | None = None
+    """Where this volume, aligned with the raw data, is 0, nothing is computed; edges with an end there are 0."""
+    dtype: str = "float32"
+    """Or uint8, a quarter of the bytes: see :func:`segkit.data.affinities.as_levels`."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where affinities are wanted in the raw data, and how they are kept."""
+
+    roi: Slices | None
+    """A box of the raw data, both ends given; None: all."""
+    shape: Triple
+    """Size of what is written, (Z, Y, X)."""
+    mask: io.RegionSource | None
+    dtype: np.dtype
+
+    def box(self, part: Slices) -> Slices:
+        """Return the place in the raw data of a part of what is written."""
+        return within(self.roi, part) if self.roi else part
+
+    def placed(self, grid: Grid) -> Grid:
+        """Return where it lies, from where the raw data do."""
+        return grid.crop([along.start for along in self.roi]) if self.roi else grid
+
+    def identity(self) -> dict[str, object]:
+        """Return what decides the values, as far as it is not as always."""
+        found: dict[str, object] = {"roi": str(self.roi)} if self.roi else {}
+        found |= {"mask": self.mask.identity} if self.mask else {}
+        return found | ({} if self.dtype == np.float32 else {"dtype": self.dtype.name})
+
+    def kept(self, part: Sequence[slice], affinities: np.ndarray, neighborhood: np.ndarray) -> np.ndarray:
+        """Make what is written of the affinities of a part of the box: 0 for edges that leave it, as its dtype."""
+        cut_leaving(affinities, neighborhood, tuple(part), self.shape)
+        return as_levels(affinities) if self.dtype == np.uint8 else affinities
+
+
+@dataclass(frozen=True)
+class InferWholeTask(WholeTask):
     """Predicts the affinities of a whole volume, and writes them slab by slab."""
 
     seen: Source
@@ -59,6 +106,7 @@ class WholeTask(BlockTask):
     trained: "TrainedModel"
     settings: Settings
     result: Restoring
+    region: Region
     target: Target
     work: Work
 
@@ -67,47 +115,96 @@ class WholeTask(BlockTask):
         from segkit.infer import predict_parts
 
         options: dict[str, Any] = vars(self.settings) | {"progress": partial(self.work.tell, "infer")}
-        module, neighborhood = self.trained.module, self.trained.neighborhood
+        module, neighborhood, region = self.trained.module, self.trained.neighborhood, self.region
+        options |= {"part": region.roi, "mask": region.mask}
         with _ONE, closing(predict_parts(module, self.seen, neighborhood, **options)) as parts:
-            self.target.fill(tuple(slice(0, size) for size in self.result.shape), self.result.restored(parts))
+            restored = self.result.restored(parts)
+            kept = ((where, region.kept(where[1:], values, self.result.neighborhood)) for where, values in restored)
+            self.target.fill(tuple(slice(0, size) for size in region.shape), kept)
         return {}
 
-    def digest(self, number: int) -> str | None:
-        """Return None: nothing is kept of a volume that is not done."""
-        return None
+
+@dataclass(frozen=True)
+class Predicted:
+    """The affinities that a network gives to a volume, computed where they are asked for; it travels to workers.
+
+    It is read as :class:`segkit.io.RegionSource` is.
+    """
+
+    raw: io.RegionSource
+    model: Path
+    version: str
+    """Checksum of the file of the model."""
+    neighborhood: np.ndarray
+    halo: Triple
+    """Voxels around a box that a network sees that pads."""
+    region: Region
+    settings: Settings
+
+    @property
+    def shape(self) -> Triple:
+        """Return the size of what is wanted, (Z, Y, X)."""
+        return self.region.shape
+
+    @property
+    def grid(self) -> Grid:
+        """Return where it lies."""
+        return self.region.placed(self.raw.grid)
+
+    @property
+    def identity(self) -> str:
+        """Return what differs once the values may be others."""
+        return fingerprint(stage="predicted", **self.decided())
+
+    def decided(self) -> dict[str, object]:
+        """Return all that decides the values, as plain values."""
+        inputs = {"raw": self.raw.identity, "model": self.version, "halo": self.halo}
+        return inputs | self.settings.key() | self.region.identity()
+
+    def read(self, part: Slices) -> np.ndarray:
+        """Compute the affinities of a box, float32 (C, Z, Y, X): what a reader gives of those that are stored."""
+        return as_fractions(self.stored(part))
+
+    def stored(self, part: Slices) -> np.ndarray:
+        """Compute the affinities of a box as they are kept."""
+        inner, mask = self.region.box(part), self.region.mask
+        if mask is not None and not mask.read(inner).any():
+            size = [along.stop - along.start for along in inner]
+            affinities = np.zeros((len(self.neighborhood), *size), np.float32)
+        else:
+            with _ONE:
+                affinities = self._predicted(inner)
+        return self.region.kept(part, affinities, self.neighborhood)
+
+    def _predicted(self, inner: Slices) -> np.ndarray:
+        from segkit.infer import predict_parts
+
+        trained, mask = _loaded(self.model, self.version, self.settings.device), self.region.mask
+        box = seen(inner, self.halo, trained.module, self.raw.shape)
+        window = Window(self.raw, box)
+        options: dict[str, Any] = vars(self.settings) | {
+            "thickness": max(along.stop - along.start for along in inner),
+            "part": window.part(inner),
+            "mask": None if mask is None else Window(mask, box),
+        }
+        with closing(predict_parts(trained.module, window, trained.neighborhood, **options)) as parts:
+            ((_, affinities),) = parts
+        return affinities
 
 
 @dataclass(frozen=True)
 class InferTask(BlockTask):
     """Predicts the affinities of a block."""
 
-    raw: io.RegionSource
-    model: Path
-    version: str
-    """Checksum of the file of the model."""
+    affinities: Predicted
     lattice: Lattice
     target: Target
-    settings: Settings
 
     def run(self, number: int) -> dict:
         """Predict the block and write it; raw data around it are read as far as they are needed."""
-        with _ONE:
-            affinities = self._predicted(self.lattice[number])
-        self.target.write(self.lattice[number].inner, affinities)
+        part = self.lattice[number].inner
+        self.target.write(part, self.affinities.stored(part))
         return {}
-
-    def _predicted(self, block: Block) -> np.ndarray:
-        from segkit.infer import predict_parts
-
-        trained = _loaded(self.model, self.version, self.settings.device)
-        window = Window(self.raw, seen(block, trained.module, self.raw.shape))
-        options: dict[str, Any] = vars(self.settings) | {
-            "thickness": max(block.shape),
-            "part": window.part(block.inner),
-        }
-        with closing(predict_parts(trained.module, window, trained.neighborhood, **options)) as parts:
-            ((_, affinities),) = parts
-        return affinities
 
     def digest(self, number: int) -> str | None:
         """Compute a checksum of the block in the store."""
@@ -118,21 +215,19 @@ class Window:
     """Presents a box of a volume as a volume of its own."""
 
     def __init__(self, source: Source, box: Slices) -> None:
-        self._source, self._start = source, [along.start for along in box]
+        self._source, self._box = source, box
         self.shape: Triple = tuple(along.stop - along.start for along in box)
         """Size in voxels, (Z, Y, X)."""
-        self.grid: Grid = source.grid.crop(self._start)
+        self.grid: Grid = source.grid.crop([along.start for along in box])
         """Where it lies."""
 
     def read(self, part: tuple[slice, ...], /) -> np.ndarray:
         """Read the intensities of a box, counted from the window's first voxel."""
-        moved = [slice(a.start + first, a.stop + first) for a, first in zip(part, self._start, strict=True)]
-        return self._source.read(tuple(moved))
+        return self._source.read(within(self._box, part))
 
     def part(self, box: Slices) -> Slices:
         """Translate a box of the source into one of this window."""
-        z, y, x = (slice(a.start - first, a.stop - first) for a, first in zip(box, self._start, strict=True))
-        return z, y, x
+        return counted_from(self._box, box)
 
 
 def infer_files(
@@ -142,6 +237,7 @@ def infer_files(
     settings: Settings | None = None,
     *,
     voxels: Voxels | None = None,
+    wanted: Wanted | None = None,
     notes: Mapping[str, object] | None = None,
     work: Work = WHOLE,
 ) -> tuple[int, ...]:
@@ -162,6 +258,8 @@ def infer_files(
         A file; by blocks a .zarr.
     settings, voxels
         How it is used, and which voxels it sees of a whole volume. Device, batch and compilation may change meanwhile.
+    wanted
+        Which affinities are computed, and how they are kept.
     notes
         As of :func:`segkit.io.write`.
     work
@@ -170,31 +268,75 @@ def infer_files(
     Raises
     ------
     InvalidInput
-        By blocks, if the network was trained on resampled voxels, or if the address cannot be written to.
+        By blocks or with a region or mask, if the network was trained on resampled voxels; if these two do not fit the
+        volume, or the address cannot be written to.
     BlocksFailed
         If a block could not be computed.
     """
     io.check_writable(out)
-    voxels, source = voxels or Voxels(), work.source(raw, "raw")
-    settings = _with_range(settings or Settings(), trained)
-    _warn_of(raw, trained, source.grid, settings, voxels)
+    settings, voxels, wanted = settings or Settings(), voxels or Voxels(), wanted or Wanted()
+    if not work.whole:
+        return _by_blocks(predicted(raw, trained, settings, voxels, wanted, work), out, notes, work)
+    source, settings = _looked_at(raw, trained, settings, voxels, work)
     shown = ResampledSource(source, voxels.size) if voxels.size else source
     result = Restoring(shown, shown if voxels.keep_grid else source, trained.neighborhood)
-    lattice, version, key = work.lattice(source.shape), "", ""
-    if not work.whole:
-        lattice = replace(lattice, halo=_halo(trained, lattice.block, work.halo))
-        _check(trained, voxels, source, lattice[0], settings)
-        version = file_digest(_file(trained)) or ""
-        inputs = {"raw": source.identity, "model": version, "block": lattice.block, "halo": lattice.halo}
-        key = fingerprint(stage="infer", **inputs, **settings.key())
-    form = Form("affinities", result.shape, result.grid, result.neighborhood)
+    region = _region(wanted, source, result.shape, work)
+    if region.roi or region.mask:
+        whole = tuple(slice(0, size) for size in region.shape)
+        _check(trained, voxels, source, (region.box(whole), source.shape), settings)  # type: ignore[arg-type]
+    form = Form("affinities", region.shape, region.placed(result.grid), result.neighborhood, region.dtype)
+    with work.output(out) as output:
+        target = output.volume(form, notes=notes)
+        InferWholeTask(shown, trained, settings, result, region, target, work).run(0)
+    return (len(result.neighborhood), *region.shape)
+
+
+def predicted(
+    raw: AnyAddress, trained: "TrainedModel", settings: Settings, voxels: Voxels, wanted: Wanted, work: Work
+) -> Predicted:
+    """Make affinities that are computed block by block; for the errors see :func:`infer_files`."""
+    source, settings = _looked_at(raw, trained, settings, voxels, work)
+    region = _region(wanted, source, source.shape, work)
+    lattice = work.lattice(region.shape)
+    halo = _halo(trained, lattice.block, work.halo)
+    _check(trained, voxels, source, (region.box(lattice[0].inner), halo), settings)
+    version = file_digest(_file(trained)) or ""
+    return Predicted(source, _file(trained), version, trained.neighborhood, halo, region, settings)
+
+
+def _by_blocks(
+    affinities: Predicted, out: AnyAddress, notes: Mapping[str, object] | None, work: Work
+) -> tuple[int, ...]:
+    lattice, neighborhood = work.lattice(affinities.shape), affinities.neighborhood
+    key = fingerprint(stage="infer", block=lattice.block, **affinities.decided())
+    form = Form("affinities", affinities.shape, affinities.grid, neighborhood, affinities.region.dtype)
     with work.output(out) as output:
         target = output.volume(form, key=key, notes=notes)
-        task: BlockTask = WholeTask(shown, trained, settings, result, target, work)
-        if not work.whole:
-            task = InferTask(source, _file(trained), version, lattice, target, settings)
+        task = InferTask(affinities, lattice, target)
         work.run(Stage("infer", task, [block.voxels for block in lattice], target.marks, key))
-    return (len(result.neighborhood), *result.shape)
+    return (len(neighborhood), *affinities.shape)
+
+
+def _region(wanted: Wanted, source: io.RegionSource, shape: Triple, work: Work) -> Region:
+    """Open the mask, and find the box of a region in the volume. Raises InvalidInput for those that do not fit it."""
+    if wanted.dtype not in DTYPES:
+        raise InvalidInput(sentence("dtype", f"must be {' or '.join(DTYPES)}", repr(wanted.dtype)))
+    mask = None if wanted.mask is None else work.source(wanted.mask, "mask")
+    check_aligned(raw=source, mask=mask)
+    if wanted.roi is None:
+        return Region(None, shape, mask, np.dtype(wanted.dtype))
+    roi = bounds_of(wanted.roi, source.shape, "roi")
+    z, y, x = (along.stop - along.start for along in roi)
+    return Region(roi, (z, y, x), mask, np.dtype(wanted.dtype))
+
+
+def _looked_at(
+    raw: AnyAddress, trained: "TrainedModel", settings: Settings, voxels: Voxels, work: Work
+) -> tuple[io.RegionSource, Settings]:
+    """The raw data, which a warning is given of if they are unlike those of the training, and all settings."""
+    source, settings = work.source(raw, "raw"), _with_range(settings, trained)
+    _warn_of(raw, trained, source.grid, settings, voxels)
+    return source, settings
 
 
 def _with_range(settings: Settings, trained: "TrainedModel") -> Settings:
@@ -229,14 +371,14 @@ def _file(trained: "TrainedModel") -> Path:
     return trained.file.absolute()
 
 
-def seen(block: Block, module: Any, shape: Triple) -> Slices:
-    """What a network is shown as its volume: along axes where it pads, block and halo; else all there is.
+def seen(inner: Slices, halo: Triple, module: Any, shape: Triple) -> Slices:
+    """What a network is shown as its volume: along axes where it pads, a block and its halo; else all there is.
 
     It begins where the lattice of the network does, so that pooling takes the same voxels together in all blocks.
     """
     first = 3 - module.ndim
     found = []
-    for axis, (outer, size) in enumerate(zip(block.outer, shape, strict=True)):
+    for axis, (outer, size) in enumerate(zip(around(inner, shape, halo, halo), shape, strict=True)):
         if not padded(module)[axis]:
             found.append(slice(0, size))
             continue
@@ -261,16 +403,18 @@ def _loaded(path: Path, version: str, device: str) -> "TrainedModel":
     return load_model(path, device=device)
 
 
-def _check(trained: "TrainedModel", voxels: Voxels, source: Source, block: Block, settings: Settings) -> None:
-    """Refuse at once what would fail in every block."""
+def _check(
+    trained: "TrainedModel", voxels: Voxels, source: Source, block: tuple[Slices, Triple], settings: Settings
+) -> None:
+    """Refuse at once what would fail in every block, or of a region; `block` is the box and halo of one."""
     from segkit.infer.plan import make_plan, warn_of_memory
 
     if voxels.size or trained.extra.get("resampled"):
-        rule = "must see the voxels of the data, by blocks"
-        next_step = "resample RAW first, or infer without blocks"
+        rule = "must see the voxels of the data, by blocks and with a mask or roi"
+        next_step = "resample RAW first, or infer all of it at once"
         raise InvalidInput(sentence("the network", rule, "resampled ones", next_step))
-    window = Window(source, seen(block, trained.module, source.shape))
-    part = window.part(block.inner)
+    window = Window(source, seen(*block, trained.module, source.shape))
+    part = window.part(block[0])
     plan = make_plan(trained.module, window.shape, window.grid, trained.neighborhood, settings, part)
     warn_of_memory(plan, settings)
 

@@ -1,6 +1,6 @@
 """Networks on volumes of any size."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Unpack
@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from segkit.data import Affinities, Volume
+from segkit.data import Affinities, Volume, edge_mask
 from segkit.data.affinities import as_neighborhood
+from segkit.data.boxes import counted_from, reached
 from segkit.data.source import Held, Source
 from segkit.errors import InvalidInput, sentence
 from segkit.infer.network import answers, check_precision, evaluating
 from segkit.infer.overlap import ahead
-from segkit.infer.plan import Batch, Plan, Read, check_memory, make_plan, warn_of_memory
+from segkit.infer.plan import Batch, Plan, check_memory, make_plan, warn_of_memory
 from segkit.infer.settings import Options, Settings
 from segkit.infer.slabs import Part, Slabs
 from segkit.infer.symmetry import Slices
 from segkit.models.device import resolve_device
-from segkit.models.inputs import Range, check_intensity, in_range
+from segkit.models.inputs import check_intensity, in_range
 from segkit.timing import phase
 
 OnProgress = Callable[[int, int], None]
@@ -36,13 +37,11 @@ def predict(
 ) -> Affinities:
     """Predict the affinities that a network (:class:`segkit.protocols.Model`) gives to the edges of `neighborhood`.
 
-    Unless told otherwise on the CPU, one tile at once, in float32, without augmentation, not compiled.
-
     The volume is covered by output tiles that step by multiples of the model's stride; the raw data under them are
     reflected at the borders of the volume. Valid models write each voxel once, and all tile shapes give the same
     affinities (unless the model normalises by the statistics of a tile). Tiles of padding models overlap and are
     blended. 2-D models see a stack section by section; where they take several sections, the first and the last
-    sections are reflected. Affinities of edges that leave the volume are 0.
+    sections are reflected. Affinities of edges that leave the volume are 0. By default on the CPU, in float32.
 
     Parameters
     ----------
@@ -67,6 +66,8 @@ def predict(
         one prediction. Edges that a mirroring turns round go back to the voxel that they belong to.
     intensity_range
         The values of `raw` that are black and white; None: as :func:`segkit.models.inputs.scale_intensity` has it.
+    skip_empty
+        Leave out tiles under which `raw` is 0 everywhere, context included: they give 0, other tiles what they give.
     compiled
         Let torch.compile make code for this network and tile, which takes up to minutes and needs a compiler.
     progress
@@ -95,6 +96,7 @@ def predict_parts(
     *,
     thickness: int = 64,
     part: Slices | None = None,
+    mask: Source | None = None,
     progress: OnProgress | None = None,
     **options: Unpack[Options],
 ) -> Generator[Part, None, None]:
@@ -104,9 +106,12 @@ def predict_parts(
     touch, not the volume. Reading is ahead of the network by two batches, and the network of who takes the parts. Close
     the iterator if not all of it is taken: until then the module belongs to it.
 
-    Of a `part`, a box of the volume, only its affinities are given, with slices that count from where it begins. A
-    valid model reads what it needs beyond the part, and gives what it gives there to the whole volume; a model that
-    pads computes the whole volume along the axes where it does.
+    Of a `part`, a box of the volume, only its affinities are given, with slices that count from where it begins: what
+    the whole volume has there, also where an edge leaves the part. What is needed beyond the part is read; along axes
+    where the model pads, tiles are those of the whole volume.
+
+    Tiles without a voxel of the `mask`, a volume of the same shape, are not computed, and edges with an end outside it
+    are 0; all others are what they are without it.
     """
     neighborhood = as_neighborhood(neighborhood)
     use = Settings(**options)
@@ -116,28 +121,24 @@ def predict_parts(
         if value < 1:
             raise InvalidInput(sentence(name, "must be at least 1", value))
     plan = make_plan(module, raw.shape, raw.grid, neighborhood, use, part)
-    slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / plan.variants, part)
+    slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / len(plan.variants), part)
     if part is None:
         warn_of_memory(plan, use)
         check_memory(plan, use, slabs.most(max(plan.tile)))
-    return _parts(module, _reading(raw, use.intensity_range), plan, slabs, use, progress)
-
-
-def _reading(raw: Source, taken: Range | None) -> Read:
-    """What reads intensities, of which `taken` are black and white, if that is given."""
-    return (lambda box: in_range(raw.read(box), *taken)) if taken else raw.read
+    inputs = _inputs(plan, raw, mask, use, module.ndim)
+    parts = _parts(module, inputs, plan, slabs, use, progress)
+    return parts if mask is None else _inside(parts, mask, neighborhood, slabs.origin)
 
 
 def _parts(
     module: nn.Module,
-    read: Read,
+    batches: Iterator[tuple[Batch, np.ndarray]],
     plan: Plan,
     slabs: Slabs,
     use: Settings,
     progress: OnProgress | None,
 ) -> Generator[Part, None, None]:
-    done = 0
-    inputs = ahead(_inputs(plan, read, module.ndim))
+    inputs = ahead(batches)
     with (
         evaluating(module, use.device, use.precision),
         closing(ahead(answers(module, inputs, use.device, use.precision, compiled=use.compiled))) as outputs,
@@ -146,17 +147,46 @@ def _parts(
             with phase("blending"):
                 _write(slabs, batch, fetch())
             yield from slabs.complete(batch.complete)
-            done += len(batch.tiles)
             if progress is not None:
-                progress(done, plan.tiles)
+                progress(batch.done, plan.tiles)
+    yield from slabs.complete(plan.end)  # what comes after the last tile that was computed
 
 
-def _inputs(plan: Plan, read: Read, ndim: int) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Each batch with its raw data (B, S, [Z,] Y, X)."""
+def _inputs(
+    plan: Plan, raw: Source, mask: Source | None, use: Settings, ndim: int
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Each batch with its raw data (B, S, [Z,] Y, X); without the tiles, and the batches, that need not be computed."""
     for batch in plan.batches:
         with phase("reading"):
-            cuts = np.stack([batch.variant.cut(read, item) for item in batch.tiles])
-        yield batch, cuts[:, None] if ndim == 3 else cuts
+            found = [
+                (item, batch.variant.cut(raw.read, item))
+                for item in batch.tiles
+                if _needed(batch.variant.writes(item), mask)
+            ]
+            found = [(item, cut) for item, cut in found if cut.any() or not use.skip_empty]
+            if not found:
+                continue
+            cuts = np.stack([cut for _, cut in found])
+            cuts = in_range(cuts, *use.intensity_range) if use.intensity_range else cuts
+        yield replace(batch, tiles=[item for item, _ in found]), cuts[:, None] if ndim == 3 else cuts
+
+
+def _needed(box: Slices | None, mask: Source | None) -> bool:
+    """Whether a box of affinities has a voxel of the mask."""
+    return box is not None and (mask is None or bool(mask.read(box).any()))
+
+
+def _inside(
+    parts: Generator[Part, None, None], mask: Source, neighborhood: np.ndarray, origin: Sequence[int]
+) -> Generator[Part, None, None]:
+    """The parts, which count from `origin`, with 0 for all edges that have an end outside the mask."""
+    with closing(parts):
+        for where, values in parts:
+            z, y, x = (slice(a.start + low, a.stop + low) for a, low in zip(where[1:], origin, strict=True))
+            around = reached((z, y, x), mask.shape, neighborhood)
+            inside = mask.read(around) != 0
+            values *= edge_mask(inside.shape, neighborhood, inside)[(slice(None), *counted_from(around, (z, y, x)))]
+            yield where, values
 
 
 def _write(slabs: Slabs, batch: Batch, outputs: np.ndarray) -> None:

@@ -111,3 +111,23 @@ def test_memory_bounds_the_tiles(segkit, made):
 def test_memory_that_is_none_is_refused(segkit, made, text):
     result = _infer(segkit, made, "--out", made / "a.h5", "--memory", text)
     assert result.exit_code == 2 and "must be a number of bytes above 0, as 4GB" in result.stderr
+
+
+def test_a_region_with_a_mask_in_eight_bits(segkit, made):
+    mask = np.zeros((70, 14, 16), bool)
+    mask[20:40] = True
+    io.write(made / "mask.h5", Volume(mask, GRID))
+    words = ("--roi", "30:60,:,2:", "--mask", made / "mask.h5", "--dtype", "uint8", "--skip-empty")
+    result = _infer(segkit, made, "--out", made / "a.h5", *words)
+    assert result.exit_code == 0, result.stderr
+    assert "affinities (3, 30, 14, 14)" in result.stderr
+    trained, found = load_model(made / "net.safetensors"), io.read_affinities(made / "a.h5")
+    expected = predict(trained.module, io.read_volume(made / "raw.h5"), NEAREST).array[:, 30:60, :, 2:]
+    np.testing.assert_allclose(found.array[:, 1:10, 1:, 1:], expected[:, 1:10, 1:, 1:], atol=0.003)
+    assert not found.array[:, 10:].any() and found.grid.offset == (400, 0, 40)
+
+
+@pytest.mark.parametrize("roi", ["1:2:3", "a", "c=0", "0:1,0:1,0:1,0:1", ""])
+def test_what_is_no_region_is_said_so(segkit, made, roi):
+    result = _infer(segkit, made, "--out", made / "a.h5", "--roi", roi)
+    assert result.exit_code == 2 and "--roi must be ranges of voxels" in result.stderr

@@ -85,6 +85,31 @@ def test_what_lies_far_from_a_part_is_not_read(raw):
         assert max(read[axis].stop for read in reads) <= along.stop + context + model.stride[axis]
 
 
+@pytest.mark.parametrize("kind", ["anisotropic", "padded"])
+@pytest.mark.parametrize("augment", ["none", "flips"])
+def test_where_raw_data_are_0_nothing_is_computed(monkeypatch, kind, augment):
+    """Edges without an end in an empty tile are what they are otherwise."""
+    model, blank = NETWORKS[kind](), []
+    array = np.random.default_rng(5).integers(1, 256, (19, 33, 140), np.uint8)
+    array[:, :, 40:] = 0
+    raw = Volume(array, Grid((40, 4, 4)))
+    tile = model.output_shape(model.input_shape((9, 16, 16)[-model.ndim :]))
+    options = {"tile_shape": tile, "augment": augment}
+    expected = predict(model, raw, NEIGHBORHOOD, **options).array
+    forward = type(model).forward
+
+    def watched(self, raw):
+        if raw.device.type == "cpu":  # and not to count memory
+            blank.append(raw.max() == -1)
+        return forward(self, raw)
+
+    monkeypatch.setattr(type(model), "forward", watched)
+    found = predict(model, raw, NEIGHBORHOOD, skip_empty=True, **options).array
+    assert blank and not any(blank)
+    np.testing.assert_array_equal(found[..., :37], expected[..., :37])
+    assert not found[..., 120:].any() and expected[..., 120:].mean() > 0.2
+
+
 @settings(deadline=None)
 @given(st.permutations([0, 1, 2]), st.sets(st.integers(0, 2)), st.tuples(*[st.integers(1, 5)] * 3), st.data())
 def test_boxes_are_changed_as_their_volume(order, mirrored, shape, data):

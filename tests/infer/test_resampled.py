@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segkit import Affinities, Grid, Labels, Volume
-from segkit.data.resample import ResampledSource, resample_labels, resample_volume, resampled_grid
+from segkit.data.resample import ResampledLabels, ResampledSource, resample_labels, resample_volume, resampled_grid
 from segkit.data.restore import restore_affinities
 from segkit.infer import Restoring
 
@@ -74,6 +74,24 @@ def test_boxes_of_a_source_are_parts_of_the_whole(dtype, size):
         box = tuple(slice(a, int(rng.integers(a + 1, n + 1))) for a, n in zip(low, whole.shape, strict=True))
         assert np.array_equal(found.read(box), whole.array[box]) and found.read(box).dtype == dtype
     assert min(reads) < array.size / 10
+
+
+def test_boxes_of_labels_and_masks_are_parts_of_the_whole():
+    rng = np.random.default_rng(0)
+    anchor, size = NATIVE.crop((1, 2, 3)), (33, 5.1, 2.9)
+    labels = Labels(rng.integers(0, 4, (7, 12, 13)).astype(np.uint64), NATIVE)
+    mask = Volume(rng.random(labels.shape) < 0.7, NATIVE)
+    place = resampled_grid(NATIVE, labels.shape, size, anchor)
+    pairs = [
+        (ResampledLabels(labels, size, anchor), resample_labels(labels, *place)),
+        (ResampledSource(mask, size, anchor, bool), resample_volume(mask, *place)),
+    ]
+    for source, whole in pairs:
+        assert (source.grid, source.shape, source.dtype) == (*place, whole.array.dtype)
+        for _ in range(30):
+            low = [int(rng.integers(0, n)) for n in whole.shape]
+            box = tuple(slice(a, int(rng.integers(a + 1, n + 1))) for a, n in zip(low, whole.shape, strict=True))
+            assert np.array_equal(source.read(box), whole.array[box])
 
 
 def test_the_way_there_and_back_of_labels_and_affinities_agree():

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from segkit import Grid, Volume, io
+from segkit import Affinities, Grid, Volume, io
 from segkit.blockwise.work import Work
+from segkit.data import edge_mask
+from segkit.data.affinities import as_levels
 from segkit.data.source import Held
 from segkit.errors import InvalidInput, InvalidParameter
 from segkit.infer import predict
-from segkit.infer.stage import Settings, Window, infer_files
+from segkit.infer.stage import Settings, Wanted, Window, infer_files
 from segkit.models import load_model, save_model
 from segkit.models.unet2d import UNet2D
 from segkit.models.unet2d_padded import UNet2D3Sections
@@ -40,10 +42,10 @@ def saved(folder, name, shape=SHAPE, **extra):
     return folder / "raw.h5", path
 
 
-def by_blocks(raw, model, out, *, block=(256, 256, 256), halo=None, notes=None, **settings):
+def by_blocks(raw, model, out, *, block=(256, 256, 256), halo=None, notes=None, wanted=None, **settings):
     """The report of the stage."""
     work = Work(block, halo)
-    infer_files(raw, load_model(model), out, Settings(**settings), notes=notes, work=work)
+    infer_files(raw, load_model(model), out, Settings(**settings), wanted=wanted, notes=notes, work=work)
     return work.ended
 
 
@@ -160,10 +162,102 @@ def test_refusals(tmp_path):
         by_blocks(f"{raw}:volumes/raw[:2]", model, tmp_path / "a.zarr")
     with pytest.raises(InvalidInput, match="augment must be"):
         by_blocks(raw, model, tmp_path / "a.zarr", augment="nonsense")
+    with pytest.raises(InvalidInput, match="roi must be a part of 0:8 along z"):
+        by_blocks(raw, model, tmp_path / "a.zarr", wanted=Wanted((slice(3, 9), slice(None), slice(None))))
+    io.write(tmp_path / "small.h5", Volume(np.ones((2, 3, 4), bool), GRID))
+    with pytest.raises(InvalidInput, match="raw and mask must have the same shape"):
+        by_blocks(raw, model, tmp_path / "a.zarr", wanted=Wanted(mask=tmp_path / "small.h5"))
+    with pytest.raises(InvalidInput, match="dtype must be float32 or uint8"):
+        by_blocks(raw, model, tmp_path / "a.zarr", wanted=Wanted(dtype="int8"))
     assert not (tmp_path / "a.zarr").exists()
     raw, model = saved(tmp_path, "unet3d", resampled=True)
+    with pytest.raises(InvalidInput, match="by blocks and with a mask or roi"):
+        by_blocks(raw, model, tmp_path / "a.zarr", block=None, wanted=Wanted(ROI))
     with pytest.raises(InvalidInput, match="the network must see the voxels of the data"):
         by_blocks(raw, model, tmp_path / "a.zarr")
+
+
+ROI = (slice(1, 7), slice(5, 30), slice(20, 44))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("block", [None, (4, 13, 24)])
+def test_a_region_sees_what_lies_around_it(tmp_path, name, block):
+    raw, model = saved(tmp_path, name)
+    by_blocks(raw, model, tmp_path / "a.zarr", block=block, halo=(9, 32, 32), wanted=Wanted(ROI))
+    found, expected = io.read_affinities(tmp_path / "a.zarr"), whole(raw, model).array[(slice(None), *ROI)]
+    np.testing.assert_allclose(found.array, Affinities.convert(expected, NEIGHBORHOOD).array, atol=2e-6)
+    assert found.grid == GRID.crop((1, 5, 20)) and found.array.std() > 0.01
+
+
+def masked(folder):
+    """A mask of a corner and of a voxel far from it, in a file, and as an array."""
+    mask = np.zeros(SHAPE, bool)
+    mask[:3, :12, :15] = True
+    mask[7, 33, 20] = True
+    io.write(folder / "mask.h5", Volume(mask, GRID))
+    return Wanted(mask=folder / "mask.h5"), mask
+
+
+@pytest.mark.parametrize("augment", ["none", "flips"])
+@pytest.mark.parametrize("block", [None, (4, 13, 24)])
+def test_outside_a_mask_nothing_is_computed(tmp_path, monkeypatch, block, augment):
+    raw, model = saved(tmp_path, "unet3d")
+    module, computed, forward = load_model(model).module, [], UNet3D.forward
+    tile = module.output_shape(module.input_shape((4, 8, 8)))
+    expected = whole(raw, model, tile_shape=tile, augment=augment).array
+    monkeypatch.setattr(UNet3D, "forward", lambda self, raw: computed.append(len(raw)) or forward(self, raw))
+    settings = {"tile_shape": tile, "augment": augment, "block": block}
+    by_blocks(raw, model, tmp_path / "all.zarr", **settings)
+    every = sum(computed)
+    computed.clear()
+    wanted, mask = masked(tmp_path)
+    by_blocks(raw, model, tmp_path / "a.zarr", wanted=wanted, **settings)
+    assert 0 < sum(computed) < 0.6 * every
+    found, edges = io.read_affinities(tmp_path / "a.zarr").array, edge_mask(SHAPE, NEIGHBORHOOD, mask)
+    np.testing.assert_allclose(found, expected * edges, atol=2e-6)
+    assert found[edges].min() > 0.01
+
+
+def test_a_mask_and_a_region_of_a_network_that_pads(tmp_path):
+    raw, model = saved(tmp_path, "unet2d-3sections")
+    wanted, mask = masked(tmp_path)
+    by_blocks(raw, model, tmp_path / "a.zarr", block=None, wanted=Wanted(ROI, wanted.mask))
+    inside = Affinities.convert(
+        (whole(raw, model).array * edge_mask(SHAPE, NEIGHBORHOOD, mask))[(..., *ROI)], NEIGHBORHOOD
+    )
+    np.testing.assert_array_equal(io.read_affinities(tmp_path / "a.zarr").array, inside.array)
+
+
+@pytest.mark.parametrize("out", ["a.h5", "a.zarr", "blocks.zarr"])
+def test_eight_bits_are_the_nearest_levels(tmp_path, out):
+    raw, model = saved(tmp_path, "unet3d")
+    block = (4, 18, 22) if out == "blocks.zarr" else None
+    by_blocks(raw, model, tmp_path / "float.zarr", block=block)
+    by_blocks(raw, model, tmp_path / out, block=block, wanted=Wanted(dtype="uint8"))
+    expected = io.read_affinities(tmp_path / "float.zarr").array
+    np.testing.assert_array_equal(io.read_affinities(tmp_path / out).array, as_levels(expected) / np.float32(255))
+    assert np.abs(io.read_affinities(tmp_path / out).array - expected).max() <= 1 / 510 + 1e-6
+
+
+def test_eight_bits_of_nothing_but_0_and_1_mean_what_they_say(tmp_path):
+    """Such values of others are refused, for they might mean 1."""
+    raw, model = saved(tmp_path, "unet3d")
+    io.write(tmp_path / "mask.h5", Volume(np.zeros(SHAPE, bool), GRID))
+    wanted = Wanted(mask=tmp_path / "mask.h5", dtype="uint8")
+    by_blocks(raw, model, tmp_path / "a.zarr", wanted=wanted)
+    import zarr
+
+    zarr.open_array(str(tmp_path / "a.zarr/volumes/affinities/0"), mode="r+")[:, 4, 8, 8] = 1
+    assert io.read_affinities(tmp_path / "a.zarr").array.max() == np.float32(1) / np.float32(255)
+
+
+def test_another_mask_region_or_dtype_computes_anew(tmp_path):
+    raw, model = saved(tmp_path, "unet3d")
+    wanted, _ = masked(tmp_path)
+    for each in (None, wanted, Wanted(dtype="uint8"), Wanted(tuple(slice(0, size) for size in SHAPE))):
+        (report,) = by_blocks(raw, model, tmp_path / "a.zarr", block=(4, 18, 22), wanted=each)
+        assert report.kept == 0
 
 
 def test_a_window_is_a_volume_of_its_own():
