@@ -21,6 +21,7 @@ LAYERS = [
     {"blockwise"},
     {"models", "losses", "health"},
     {"infer", "fragment", "agglomerate", "segment", "evaluate"},
+    {"fuse"},  # the three stages in one
     {"train"},  # it scores networks by what the other stages make of them
     {"run", "benchmark", "convert", "scaffold"},
     {"view", "report"},
@@ -56,6 +57,10 @@ PLACES = {
     "zarr": {"io"},
     "tifffile": {"io"},
     "tensorstore": {"io"},
+    "hdf5plugin": {"io"},
+    "mrcfile": {"io"},
+    "nibabel": {"io"},
+    "nrrd": {"io"},
     "dask": {"blockwise"},
     "neuroglancer": {"view"},
     "distributed": {"blockwise"},

@@ -91,8 +91,27 @@ def unite(pieces: Sequence[Piece], *, largest: bool = False) -> Piece:
     return Piece(graph, lists, ties[first] if merged else None)
 
 
-def contract(piece: Piece, clusters: np.ndarray) -> Piece:
-    """The graph of clusters: node n goes into the node clusters[n], int64 (N,), the lowest of its cluster."""
+def renamed(piece: Piece, ids: np.ndarray, *, largest: bool = False) -> Piece:
+    """The graph in which node n has the id ids[n], uint64 (N,); nodes of one id are one, as in :func:`unite`.
+
+    For a graph in which nothing was merged. Its edges are in any order: :func:`unite` sorts them.
+    """
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    whole = contract(piece, first[inverse], largest=largest)
+    names = ids[np.sort(first)]
+    order = np.argsort(names)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    sizes = {name: values[order] for name, values in whole.graph.node_features.items()}
+    graph = RegionAdjacencyGraph(names[order], np.sort(rank[whole.graph.edges], axis=1), whole.graph.features, sizes)
+    return Piece(graph, whole.lists)
+
+
+def contract(piece: Piece, clusters: np.ndarray, *, largest: bool = False) -> Piece:
+    """The graph of clusters: node n goes into the node clusters[n], int64 (N,), the lowest of its cluster.
+
+    With `largest`, contacts that become one count as one affinity, the largest.
+    """
     graph = piece.graph
     stays = clusters == np.arange(len(clusters))
     number = np.cumsum(stays) - 1
@@ -113,7 +132,7 @@ def contract(piece: Piece, clusters: np.ndarray) -> Piece:
     features = {name: _reduced(name, values, order, begins)[by_ties] for name, values in graph.features.items()}
     lists = None
     if piece.lists is not None:
-        lists = AffinityLists(*kernels.unite_runs(order, begins[by_ties], ends[by_ties], *piece.lists, False))
+        lists = AffinityLists(*kernels.unite_runs(order, begins[by_ties], ends[by_ties], *piece.lists, largest))
     contracted = RegionAdjacencyGraph(graph.node_ids[stays], pairs[first], features, node_features)
     return Piece(contracted, lists, piece.ties[first])
 

@@ -16,14 +16,16 @@ from numpy.typing import ArrayLike
 
 from segkit import io
 from segkit.agglomerate.pieces import MERGE, AffinityLists, Linkage, Piece, reduce_piece, tree_of, unite
-from segkit.blockwise.blocks import Lattice, Slices, Triple
+from segkit.blockwise.blocks import Lattice, Triple
 from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.engine import Stage
 from segkit.blockwise.job import BlockTask
 from segkit.blockwise.marks import IN_A_FOLDER
+from segkit.blockwise.passing import PassingAffinities
 from segkit.blockwise.store import array_digest, file_digest, fingerprint, load_array, save_array
 from segkit.blockwise.work import WHOLE, Work
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph, check_aligned
+from segkit.data.boxes import counted_from, reached
 from segkit.data.source import Held
 from segkit.errors import InvalidInput
 from segkit.io import RegionSource
@@ -41,7 +43,7 @@ FEATURE, NODE_FEATURE = "feature ", "node feature "
 class GraphTask(BlockTask):
     """Makes the graph of the affinity edges that begin in a block."""
 
-    affinities: RegionSource
+    affinities: RegionSource | PassingAffinities
     fragments: RegionSource
     lattice: Lattice
     agglomerator: ComponentSpec
@@ -51,20 +53,26 @@ class GraphTask(BlockTask):
 
     def run(self, number: int) -> dict:
         """Read the affinities of the block, and the fragments as far as these lead; store the graph."""
+        linkage = Linkage(self.agglomerator.load())
+        if isinstance(self.affinities, PassingAffinities):
+            piece = self.affinities.piece(number, self.fragments, linkage)
+        else:
+            piece = self._piece(number, linkage)
+        return {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges)} | self._store(number, piece)
+
+    def _piece(self, number: int, linkage: Linkage) -> Piece:
         inner = self.lattice[number].inner
-        outer = window(inner, self.lattice.shape, np.asarray(self.affinities.neighborhood))
+        outer = reached(inner, self.lattice.shape, np.asarray(self.affinities.neighborhood))
         values = Affinities(
             self.affinities.read(inner),
             np.asarray(self.affinities.neighborhood),
             self.affinities.grid.crop([part.start for part in inner]),
         )
         labels = Labels(self.fragments.read(outer), self.fragments.grid.crop([part.start for part in outer]))
-        z, y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True))
         try:
-            piece = Linkage(self.agglomerator.load()).piece(values, labels, (z, y, x))
+            return linkage.piece(values, labels, counted_from(outer, inner))
         except InvalidInput as error:
             raise type(error)(f"{error} (counted from the block's first voxel)") from error
-        return {"nodes": len(piece.graph.node_ids), "edges": len(piece.graph.edges)} | self._store(number, piece)
 
     def digest(self, number: int) -> str | None:
         """Compute a checksum of the file of the graph."""
@@ -74,20 +82,6 @@ class GraphTask(BlockTask):
         path = piece_path(self.folder, number)
         save_piece(path, piece)
         return {"bytes": path.stat().st_size}
-
-
-def window(inner: Slices, shape: Sequence[int], neighborhood: np.ndarray) -> Slices:
-    """A box, and all that the edges of its voxels lead to inside the volume.
-
-    >>> window((slice(4, 8), slice(0, 8), slice(0, 4)), (9, 9, 9), np.array([[-1, 0, 0], [0, 2, 0], [0, -1, 1]]))
-    (slice(3, 8, None), slice(0, 9, None), slice(0, 5, None))
-    """
-    before, behind = np.minimum(neighborhood.min(axis=0), 0), np.maximum(neighborhood.max(axis=0), 0)
-    z, y, x = (
-        slice(max(part.start + int(low), 0), min(part.stop + int(high), size))
-        for part, low, high, size in zip(inner, before, behind, shape, strict=True)
-    )
-    return z, y, x
 
 
 def piece_path(folder: Path, number: int) -> Path:
@@ -241,7 +235,7 @@ class Merged:
 
 
 def agglomerate_files(
-    affinities: AnyAddress,
+    affinities: AnyAddress | PassingAffinities,
     fragments: AnyAddress,
     out: AnyAddress | io.Output,
     agglomerator: ComponentSpec,

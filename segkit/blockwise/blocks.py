@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from segkit.data.boxes import Slices
+from segkit.data.boxes import Slices, counted_from
 from segkit.errors import InvalidParameter, InvalidShape, sentence
 
 Triple = tuple[int, int, int]
@@ -29,11 +29,7 @@ class Block:
     @property
     def within(self) -> Slices:
         """The inner voxels as a part of the outer ones."""
-        z, y, x = (
-            slice(inner.start - outer.start, inner.stop - outer.start)
-            for inner, outer in zip(self.inner, self.outer, strict=True)
-        )
-        return z, y, x
+        return counted_from(self.outer, self.inner)
 
     @property
     def shape(self) -> Triple:

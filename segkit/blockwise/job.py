@@ -52,6 +52,14 @@ class BlockTask(ABC):
         return f"at {block.index}, voxels {voxels}"
 
 
+class WholeTask(BlockTask):
+    """What is done to a whole volume at once: nothing is kept of one that is not done."""
+
+    def digest(self, number: int) -> str | None:
+        """Return None: there is no product to look at before all is done."""
+        return None
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How one try at a block ended. Just one of the cases below; the defaults say "done, and computed now"."""

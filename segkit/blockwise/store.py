@@ -10,6 +10,8 @@ import numpy as np
 from segkit import __version__
 from segkit.io.address import Address
 from segkit.io.atomic import remove, replacing, storage_errors
+from segkit.io.fetch import work_folder_of
+from segkit.io.remote import Remote
 
 WORK = ".segkit-work"
 """The folder, in the store of the result, of all that is removed in the end."""
@@ -25,9 +27,11 @@ def fingerprint(**parts: object) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def work_folder(store: Address | Path, stage: str) -> Path:
+def work_folder(store: Address | Path | Remote, stage: str) -> Path:
     """Where a stage keeps what is removed in the end: in a Zarr store, or beside a file of another format."""
     path = (store.path if isinstance(store, Address) else store).absolute()
+    if isinstance(path, Remote):
+        return work_folder_of(path) / WORK / stage
     if path.suffix.lower() == ".zarr":
         return path / WORK / stage
     return path.with_name(f".{path.name}{WORK}") / stage

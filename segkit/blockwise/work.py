@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from segkit.blockwise.blocks import Lattice, Triple
 from segkit.blockwise.engine import OnStageProgress, Stage, run_stage
 from segkit.blockwise.executor import Executor
+from segkit.blockwise.passing import PassingAffinities
 from segkit.blockwise.progress import StageProgress, StageReport
 from segkit.blockwise.store import Shelf, clear, work_folder
 from segkit.io import Output, RegionSource
@@ -57,8 +58,12 @@ class Work:
         """Whether the volume is one block, computed here, that leaves nothing but the result."""
         return self.block is None
 
-    def source(self, address: AnyAddress, role: str, neighborhood: ArrayLike | None = None) -> RegionSource:
-        """A volume that is read; by blocks in any process."""
+    def source(
+        self, address: AnyAddress | PassingAffinities, role: str, neighborhood: ArrayLike | None = None
+    ) -> RegionSource:
+        """A volume that is read; by blocks in any process. Affinities that pass by are a source already."""
+        if isinstance(address, PassingAffinities):
+            return address  # type: ignore[return-value]  # it is read as one
         return RegionSource(address, role, neighborhood, travels=not self.whole)
 
     def lattice(self, shape: Sequence[int], halo: Sequence[int] = (0, 0, 0)) -> Lattice:
@@ -70,7 +75,7 @@ class Work:
     @contextmanager
     def output(self, out: AnyAddress | Output) -> Iterator[Output]:
         """Where volumes are written; the file is finished in the end, unless it is an output that others began."""
-        if not isinstance(out, str | Path | Address):
+        if isinstance(out, Output):
             yield out
             return
         with ExitStack() as locks:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options, costs
+from segkit.cli.by_blocks import Blocks, blockwise_options, costs, costs_of
 from segkit.cli.chosen import ThresholdType, choice_for
 from segkit.cli.common import (
+    Made,
     Verb,
     component_parameters,
     examples,
@@ -47,17 +48,32 @@ class Backend:
         """Return the parameters of the agglomerator that were given."""
         return component_parameters(self.assignments, score=self.score)
 
+    def component(self) -> "ComponentSpec":
+        """Return the agglomerator with its parameters, which was not loaded yet."""
+        from segkit.blockwise import ComponentSpec
+
+        return ComponentSpec("agglomerators", self.backend, self.parameters())
+
 
 def _check(params: Mapping[str, Any], there: Callable[[str], bool]) -> None:
     from segkit import io
 
     parse_thresholds(params["thresholds"])
-    _agglomerator(taken(Backend, params)).load()
+    taken(Backend, params).component().load()
     if params["fragments"] is None and there(params["affinities"]):
         io.shape_of(_fragments_of_same_file(io.parse_address(params["affinities"])), "fragments")
 
 
-@click.command("agglomerate", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+def _makes(params: Mapping[str, Any]) -> Made:
+    """Several thresholds give segmentations of names of their own; by blocks, fragments are not copied."""
+    roles = ["merge_tree"]
+    roles += [] if params["blockwise"] else ["fragments"]
+    roles += ["segmentation"] if len(params["thresholds"]) < 2 else []
+    found = {"out": params["out"], "backend": params["backend"], "merges": 1} | costs_of(params)
+    return Made(found, tuple(roles), () if params["fragments"] else ((_beside(params["affinities"]), "fragments"),))
+
+
+@click.command("agglomerate", cls=Verb, stage=True, check=_check, makes=_makes, epilog=EXAMPLES)
 @click.argument("affinities", type=AFFINITIES)
 @click.option("--fragments", type=FRAGMENTS, help="Fragments.  [default: those in the file of AFFINITIES]")
 @click.option(
@@ -113,7 +129,7 @@ def command(
     numbers = tuple(each for each in thresholds if not isinstance(each, str))
     parse_thresholds(numbers)  # what is no number is refused first
     io.check_writable(out, dataset=False)
-    agglomerator = _agglomerator(chosen)
+    agglomerator = chosen.component()
     agglomerator.load()  # what is wrong with it is said before anything is read
     fragments = fragments or _fragments_of_same_file(io.parse_address(affinities))
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
@@ -131,10 +147,10 @@ def command(
     return {"out": out, "backend": chosen.backend, "merges": count} | costs(work)
 
 
-def _agglomerator(chosen: Backend) -> "ComponentSpec":
-    from segkit.blockwise import ComponentSpec
+def _beside(affinities: str) -> str:
+    from segkit.io import parse_address
 
-    return ComponentSpec("agglomerators", chosen.backend, chosen.parameters())
+    return str(_fragments_of_same_file(parse_address(affinities)))
 
 
 def _fragments_of_same_file(address: "Address") -> "Address":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segkit.cli.common import note, progress
-from segkit.cli.types import FILE
+from segkit.cli.types import CLUSTER
 from segkit.errors import InvalidParameter, sentence
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ def _telling(bar: "OnStageProgress") -> "OnStageProgress":
 def costs(work: "Work") -> dict[str, list[dict[str, object]]]:
     """What each stage by blocks cost, as plain values, under "stages"; nothing of a whole volume."""
     return {} if work.whole else {"stages": [each.row() for each in work.ended]}
+
+
+def costs_of(params: Mapping[str, Any]) -> dict[str, object]:
+    """Say what :func:`costs` gives for a call with these parameters, without the figures."""
+    return {"stages": []} if params["blockwise"] else {}
 
 
 def summary_line(row: dict) -> str:
@@ -174,7 +179,7 @@ _HALO = click.option(
 )
 _CLUSTER = click.option(
     "--cluster",
-    type=FILE,
+    type=CLUSTER,
     metavar="SPEC",
     help="What computes the blocks: local:N (N processes here), tcp://HOST:PORT (a Dask scheduler) or FILE.yaml (jobs "
     "of a batch system).  [default: this process]",

@@ -79,12 +79,25 @@ Check = Callable[[Mapping[str, Any], Callable[[str], bool]], None]
 """Refuses the call of a verb; see :class:`Verb`."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a call of a verb makes, as far as it is known before."""
+
+    result: Mapping[str, object] | None
+    """What it returns, by name, each with any value of its kind; None where nobody knows the names."""
+    roles: tuple[str, ...] = ()
+    """The roles of what it writes under their usual names ("run" for the folder of a training run)."""
+    reads: tuple[tuple[str, str], ...] = ()
+    """Addresses of what it reads, with its role, where no parameter's type says so."""
+
+
 class Verb(click.Command):
     """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences.
 
     `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C or SIGTERM, or what is left. A
     `stage` may be called by a recipe; `check(params, there)` then raises what is wrong with a call of it, before any
-    stage has begun: ``there(address)`` says whether a file can be looked at, or is yet to be made by an earlier stage.
+    stage has begun: ``there(address)`` says whether a file can be looked at, or is yet to be made by an earlier stage;
+    and `makes(params)` says what a call makes.
     """
 
     def __init__(
@@ -93,10 +106,11 @@ class Verb(click.Command):
         stopped: Callable[[Mapping[str, Any]], str] = nothing_written,
         stage: bool = False,
         check: Check | None = None,
+        makes: Callable[[Mapping[str, Any]], Made] = lambda params: Made(None),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.stopped, self.stage, self.check = stopped, stage, check
+        self.stopped, self.stage, self.check, self.makes = stopped, stage, check, makes
         self.params += [
             click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads at most.  [default: all cores]"),
             click.Option(["-v", "--verbose"], is_flag=True, help="Report the seconds of each phase on stderr."),
@@ -254,7 +268,7 @@ def network_options(command: Callable) -> Callable:
 
 
 def setting_options(command: Callable) -> Callable:
-    """What a training is made of: --model, --loss, --loss-backend, --config and --set."""
+    """What a training is made of: --model, --loss, --loss-backend, --cache, --config and --set."""
     options = (
         click.option(
             "--model",
@@ -268,6 +282,12 @@ def setting_options(command: Callable) -> Callable:
             "[default: constrained-malis]",
         ),
         click.option("--loss-backend", metavar="NAME", help="Code of MALIS: auto, cpu, gpu or higra.  [default: auto]"),
+        click.option(
+            "--cache",
+            type=Bytes(),
+            help="Memory for the volumes, as 4GB: of those that do not fit, boxes are read while training goes on.  "
+            "[default: half of what is free]",
+        ),
         click.option("--config", type=SETTINGS_FILE, help="Settings in a file; options and --set override them."),
         click.option(
             "--set",

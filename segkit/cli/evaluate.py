@@ -8,6 +8,7 @@ import click
 
 from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, refuse_with_blocks
 from segkit.cli.common import (
+    Made,
     Verb,
     component_parameters,
     echo_json,
@@ -52,7 +53,19 @@ def _check_call(params: Mapping[str, Any], there: Callable[[str], bool]) -> None
         io.read_notes(params["segmentation"], role)
 
 
-@click.command("evaluate", cls=Verb, stage=True, check=_check_call, epilog=EXAMPLES)
+def _makes(params: Mapping[str, Any]) -> Made:
+    """The scores of the metrics of segkit; those of others are known when they are counted."""
+    from segkit.evaluate.sweep import SCORES
+
+    names = {"cremi": SCORES, "rand": SCORES[:2], "voi": SCORES[2:4]}
+    if params["sweeps"]:
+        return Made(dict.fromkeys(("threshold", *SCORES), 0.5), reads=((params["segmentation"], "merge_tree"),))
+    known = all(metric in names for metric in params["metrics"])
+    found = dict.fromkeys((score for metric in params["metrics"] for score in names.get(metric, ())), 0.5)
+    return Made(found if known else None, reads=((params["segmentation"], "segmentation"),))
+
+
+@click.command("evaluate", cls=Verb, stage=True, check=_check_call, makes=_makes, epilog=EXAMPLES)
 @click.argument("segmentation", type=ADDRESS)
 @click.argument("truth", type=TRUTH, nargs=-1, required=True)
 @click.option(

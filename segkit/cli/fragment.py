@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, costs_of, refuse_with_blocks
 from segkit.cli.common import (
+    Made,
     Verb,
     component_parameters,
     examples,
@@ -20,6 +21,9 @@ from segkit.cli.common import (
     taken,
 )
 from segkit.cli.types import AFFINITIES, MASK, TRUTH, ComponentName
+
+if TYPE_CHECKING:
+    from segkit.blockwise import ComponentSpec
 
 EXAMPLES = examples(
     "segkit fragment affinities.h5 --out fragments.h5",
@@ -39,14 +43,18 @@ class Method:
         """Return the parameters of the fragmenter that were given."""
         return component_parameters(self.assignments, per_section=self.per_section or None)
 
+    def component(self) -> "ComponentSpec":
+        """Return the fragmenter with its parameters, which was not loaded yet."""
+        from segkit.blockwise import ComponentSpec
+
+        return ComponentSpec("fragmenters", self.method, self.parameters())
+
 
 def _check(params: Mapping[str, Any], _there: object) -> None:
     chosen = taken(Method, params)
     _refuse(params["affinities"], chosen, params["mask"], params["from_labels"], blocks_of(params))
     if params["from_labels"] is None:
-        from segkit.blockwise import ComponentSpec
-
-        ComponentSpec("fragmenters", chosen.method, chosen.parameters()).load()
+        chosen.component().load()
 
 
 def _refuse(affinities: str | None, chosen: Method, mask: str | None, labels: str | None, blocks: Blocks) -> None:
@@ -58,7 +66,11 @@ def _refuse(affinities: str | None, chosen: Method, mask: str | None, labels: st
         raise click.UsageError("--from-labels takes neither --mask nor --set")
 
 
-@click.command("fragment", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+def _makes(params: Mapping[str, Any]) -> Made:
+    return Made({"out": params["out"], "fragments": 1} | costs_of(params), ("fragments",))
+
+
+@click.command("fragment", cls=Verb, stage=True, check=_check, makes=_makes, epilog=EXAMPLES)
 @click.argument("affinities", type=AFFINITIES, required=False)
 @click.option(
     "--method",
@@ -88,18 +100,16 @@ def command(
 
     FILE receives volumes/fragments, uint64 of shape (Z, Y, X), 0 = background.
     """
-    from segkit.blockwise import ComponentSpec
     from segkit.fragment.stage import fragment_files, fragment_truth
 
     _refuse(affinities, chosen, mask, from_labels, blocks)
-    parameters = chosen.parameters()
+    fragmenter = chosen.component()
     offsets = parse_neighborhood(neighborhood)
     with blocks.work() as work:
         if from_labels is not None:
             count = fragment_truth(from_labels, out, per_section=chosen.per_section)
         else:
             assert affinities is not None  # or from_labels would be given
-            fragmenter = ComponentSpec("fragmenters", chosen.method, parameters)
             count = fragment_files(affinities, out, fragmenter, mask=mask, neighborhood=offsets, work=work)
     note(f"{count} fragments -> {out}")
     return {"out": out, "fragments": count} | costs(work)

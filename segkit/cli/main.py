@@ -18,8 +18,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Else torch's threads, when they have nothing to do, keep the cores busy for milliseconds, and ours wait for them."""
 
 ORDER = (
-    *("demo", "train", "infer", "fragment", "agglomerate", "segment", "evaluate", "view", "report", "diagnose"),
-    *("benchmark", "convert", "run", "plugins"),
+    *("demo", "train", "infer", "fragment", "agglomerate", "fuse", "segment", "evaluate", "view", "report"),
+    *("diagnose", "benchmark", "convert", "run", "plugins"),
 )
 """That of the pipeline, in which --help shows the verbs; any other follows, by name."""
 FIRST_LINE = re.compile(r'"""segkit (\w+): (.+?)(?:""")?$')

@@ -62,5 +62,8 @@ def _absolute(text: str) -> str:
 def _absolute_part(text: str) -> str:
     from segkit.io import parse_address
 
-    path = str(parse_address(text).path)
+    place = parse_address(text).path
+    if not isinstance(place, Path):
+        return text
+    path = str(place)
     return os.path.abspath(path) + text[len(path) :] if text.startswith(path) else str(Path(text).absolute())

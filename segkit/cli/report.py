@@ -34,7 +34,7 @@ def _with_roles(command: Callable) -> Callable:
 
 @click.command("report", cls=Verb, epilog=EXAMPLES)
 @click.argument("folder", type=FILE)
-@click.option("--out", metavar="FILE.html", help="Page to write.  [default: FOLDER/report.html]")
+@click.option("--out", type=FILE, metavar="FILE.html", help="Page to write.  [default: FOLDER/report.html]")
 @click.option(
     "--beside", multiple=True, metavar="NAME=ADDRESS", help="Score another segmentation beside the others; repeatable."
 )

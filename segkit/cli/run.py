@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blockwise_options
+from segkit.cli.by_blocks import NEEDS, Blocks, blockwise_options
 from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, json_option, note
+from segkit.cli.fuse import fused_steps
 from segkit.cli.report import write_after
-from segkit.cli.steps import Step
+from segkit.cli.steps import Earlier, Step
 from segkit.cli.types import FILE, RECIPE, RECIPE_SETTING
+from segkit.errors import InvalidParameter, sentence
 from segkit.parameters import nest, parse_assignments
 
 if TYPE_CHECKING:
+    from segkit.io.remote import Remote
     from segkit.run import Recipe
 
 NOT_DECIDING = ("cluster",)
@@ -42,9 +45,21 @@ EXAMPLES = examples(
 )
 @click.option("--dry-run", is_flag=True, help="Print the commands of the stages, and run none.")
 @json_option
+@click.option(
+    "--fused",
+    is_flag=True,
+    help="Write no affinities: each infer, fragment and agglomerate that belong together are one stage (`segkit "
+    "fuse`); needs --blockwise.",
+)
 @blockwise_options(halo=True)
 def command(
-    recipe: str, out: str | None, assignments: tuple[str, ...], dry_run: bool, as_json: bool, blocks: Blocks
+    recipe: str,
+    out: str | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    fused: bool,
+    blocks: Blocks,
 ) -> dict[str, dict]:
     """Run RECIPE, a .toml file or the name of a shipped one: train, infer, fragment, agglomerate, evaluate.
 
@@ -59,6 +74,9 @@ def command(
     folder = Path(out or Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
     loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
     steps = steps_of(loaded)
+    if fused and not blocks.wanted:
+        raise InvalidParameter(sentence("--fused", f"needs {NEEDS}", next_step=f"add {NEEDS}"))
+    steps = fused_steps(steps) if fused else steps
     if blocks.wanted:
         steps = [by_blocks(step, blocks, folder) for step in steps]
     check(steps)
@@ -147,12 +165,12 @@ def _as_zarr(value: object, folder: Path) -> object:
     return re.sub(r"\.h5(?=$|:|\[)", ".zarr", value, count=1)
 
 
-def _make_room(step: Step, outputs: Sequence[Path], go_on: bool, ours: bool) -> dict[str, bool]:
+def _make_room(step: Step, outputs: "Sequence[Path | Remote]", go_on: bool, ours: bool) -> dict[str, bool]:
     """What to add to the values of a training whose folder is not empty.
 
     A run that was cut off goes on. One that this stage made with other settings or data is moved aside, not lost.
     """
-    folder = next((each for each in outputs if (each / "config.json").exists()), None)
+    folder = next((each for each in outputs if isinstance(each, Path) and (each / "config.json").exists()), None)
     from segkit.io.lock import locked_run
 
     if "resume" not in step.takes or not ours or folder is None:
@@ -170,10 +188,10 @@ def _make_room(step: Step, outputs: Sequence[Path], go_on: bool, ours: bool) -> 
 def check(steps: Sequence[Step]) -> None:
     """Raise now what is wrong with any step: not after days of training.
 
-    That is options, components and their parameters, settings of training, and files that no earlier step writes.
+    That is options, components and their parameters, settings of training, files that no earlier step writes, or in
+    which it writes something else, and results that it does not return.
     """
-    made: set[Path] = set()
+    earlier = Earlier()
     for step in steps:
-        step.check(made)
-        supposed = step.supposed()
-        made.update(supposed.files(supposed.values())[1])
+        step.check(earlier)
+        earlier.add(step)

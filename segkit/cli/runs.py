@@ -1,16 +1,19 @@
 """Settings, data and networks of training runs, as several verbs read them."""
 
+import math
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.errors import InvalidInput, MissingFile, sentence
+from segkit.errors import InvalidInput, InvalidParameter, MissingFile, sentence
 from segkit.io.json_file import read_json_object
 from segkit.parameters import nearest, nest, overlay, parse_assignments
 
 if TYPE_CHECKING:
-    from segkit.io import Address
+    from segkit.io import Address, ChunkCache
+    from segkit.train import TrainConfig, TrainingVolume
 
 CONTENT = "config.json, card.json and, from the first checkpoint on, model.safetensors"
 """What the folder of a training run holds."""
@@ -129,8 +132,8 @@ def places_of(text: str, raw_dataset: str | None, labels_dataset: str | None) ->
         raise InvalidInput(
             sentence("DATA, as of --val,", rule, repr(text), "name the datasets by --raw-dataset and --labels-dataset")
         )
-    found = io.matching(replace(labels, dataset=labels.dataset or labels_dataset), "truth")
-    raw = replace(raw, dataset=raw.dataset or raw_dataset)
+    found = io.matching(io.named(labels, labels_dataset), "truth")
+    raw = io.named(raw, raw_dataset)
     if "truth" not in parts and io.shape_of(replace(raw, crop=None), "raw") != io.shape_of(
         replace(found[0], crop=None), "truth"
     ):
@@ -142,23 +145,77 @@ def places_of(text: str, raw_dataset: str | None, labels_dataset: str | None) ->
     return Places(raw, found, mask)
 
 
-def read_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None, *, hollow: bool = False) -> list:
-    """The volume that ``DATA`` names, once for each dataset of labels; a `hollow` one has no voxels of its own."""
+def check_names(texts: Iterable[str], raw_dataset: str | None, labels_dataset: str | None) -> None:
+    """Raise InvalidParameter for a name of a dataset that no DATA takes, for they say it themselves."""
+    from segkit import io
+
+    parts = [{role: io.parse_address(part) for role, part in io.parts_of(text).items()} for text in texts]
+    for role, option, dataset in (("raw", "raw", raw_dataset), ("truth", "labels", labels_dataset)):
+        if dataset and not any("truth" not in each or io.takes_name(each[role]) for each in parts):
+            rule = f"must name the {option} in a file of which DATA names none"
+            next_step = "leave it out, or the dataset in DATA"
+            raise InvalidParameter(sentence(f"--{option}-dataset", rule, repr(dataset), next_step))
+
+
+def training_volumes(
+    data: Sequence[str], validation: Sequence[str], datasets: tuple[str | None, str | None], settings: "TrainConfig"
+) -> tuple[list["TrainingVolume"], list["TrainingVolume"]]:
+    """Open the volumes that DATA and --val name, and read them if all fit into the cache of the settings.
+
+    Otherwise boxes of them will be read, and that is said.
+    """
+    from segkit import io
+    from segkit.cli.common import note
+    from segkit.memory import available, decimal_bytes
+
+    needed = sum(map(_bytes_of, (places_of(text, *datasets) for text in (*data, *validation))))
+    room = settings.cache or (needed if (free := available()) is None else free // 2)
+    cache = None
+    if needed > room:
+        cache = io.ChunkCache(room // settings.devices)
+        note(f"the volumes take {decimal_bytes(needed)}: boxes are read, through a cache of {decimal_bytes(room)}")
+    seen, others = ([v for text in texts for v in read_volumes(text, *datasets, cache)] for texts in (data, validation))
+    return seen, others
+
+
+def _bytes_of(places: Places) -> int:
+    """What the parts of a volume take in memory."""
+    from segkit import io
+
+    total = 0
+    for role, address in (("raw", places.raw), *(("truth", each) for each in places.labels), ("mask", places.mask)):
+        if address is not None:
+            with io.open_volume(address, role) as volume:
+                total += math.prod(volume.shape) * volume.dtype.itemsize
+    return total
+
+
+def read_volumes(
+    text: str, raw_dataset: str | None, labels_dataset: str | None, cache: "ChunkCache | None" = None
+) -> "list[TrainingVolume]":
+    """The volume that ``DATA`` names, once for each dataset of labels: in memory, or read by boxes, through a cache."""
     from segkit import io
     from segkit.models.inputs import found_range
     from segkit.train import TrainingVolume
 
-    places = places_of(text, raw_dataset, labels_dataset)
-    if hollow:
-        raw = _hollow(places.raw, "raw")
-        return [TrainingVolume(raw, _hollow(each, "truth"), name=text) for each in places.labels]
-    raw = io.read_volume(places.raw)
-    mask = places.mask and io.read_mask(places.mask)
-    found = None
+    def read(address: "Address", role: str) -> Any:
+        return io.CachedSource(address, role, cache) if cache else io.RegionSource(address, role, travels=False).whole()
+
+    places, found = places_of(text, raw_dataset, labels_dataset), None
+    raw, mask = read(places.raw, "raw"), places.mask and read(places.mask, "mask")
     if places.raw.crop:
         with io.open_volume(replace(places.raw, crop=None)) as whole:
             found = found_range(whole)[0]
-    return [TrainingVolume(raw, io.read_labels(each, role="truth"), mask, text, found) for each in places.labels]
+    return [TrainingVolume(raw, read(each, "truth"), mask, text, found) for each in places.labels]
+
+
+def hollow_volumes(text: str, raw_dataset: str | None, labels_dataset: str | None) -> "list[TrainingVolume]":
+    """The same without voxels of their own, of the sizes and grids of those in the files."""
+    from segkit.train import TrainingVolume
+
+    places = places_of(text, raw_dataset, labels_dataset)
+    raw = _hollow(places.raw, "raw")
+    return [TrainingVolume(raw, _hollow(each, "truth"), name=text) for each in places.labels]
 
 
 def _hollow(address: "Address", role: str) -> Any:

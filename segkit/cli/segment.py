@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, refuse_with_blocks
+from segkit.cli.by_blocks import Blocks, blocks_of, blockwise_options, costs, costs_of, refuse_with_blocks
 from segkit.cli.chosen import ThresholdType, choice_of
-from segkit.cli.common import Verb, echo_json, echo_table, examples, json_option, note, parse_thresholds
+from segkit.cli.common import Made, Verb, echo_json, echo_table, examples, json_option, note, parse_thresholds
 from segkit.cli.types import FRAGMENTS, RAW, TARGET, TREE
 from segkit.cli.voxels import check_stated
 from segkit.errors import InvalidParameter, sentence
@@ -31,7 +31,15 @@ def _check(params: Mapping[str, Any], _there: object) -> None:
         raise click.MissingParameter(param_type="option", param_hint="'--out'")
 
 
-@click.command("segment", cls=Verb, stage=True, check=_check, epilog=EXAMPLES)
+def _makes(params: Mapping[str, Any]) -> Made:
+    if params["out"] is None:
+        return Made({"threshold": 0.5, "merges": []})
+    several = len(params["thresholds"]) > 1
+    rows: dict[str, object] = {"thresholds": []} if several else {"threshold": 0.5, "segments": 1}
+    return Made({"out": params["out"]} | rows | costs_of(params), () if several else ("segmentation",))
+
+
+@click.command("segment", cls=Verb, stage=True, check=_check, makes=_makes, epilog=EXAMPLES)
 @click.argument("merge_tree", type=TREE)
 @click.option(
     "--threshold",

@@ -3,18 +3,21 @@
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from segkit.cli.common import Verb, parse_neighborhood
 from segkit.cli.main import VERBS, verb_named
-from segkit.cli.types import Assignment, components, texts
+from segkit.cli.types import RUN_FOLDER, Assignment, components, texts
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
 from segkit.parameters import nearest, parse_value
 from segkit.run.recipe import RecipeStage, Results, as_assignment, fill, flatten, result_among
+
+if TYPE_CHECKING:
+    from segkit.io.remote import Remote
 
 Values = dict[str, Any]
 """What the function of a verb is called with, by the names of its parameters."""
@@ -60,9 +63,9 @@ class Step:
         """Fill in what earlier stages came to."""
         return replace(self, options=fill(self.options, result_among(results)))
 
-    def supposed(self) -> "Step":
-        """Fill in any numbers, to see what is wrong with the step before its results are known."""
-        return replace(self, options=fill(self.options, lambda stage, key: 0.5))
+    def supposed(self, earlier: "Earlier") -> "Step":
+        """Fill in any values, to see what is wrong with the step before its results are known."""
+        return replace(self, options=fill(self.options, earlier.result))
 
     def words(self, *, without: Collection[str] = ()) -> list[str]:
         """Write the step as a user would type it, `without` some parameters."""
@@ -99,27 +102,23 @@ class Step:
                 values[str(param.name)] = _typed(param, given, context)
         return values
 
-    def check(self, made: Collection[Path]) -> None:
-        """Raise what is wrong with the step before any has begun; `made` are the files that earlier ones write.
-
-        The message begins with the place in the recipe.
-        """
-        supposed = self.supposed()
+    def check(self, earlier: "Earlier") -> None:
+        """Raise what is wrong with the step before any has begun. The message begins with the place in the recipe."""
         try:
-            supposed._check(made)
+            self.supposed(earlier)._check(earlier)
         except (SegkitError, click.UsageError) as error:
             said = error.format_message() if isinstance(error, click.UsageError) else str(error)
             kind = InvalidParameter if isinstance(error, click.UsageError) else type(error)
             raise kind(f"{self.where}: {said}" if self.where else said) from error
 
-    def _check(self, made: Collection[Path]) -> None:
+    def _check(self, earlier: "Earlier") -> None:
         from segkit import io
         from segkit.io.missing import missing_file
         from segkit.registry import find
 
         def there(text: str) -> bool:
             paths = [io.parse_address(part).path for part in io.parts_of(text).values()]
-            return not any(path == each or each in path.parents for path in paths for each in made)
+            return not any(path == each or each in path.parents for path in paths for each in earlier.files)
 
         values = self.values()
         for kind, name in self.components(values):
@@ -133,8 +132,18 @@ class Step:
             if role is not None:
                 for text in filter(there, texts(values[str(param.name)])):
                     _look_at(text, role, offsets)
+        for text, role in self.reads(values):
+            earlier.check(text, role)
         if self.verb.check is not None:
             self.verb.check(values, there)
+
+    def reads(self, values: Values) -> list[tuple[str, str]]:
+        """Find the addresses that it reads, each with its role; "run" for the folder of a training run."""
+        found = [*self.verb.makes(values).reads]
+        for param in self.verb.params:
+            role = "run" if param.type is RUN_FOLDER else getattr(param.type, "role", None)
+            found += [(text, role) for text in texts(values[str(param.name)]) if role]
+        return found
 
     def run(self, values: Values) -> dict:
         """Call the verb; what it prints for people goes to stderr."""
@@ -148,7 +157,7 @@ class Step:
         names = [str(param.name) for param in self.verb.params if getattr(param.type, "reads", False)]
         return {name: values[name] for name in names if values[name]}
 
-    def files(self, values: Values) -> tuple[list[Path], list[Path]]:
+    def files(self, values: Values) -> "tuple[list[Path | Remote], list[Path | Remote]]":
         """Name the files that it reads, and those that it writes."""
         from segkit.io import parse_address, parts_of
 
@@ -161,6 +170,64 @@ class Step:
         """Pick the components that it names: kind and name."""
         named = [(kind, values[str(param.name)]) for param, kind in components(self.verb.params)]
         return [(kind, name) for kind, value in named for name in texts(value)]
+
+
+@dataclass
+class Earlier:
+    """What the stages before one come to, as far as it is known before any has begun."""
+
+    results: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    """By stage, see :class:`segkit.cli.common.Made`."""
+    files: "dict[Path | Remote, dict[str, str]]" = field(default_factory=dict)
+    """What they write: in each file the role of each thing, by the name of its dataset."""
+
+    def add(self, step: Step) -> None:
+        """Add what a step makes."""
+        from segkit import io
+
+        step = step.supposed(self)
+        values = step.values()
+        made = step.verb.makes(values)
+        self.results[step.name] = made.result
+        written = [values[str(param.name)] for param in step.verb.params if getattr(param.type, "writes", False)]
+        for address in map(io.parse_address, filter(None, written)):
+            things = {"" if role == "run" else address.at(role): role for role in made.roles}
+            self.files.setdefault(address.path, {}).update(things)
+
+    def result(self, stage: str, key: str) -> object:
+        """Look up any value of a result. Raises InvalidInput for a key that the stage does not return."""
+        known = self.results.get(stage)
+        return 0.5 if known is None else result_among({stage: known})(stage, key)
+
+    def check(self, text: str, role: str) -> None:
+        """Raise InvalidInput for an address of what plays a role, where stages write other things."""
+        from segkit import io
+        from segkit.io.address import MADE_BY
+        from segkit.io.missing import WORDS
+
+        address = io.parse_address(text)
+        made = self.files.get(address.path)
+        if made is None:
+            return
+        found = made.get("" if role == "run" else address.at(role))
+        if found is not None and _plays(found, role):
+            return
+        if found is None and "run" not in {role, *made.values()} and (address.dataset or io.exists(address, role)):
+            return  # nobody knows all names of datasets; or it lies there already
+        words = {"run": "training run"} | WORDS
+        others = " and ".join(words.get(each, each) for each in ([found] if found else made.values()))
+        value = f"{others or 'the datasets of other names'}, which an earlier stage writes there"
+        next_step = MADE_BY.get(role, "`segkit train DATA --out RUN` makes one")
+        raise InvalidInput(sentence(text, f"must hold {words.get(role, role)}", value, next_step))
+
+
+def _plays(made: str, role: str) -> bool:
+    """Whether what was made for one role can play another."""
+    from segkit.io.address import role_of
+
+    if "run" in (made, role):
+        return made == role
+    return role_of(made)[1] in (role_of(role)[1], *(("labels",) if role == "mask" else ()))
 
 
 def _look_at(text: str, role: str, neighborhood: list[list[int]] | None) -> None:

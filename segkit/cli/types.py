@@ -5,6 +5,7 @@ knows by it what its stages need and make, and which components they name.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -57,13 +58,21 @@ class Text(Value):
         reads: bool = False,
         writes: bool = False,
         role: str | None = None,
+        here: bool = False,
     ) -> None:
+        """`here`: what is named lies on this machine."""
         self.complete, self.metavar = complete, metavar
-        self.reads, self.writes, self.role = reads, writes, role
+        self.reads, self.writes, self.role, self.here = reads, writes, role, here
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Take the file of its role from ``RAW,labels=LABELS,mask=MASK``."""
+        """Take the file of its role from ``RAW,labels=LABELS,mask=MASK``; refuse URLs of what must lie `here`."""
         text = super().convert(value, param, ctx)
+        if self.here and text.startswith("file://"):
+            from segkit.io.remote import as_place
+
+            return str(as_place(text))
+        if self.here and re.match(r"\w+://", text):
+            self.fail(f"must lie on this machine, not at {text!r}; name a path, and copy it there or back", param, ctx)
         if self.role is None or "=" not in text:
             return text
         from segkit.errors import SegkitError
@@ -90,15 +99,17 @@ TARGET = Text(complete_address, "FILE", writes=True)
 """What a verb makes of it: a file, or a dataset in one."""
 VOLUMES = Text(complete_address, "DATA", reads=True)
 """Raw data, labels and perhaps a mask to train on, in one file or as RAW,labels=LABELS,mask=MASK."""
-RUN_FOLDER = Text(complete_run, "RUN", reads=True)
+RUN_FOLDER = Text(complete_run, "RUN", reads=True, here=True)
 """The folder of a training run."""
-NEW_RUN = Text(complete_run, "RUN", writes=True)
+NEW_RUN = Text(complete_run, "RUN", writes=True, here=True)
 """The folder that a training run makes, or goes on in."""
-SETTINGS_FILE = Text(complete_file, "F.toml", reads=True)
+SETTINGS_FILE = Text(complete_file, "F.toml", reads=True, here=True)
 """A file of settings."""
-FILE = Text(complete_file)
+FILE = Text(complete_file, here=True)
 """Any other file or folder."""
-RECIPE = Text(complete_recipe)
+CLUSTER = Text(complete_file)
+"""What computes blocks: a word, a URL, or a file."""
+RECIPE = Text(complete_recipe, here=True)
 """A recipe by name, or its file."""
 
 

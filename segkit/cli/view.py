@@ -109,8 +109,8 @@ def command(
     """Show THINGs in the browser: files, stores, training runs and folders of recipes, each as what it is.
 
     Volumes are read chunk by chunk, never as a whole. ROLE=ADDRESS says what an object is where its file does not, as
-    in raw=stack.h5:images or truth=labels.h5:ids; URLs such as raw=precomputed://https://... are read by the page
-    itself. All stages of a run or a recipe are layers; labels over raw are shown first.
+    in raw=stack.h5:images or truth=labels.h5:ids; URLs with a format, such as raw=precomputed://https://..., are
+    read by the page itself. All stages of a run or a recipe are layers; labels over raw are shown first.
 
     With a merge tree the threshold is live: [ and ] move it by 0.01, with shift by 0.1, or the slider of the raw layer.
     The segments change at once; nothing is written. With a truth, its scores stand below (of a large volume those of

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from segkit.blockwise.blocks import Lattice, Slices
+from segkit.data.boxes import counted_from
 from segkit.errors import InvalidInput, StorageError, sentence
 from segkit.fragment.stitch import seam
 from segkit.io.atomic import replacing, storage_errors
@@ -49,8 +50,7 @@ class BlockLabels:
         names[0] = 0
         seams = {}
         for name, part in seams_of(lattice, number).items():
-            moved = [slice(a.start - o.start, a.stop - o.start) for a, o in zip(part, block.outer, strict=True)]
-            seams[name] = names[outer[tuple(moved)]]
+            seams[name] = names[outer[counted_from(block.outer, part)]]
         return cls(int(owned.sum()), names[labels], lengths, seams)
 
     @classmethod

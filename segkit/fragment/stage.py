@@ -21,11 +21,12 @@ from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.engine import Stage
 from segkit.blockwise.job import BlockTask
 from segkit.blockwise.marks import read_mark
+from segkit.blockwise.passing import PassingAffinities
 from segkit.blockwise.store import fingerprint
 from segkit.blockwise.work import WHOLE, Work
 from segkit.data import check_aligned
 from segkit.errors import InvalidParameter, sentence
-from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, WholeTask, WriteTask
+from segkit.fragment.tasks import FaceTask, FragmentTask, FragmentWholeTask, IdTask, WriteTask
 from segkit.io.lookup import AnyAddress
 
 HALO = 16
@@ -35,7 +36,7 @@ VOI after agglomeration then differs from that of the whole volume by less than 
 
 
 def fragment_files(
-    affinities: AnyAddress,
+    affinities: AnyAddress | PassingAffinities,
     out: AnyAddress,
     fragmenter: ComponentSpec,
     *,
@@ -79,12 +80,12 @@ def fragment_files(
     source = work.source(affinities, "affinities", neighborhood)
     mask_source = None if mask is None else work.source(mask, "mask")
     check_aligned(affinities=source, mask=mask_source)
-    lattice = work.lattice(source.shape, _halo(fragmenter, work.halo))
+    lattice = work.lattice(source.shape, halo_of(fragmenter, work.halo))
     key = "" if work.whole else _key(source, mask_source, fragmenter, lattice)
     form, notes = io.Form("fragments", source.shape, source.grid), {"fragmenter": fragmenter.settings()}
     with work.output(out) as output:
         target = output.volume(form, key=key, notes=notes)
-        task: BlockTask = WholeTask(source, mask_source, fragmenter, target)
+        task: BlockTask = FragmentWholeTask(source, mask_source, fragmenter, target)
         folder = work.folder_for(output.address, f"fragment {output.address.at('fragments').replace('/', '.')}", key)
         if not work.whole:
             fragments = FragmentTask(source, mask_source, fragmenter, lattice, folder / "pieces")
@@ -131,7 +132,8 @@ def _done(stage: Stage) -> bool:
     return mark is not None and mark.key == stage.key and mark.digest == stage.task.digest(0)
 
 
-def _halo(fragmenter: ComponentSpec, halo: Sequence[int] | None) -> Triple:
+def halo_of(fragmenter: ComponentSpec, halo: Sequence[int] | None) -> Triple:
+    """The voxels that a block sees beyond its own: those given or :data:`HALO`; none between sections cut apart."""
     z, y, x = (HALO,) * 3 if halo is None else _checked(halo)
     apart = fragmenter.settings()["parameters"].get("per_section") is True  # type: ignore[attr-defined]
     return 0 if apart else z, y, x

@@ -10,9 +10,11 @@ import numpy as np
 
 from segkit.blockwise.blocks import Lattice
 from segkit.blockwise.component import ComponentSpec
-from segkit.blockwise.job import BlockTask
+from segkit.blockwise.job import BlockTask, WholeTask
+from segkit.blockwise.passing import PassingAffinities
 from segkit.blockwise.store import file_digest, load_array, save_array
 from segkit.data import Affinities, Volume
+from segkit.data.affinities import cut_leaving
 from segkit.errors import StorageError
 from segkit.fragment.block_labels import AFTER, BEFORE, BlockLabels, BlockLabelsFile, seam_name
 from segkit.fragment.stitch import Renaming, same_fragments, seam
@@ -25,7 +27,7 @@ GROUP = 64
 
 
 @dataclass(frozen=True)
-class WholeTask(BlockTask):
+class FragmentWholeTask(WholeTask):
     """Runs the fragmenter on all there is, and writes what it finds."""
 
     affinities: RegionSource
@@ -40,16 +42,12 @@ class WholeTask(BlockTask):
         self.target.write(tuple(slice(0, size) for size in found.shape), found.array)
         return {"fragments": len(found.ids())}
 
-    def digest(self, number: int) -> str | None:
-        """Return None: nothing is kept of a volume that is not done."""
-        return None
-
 
 @dataclass(frozen=True)
 class FragmentTask(BlockTask):
     """Runs the fragmenter on what a block sees, and keeps what is in the block and in its seams."""
 
-    affinities: RegionSource
+    affinities: RegionSource | PassingAffinities
     mask: RegionSource | None
     fragmenter: ComponentSpec
     lattice: Lattice
@@ -57,7 +55,7 @@ class FragmentTask(BlockTask):
 
     def run(self, number: int) -> dict:
         """Cut what the block sees into fragments and store them; returns how many have voxels in the block."""
-        found = self._block_labels(number)
+        found = self.block_labels(number)
         found.save(self.path(number))
         return {"fragments": found.count}
 
@@ -81,7 +79,8 @@ class FragmentTask(BlockTask):
         with BlockLabelsFile(self.path(number)) as file:
             return take(file)
 
-    def _block_labels(self, number: int) -> BlockLabels:
+    def block_labels(self, number: int) -> BlockLabels:
+        """Cut what the block sees into fragments; of affinities that pass by, what the graph needs is kept."""
         block = self.lattice[number]
         grid = self.affinities.grid.crop([along.start for along in block.outer])
         mask = None if self.mask is None else Volume(self.mask.read(block.outer), grid)
@@ -89,9 +88,14 @@ class FragmentTask(BlockTask):
             return BlockLabels.none(self.lattice, number)
         array, neighborhood = self.affinities.read(block.outer), self.affinities.neighborhood
         assert neighborhood is not None  # only volumes of one channel have none
-        cut_leaving(array, neighborhood)
+        passing = self.affinities if isinstance(self.affinities, PassingAffinities) else None
+        own = None if passing is None else array[(slice(None), *block.within)].copy()
+        cut_leaving(array, neighborhood)  # for fragmenters, an edge that leaves the box is none
         labels = calls.fragment(self.fragmenter.load(), Affinities(array, neighborhood, grid), mask)
-        return BlockLabels.of(labels.array, self.lattice, number)
+        found = BlockLabels.of(labels.array, self.lattice, number)
+        if passing is not None and own is not None:
+            passing.keep(number, own, found)
+        return found
 
 
 def _seam(file: BlockLabelsFile, name: str) -> tuple[np.ndarray, int]:
@@ -195,15 +199,6 @@ class WriteTask(BlockTask):
     def digest(self, number: int) -> str | None:
         """Compute a checksum of the block as it is stored."""
         return self.target.digest(self.lattice[number].inner)
-
-
-def cut_leaving(array: np.ndarray, neighborhood: np.ndarray) -> None:
-    """Write 0 where an edge leaves the box of these affinities, float32 (C, Z, Y, X): for fragmenters there is none."""
-    for channel, offset in zip(array, neighborhood, strict=True):
-        for axis, step in enumerate(map(int, offset)):
-            if step:
-                leaving = slice(0, -step) if step < 0 else slice(max(channel.shape[axis] - step, 0), None)
-                channel[(slice(None),) * axis + (leaving,)] = 0
 
 
 def _digest(paths: Iterable[Path]) -> str | None:

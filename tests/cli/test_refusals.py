@@ -223,3 +223,18 @@ def test_a_full_disk(segkit, folder, monkeypatch):
 def test_debug_shows_the_traceback(segkit, folder):
     result = segkit("evaluate", "god.h5", "good.h5", "--debug")
     assert isinstance(result.exception, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "good.h5", "--out", "s3://bucket/run"],
+        ["infer", "good.h5", "--run", "s3://bucket/run", "--out", "out.h5"],
+        ["run", "demo", "--out", "gs://bucket/run"],
+        ["report", "https://host/run"],
+        ["report", ".", "--out", "s3://bucket/report.html"],
+    ],
+)
+def test_runs_and_pages_lie_on_this_machine(segkit, folder, words):
+    refused(segkit(*words), "must lie on this machine, not at", "://")
+    assert sorted(path.name for path in folder.iterdir()) == ["good.h5"]

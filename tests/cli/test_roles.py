@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from segkit import io
-from segkit.cli.runs import read_volumes
+from segkit.cli.runs import check_names, read_volumes
 from segkit.testing.phantoms import neurites
 
 TINY = ["--model", "fcn", "--loss", "mse", "--steps", "1", "--set", "patch=[1,16,16]", "--set", "validate_every=1"]
@@ -57,6 +57,40 @@ def test_files_named_together_are_one_volume(folder):
     assert masked.mask is not None and masked.mask.array[:, :, :20].all() and not masked.mask.array[:, :, 20:].any()
     (mixed,) = read_volumes("raw.tif[1:5],labels=all.h5:volumes/labels/neuron_ids[2:4]", None, None)
     assert mixed.raw.shape == (4, 32, 32) and np.array_equal(mixed.labels.array, whole.labels.array[2:4])
+
+
+@pytest.mark.parametrize("where", ["data", "recipe"])
+@pytest.mark.parametrize(
+    ("data", "option"),
+    [
+        ("raw.tif,labels=ids.tif", "labels"),
+        ("raw.tif,labels=all.h5:volumes/labels/neuron_ids", "labels"),
+        ("raw.tif,labels=all.h5", "raw"),
+        ("all.h5:volumes/raw,labels=all.h5", "raw"),
+    ],
+)
+def test_a_dataset_is_not_said_in_two_ways(segkit, folder, where, data, option):
+    if where == "data":
+        result = segkit("train", data, f"--{option}-dataset", "other", "--out", "run", *TINY)
+    else:
+        more = f'{option}-dataset = "other"\n'
+        (folder / "mine.toml").write_text(f'[train]\ndata = "{data}"\nout = "{{out}}/run"\n{more}')
+        result = segkit("run", "mine.toml", "--out", "run")
+    assert result.exit_code == 2
+    said = f"--{option}-dataset must name the {option} in a file of which DATA names none, not 'other'; leave it out"
+    assert said in result.stderr
+    assert not (folder / "run").exists()
+
+
+def test_names_of_datasets_are_those_of_files_that_have_some(folder):
+    raw, ids = io.read_volume("all.h5"), io.read_labels("all.h5")
+    io.write("all.h5:other", ids, "truth")
+    for text in ("raw.tif,labels=all.h5", "all.h5,labels=all.h5", "all.h5"):
+        (found,) = read_volumes(text, None, "other")
+        assert np.array_equal(found.labels.array, ids.array) and np.array_equal(found.raw.array, raw.array)
+    check_names(["raw.tif,labels=ids.tif", "all.h5"], None, "other")  # the second takes it
+    (found,) = read_volumes("raw.tif,labels=ids.tif", None, "other")
+    assert np.array_equal(found.labels.array, ids.array)
 
 
 def test_training_validation_and_repetition(segkit, folder):

@@ -3,14 +3,18 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import h5py
 import pytest
 
 from segkit import io
+from segkit.cli.run import steps_of
+from segkit.cli.steps import Earlier
 from segkit.infer.oracle import oracle_affinities
 from segkit.io.lock import RUN_LOCK, start_of
 from segkit.parameters import overlay
+from segkit.run import load_recipe
 from segkit.testing.phantoms import neurites
 
 RECIPE = """
@@ -199,6 +203,32 @@ truth = "train.h5"
         ("train.set.validation.agglomerator=pyton", ["[train]:", "did you mean 'python'?"]),
         ("train.set.health.fragmenter_parameters.x=1", ["[train]: fragmenter 'watershed' has no parameter 'x'"]),
         ("train.val=affinities.h5", ["[train]: affinities.h5 has no raw data"]),
+        (
+            "agglomerate.threshold={result.fragment.theshold}",
+            ["[agglomerate]: result 'theshold' must be one of out, fra"],
+        ),
+        ("evaluate.border={result.train.threshold}", ["[evaluate]: result 'threshold' must be one of out, steps"]),
+        (
+            "agglomerate.affinities={out}/fragments.h5",
+            [
+                "[agglomerate]: out/fragments.h5 must hold affinities, not fragments, which an earlier stage writes",
+                "`segkit infer RAW",
+            ],
+        ),
+        ("agglomerate.affinities={out}/run", ["out/run must hold affinities, not training run, which an earlier"]),
+        (
+            "agglomerate.fragments={out}/affinities.h5:volumes/affinities",
+            ["must hold fragments, not affinities, which"],
+        ),
+        (
+            "evaluate.segmentation={out}/fragments.h5",
+            ["[evaluate]: out/fragments.h5 must hold segmentation, not fragm"],
+        ),
+        (
+            "evaluate.segmentation={out}/fragments.h5 evaluate.sweep=true",
+            ["must hold merge tree, not fragments, which"],
+        ),
+        ("agglomerate.threshold=[0.4,0.5]", ["[evaluate]: out/tree.h5 must hold segmentation, not merge tree and fra"]),
         ("train.set.validation.crop=[99,9,9]", ["[train]: validation.crop must be a shape z, y, x inside"]),
     ],
 )
@@ -216,6 +246,90 @@ def test_a_recipe_without_faults_is_planned(segkit, folder, training):
     (folder / "long.toml").write_text(PIPELINE)
     result = segkit("run", "long.toml", "--out", "out", "--dry-run")
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 5, result.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "evaluate.segmentation={out}/fragments.h5:volumes/fragments",
+        "evaluate.segmentation={out}/tree.h5 evaluate.sweep=true",
+        "agglomerate.fragments={result.fragment.out}",
+        "agglomerate.threshold=[0.4,0.5] evaluate.segmentation={out}/tree.h5:volumes/segmentation_0.4",
+        "fragment.mask=data.h5:volumes/labels/neuron_ids",
+    ],
+)
+def test_a_stage_takes_what_an_earlier_one_makes(segkit, folder, training, change):
+    (folder / "long.toml").write_text(PIPELINE)
+    changes = [word for each in change.split() for word in ("--set", each)]
+    result = segkit("run", "long.toml", "--out", "out", *changes, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_what_lies_in_a_file_that_a_stage_adds_to_is_there(segkit, folder):
+    result = segkit("run", "mine.toml", "--out", "out", "--set", "fragment.out=data.h5", "--dry-run")
+    assert result.exit_code == 2 and "out/fragments.h5 does not exist" in result.stderr
+    own = ["--set", "fragment.out=data.h5", "--set", "agglomerate.fragments=data.h5"]
+    result = segkit("run", "mine.toml", "--out", "out", *own, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+
+
+MORE = """
+[fragment-both]
+verb = "fragment"
+affinities = "affinities.h5"
+out = "{out}/both.h5"
+[segment]
+merge_tree = "{out}/tree.h5"
+threshold = 0.5
+out = "{out}/one.h5"
+[segment-several]
+verb = "segment"
+merge_tree = "{out}/tree.h5"
+threshold = [0.4, 0.5]
+out = "{out}/several.h5"
+[segment-listed]
+verb = "segment"
+merge_tree = "{out}/tree.h5"
+threshold = 0.5
+uncertain = 3
+[sweep]
+verb = "evaluate"
+segmentation = "{out}/tree.h5"
+truth = "{data.truth}"
+sweep = true
+[others]
+verb = "evaluate"
+segmentation = "{out}/one.h5"
+truth = "{data.truth}"
+metric = ["voi", "rand"]
+"""
+
+
+TRAINED = """
+[infer]
+raw = "train.h5"
+run = "{out}/run"
+out = "{out}/affinities.h5"
+"""
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_results_and_files_are_those_that_verbs_declare(segkit, folder, training, network):
+    (folder / "more.toml").write_text(training.read_text() + TRAINED if network else RECIPE + MORE)
+    result = segkit("run", "more.toml", "--out", "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    earlier = Earlier()
+    for step in steps_of(load_recipe("more.toml", Path("out"))):
+        earlier.add(step)
+    found = json.loads(result.stdout)
+    assert {name: set(values) for name, values in found.items()} == {
+        name: set(values) for name, values in earlier.results.items()
+    }
+    for path, things in earlier.files.items():
+        if things == {"": "run"}:
+            assert (path / "config.json").exists()
+        else:
+            assert all(io.exists(f"{path}:{name}", role) for name, role in things.items()), path
 
 
 def test_debug_reaches_the_stages(segkit, folder):

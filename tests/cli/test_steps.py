@@ -53,7 +53,7 @@ def test_what_a_step_reads_and_makes_and_names():
         ("infer", {"raw": ["a", "b"]}, "raw of stage 'own' must be one value"),
         ("infer", {"raw": {"a": 1}}, "must be no table"),
         ("fragment", {"per-section": 1}, "must be true or false"),
-        ("benchmark", {}, "must be one of train, infer, fragment, agglomerate, segment, evaluate, not 'benchmark'"),
+        ("benchmark", {}, "must be one of train, infer, fragment, agglomerate, fuse, segment, evaluate, not"),
         ("types", {}, "verb of stage 'own' must be one of"),
     ],
 )
@@ -92,6 +92,7 @@ def test_every_verb_says_what_it_reads():
             reads = [param for param in verb.params if getattr(param.type, "reads", False)]
             writes = [param for param in verb.params if getattr(param.type, "writes", False)]
             assert reads and (writes or name == "evaluate"), name
+            assert verb.makes.__module__ == f"segkit.cli.{name}", f"{name} must say what it makes"
             context = click.Context(verb)
             called = {param: param.make_metavar(context).strip("[].") for param in verb.params}
             words = ("ADDRESS", "AFFINITIES", "DATA", "MERGE_TREE", "RAW", "RUN", "SEGMENTATION", "TRUTH")

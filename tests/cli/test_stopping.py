@@ -27,6 +27,18 @@ Component.create = create
 """
 """A component that takes its time, so that the signal comes in the middle of the work."""
 
+WORKING = """
+import time
+from segkit.registry import calls
+
+def fragment(*values):
+    print("asleep", flush=True)
+    time.sleep(120)
+
+calls.fragment = fragment
+"""
+"""The same where components are made before the work, to be looked at."""
+
 
 def start(*words, code=MAIN, **options):
     """A verb in a process of its own that takes SIGINT, even if this one was started with it ignored."""
@@ -130,7 +142,7 @@ def test_a_recipe_goes_on(affinities, tmp_path, by):
     recipe = tmp_path / "own.toml"
     recipe.write_text(f'[fragment]\naffinities = "{affinities}"\nmethod = "threshold"\nout = "{{out}}/f.h5"\n')
     words = ["run", recipe, "--out", tmp_path / "out"]
-    process = start(*words, code=SLEEPING + MAIN)
+    process = start(*words, code=WORKING + MAIN)
     assert process.stderr.readline().startswith("segkit fragment")
     assert process.stderr.readline() == "asleep\n"
     assert interrupted(process, by) == "Stopped: the same command goes on, and keeps what is done"

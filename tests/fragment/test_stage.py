@@ -16,11 +16,12 @@ from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.executor import Inline
 from segkit.blockwise.work import Work
 from segkit.data import NEAREST, Affinities, Grid, Labels, Volume, edge_mask
+from segkit.data.affinities import cut_leaving
 from segkit.errors import BlocksFailed, InvalidInput, InvalidParameter, MissingDataset
 from segkit.evaluate.contingency import contingency
 from segkit.evaluate.voi import voi_scores
 from segkit.fragment.stage import fragment_files
-from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask, cut_leaving
+from segkit.fragment.tasks import FaceTask, FragmentTask, IdTask
 from segkit.infer.oracle import oracle_affinities
 from segkit.io.reader import RegionSource
 from segkit.segment import segment

@@ -1,0 +1,1 @@
+"""From raw data to fragments and merge tree by blocks, without affinities on disk."""
