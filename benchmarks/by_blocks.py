@@ -8,6 +8,8 @@ with ids of its own in each copy, and moved by some voxels, so that copies do no
 - workers: fragments and region graph by one process and by two.
 - overhead: fragments and tree by blocks, in one process of one thread, against the whole volume at once.
 - seams: fragments of INPUT by small blocks, with several halos, against those of the whole.
+- fused: what `segkit fuse` keeps on disk in place of affinities, and what these take as uint8, of an eighth of the
+  voxels.
 - graph: what the last step of agglomeration holds, with merges inside the blocks and without.
 
 Writes benchmarks/results/blockwise.json after each part, and rewrites the tables in
@@ -30,9 +32,11 @@ from segkit.benchmark.measure import machine
 from segkit.benchmark.process import in_fresh_process
 from segkit.blockwise import ComponentSpec, Work, open_executor, rows
 from segkit.blockwise.blocks import Lattice
+from segkit.data.affinities import as_levels
 from segkit.evaluate.stage import evaluate_files
-from segkit.fragment.stage import fragment_files
-from segkit.io import Form
+from segkit.fragment.stage import HALO, fragment_files
+from segkit.fuse.fused import FusedAffinities
+from segkit.io import Form, RegionSource
 from segkit.io.shard_target import ShardTarget
 from segkit.registry import load
 from segkit.segment import segment
@@ -44,7 +48,7 @@ SHIFT = 100
 """Voxels by which copies are moved against blocks."""
 THRESHOLD = 0.5
 HALOS = (8, 16, 24)
-PARTS = ("large", "memory", "workers", "overhead", "seams", "graph")
+PARTS = ("large", "memory", "workers", "overhead", "seams", "graph", "fused")
 
 
 def copies(source: Path, out: Path, repeat: int, block: int) -> Path:
@@ -253,6 +257,37 @@ def graph(options) -> dict:
     return found
 
 
+def fused(options) -> dict:
+    """Bytes of affinities as uint8, and of what is kept without them until there is a region graph; and its graphs.
+
+    The affinities on disk stand for those of a network.
+    """
+    store = copies(options.input, options.work, max(options.repeat // 2, 1), options.block)
+    out, source = fresh(options.work / "fused"), RegionSource(store, "affinities")
+    lattice = Lattice(source.shape, (options.block,) * 3, (HALO,) * 3)
+    form = Form("affinities", source.shape, source.grid, source.neighborhood, np.dtype(np.uint8))
+    levels = ShardTarget.create(out / "levels.zarr", form, lattice.block, key="levels")
+    for each in lattice:
+        levels.write(each.inner, as_levels(source.read(each.inner)))
+    levels.finish()
+    watershed = ComponentSpec("fragmenters", "watershed")
+    mean = ComponentSpec("agglomerators", "python", {"score": "mean"})
+    passing = FusedAffinities(source, lattice, mean, watershed, None, out / "kept")
+    with open_executor("local:2", 2) as executor:
+        work = Work(lattice.block, executor=executor)
+        warm_up(executor, out)
+        fragment_files(passing, out / "fragments.zarr", watershed, work=work)
+        kept = {name: stored(out / "kept" / name) for name in ("inside", "leaving", "seats")}
+        found = agglomerate_files(passing, out / "fragments.zarr", out / "tree.zarr", mean, work=work)
+    sizes = {
+        "voxels": int(np.prod(source.shape)),
+        "blocks_along": lattice.counts[0],
+        "uint8": stored(out / "levels.zarr"),
+        "kept": kept,
+    }
+    return counted(found) | sizes | {"stages": rows(work.ended)}
+
+
 def table(results: dict) -> str:
     """The Markdown of the largest volume, and what else was measured in sentences."""
     lines = [
@@ -306,6 +341,18 @@ def plan(results: dict) -> str:
         f"that has them). Storage, compressed as here: {stored}. The driver's tree, at 150 bytes a fragment: "
         f"{150 * fragments / 1e12:,.0f} TB.",
     ]
+    if "fused" in results["parts"]:
+        found = results["parts"]["fused"]
+        each = PETAVOXEL / found["voxels"] / 1e12
+        along = found["blocks_along"]  # the first of them has no face with another before it
+        faces = (found["kept"]["leaving"] * along / (along - 1) + found["kept"]["seats"]) * each
+        lines += [
+            "",
+            f"Affinities as uint8 (`segkit infer --dtype uint8`) take {found['uint8'] * each:,.0f} TB. Without "
+            "affinities on disk (`segkit fuse`) there are, until the region graph is made, "
+            f"{found['kept']['inside'] * each:,.0f} TB of graphs of blocks and {faces:,.0f} TB of affinities at their "
+            "faces; the network computes up to 1.42 times the voxels.",
+        ]
     return "\n".join(lines)
 
 

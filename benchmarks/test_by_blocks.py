@@ -53,7 +53,10 @@ def test_the_tables(results):
 
 
 def test_the_plan(results):
+    kept = {"inside": 2 * 10**6, "leaving": 10**6, "seats": 10**6}
+    results["parts"]["fused"] = {"voxels": 10**9, "blocks_along": 2, "uint8": 10**8, "kept": kept}
     text = by_blocks.plan(results)
+    assert "take 100 TB" in text and "2 TB of graphs of blocks and 3 TB of affinities at their faces" in text
     assert "(60 million blocks a stage)" in text
     assert "9.3e+08 fragments" in text and "affinities 931 TB" in text
     assert "| fragments | 0.50 | " in text
