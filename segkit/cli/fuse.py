@@ -129,8 +129,9 @@ def command(
     """Do what infer, fragment and agglomerate do, block by block, without writing affinities.
 
     The affinities of a block are made in memory, cut into fragments, and summed up as a graph. FILE and the file of
-    the fragments are what the three verbs write one after the other. --mask is that of infer and of fragment; --halo
-    is the halo of both. Needs --blockwise.
+    the fragments are what the three verbs write one after the other; a network that pads sees other tiles near the
+    faces of blocks than `segkit infer` shows it, and its results differ there. --mask is that of infer and of
+    fragment; --halo is the halo of both. Needs --blockwise.
     """
     from segkit import io
     from segkit.fuse.stage import fuse_files
