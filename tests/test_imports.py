@@ -171,6 +171,16 @@ def test_a_fresh_process_loads_little(code, unwanted):
     assert not loaded(code) & unwanted
 
 
+def test_a_network_is_built_without_a_compiler():
+    """Whose import takes longer than that of torch, and which draws no weights where there are none."""
+    code = """
+from segkit.models.size import check_size
+from segkit.registry import find
+check_size(find("models", "unet3d"), {"features": 2, "growth": 1, "pooling": [[1, 2, 2]], "padding": "same"})
+"""
+    assert not loaded(code) & {"sympy", "triton"}
+
+
 def test_this_test_sees_what_is_loaded():
     assert {"numpy", "h5py"} <= loaded("import segkit.io.hdf5")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from segkit.errors import InvalidInput, sentence
 from segkit.io.address import Address
 from segkit.io.atomic import check_kept
 from segkit.io.fetch import fetched, named
+from segkit.io.handed import HeldStore, held_at, settle
 from segkit.io.records import located
 from segkit.io.remote import AnyPath, Remote
 
@@ -105,9 +107,27 @@ def format_to_read(path: AnyPath, stated: str | None = None) -> ModuleType:
 def reading(path: AnyPath, options: Mapping[str, str] | None = None) -> Iterator[Store]:
     """A file of any format, open for reading; `options` are those of :data:`segkit.io.address.OPTIONS` that are given.
 
-    A single file of a bucket or a web server is fetched first, see :func:`segkit.io.fetch.fetched`.
+    A single file of a bucket or a web server is fetched first, see :func:`segkit.io.fetch.fetched`. Objects that are
+    handed over are those in memory, see :mod:`segkit.io.handed`.
     """
     options = options or {}
+    held = None if options else held_at(path)
+    if held is None:
+        with _reading_file(path, options) as store:
+            yield store
+        return
+    with ExitStack() as files:
+
+        def rest() -> Store:
+            settle(path)
+            return files.enter_context(_reading_file(path, options))
+
+        yield HeldStore(held, cache(rest))
+
+
+@contextmanager
+def _reading_file(path: AnyPath, options: Mapping[str, str]) -> Iterator[Store]:
+    settle(path)
     module = format_to_read(path, options.get("format"))
     one_file = module.__name__.rpartition(".")[2] not in IN_PLACE or suffix_of(path) in PACKED
     place: AnyPath = path

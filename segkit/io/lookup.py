@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segkit.io.address import Address, as_address, parse_address
 from segkit.io.formats import Store, reading
+from segkit.io.handed import is_there
 from segkit.io.lock import restore
 from segkit.io.missing import missing_dataset, missing_file
 from segkit.io.records import Stored, check_kind, located, oriented
@@ -73,7 +74,7 @@ def exists(address: AnyAddress, role: str) -> bool:
     address = as_address(address)
     name = address.at(role)
     _restore(address.path, name)
-    if not address.path.exists():
+    if not is_there(address.path):
         return False
     with open_file(address) as store, located(address.path):
         return store.find(name, address.dataset is None and role == "raw") is not None
@@ -88,7 +89,7 @@ def holds_one(address: AnyAddress) -> bool:
 
 def takes_name(address: Address) -> bool:
     """Whether `address` leaves a dataset to be named: it names none, and its file is not one volume without a name."""
-    if address.dataset is not None or not address.path.exists():
+    if address.dataset is not None or not is_there(address.path):
         return address.dataset is None
     return not holds_one(address) or bool(datasets(address.path))
 
@@ -141,7 +142,7 @@ def open_file(address: Address, role: str | None = None) -> Iterator[Store]:
     """An existing file, open for reading, whatever its format; `role` is what is looked for in it, for the message."""
     if not isinstance(address.path, Remote):
         restore(address.path)
-    if not address.path.exists() and not _is_below(address):
+    if not is_there(address.path) and not _is_below(address):
         raise missing_file(address.path, role)
     with reading(address.path, dict(address.options)) as store:
         yield store

@@ -30,6 +30,7 @@ from segkit.data.volume import check_finite
 from segkit.errors import InvalidInput, MissingDataset, sentence
 from segkit.io.address import Address, Box, as_address, role_of
 from segkit.io.atomic import storage_errors
+from segkit.io.handed import held_at, settle
 from segkit.io.lookup import AnyAddress, find_object
 from segkit.io.records import (
     TREE,
@@ -155,6 +156,8 @@ class RegionSource:
         path = address.path.absolute() if travels else address.path
         self.address = replace(address, path=path)
         self.role = role
+        if travels:
+            settle(path)  # other processes know of files alone
         self._given = None if neighborhood is None else as_neighborhood(neighborhood).tolist()
         self._found = _stated(path, self.address.at(role)) if isinstance(path, Remote) else ""
 
@@ -249,6 +252,8 @@ _OPEN = _Cache()
 
 def _version(address: Address, role: str) -> tuple:
     """What differs once a file, or the folder of an object in a Zarr store, was replaced."""
+    if (held := held_at(address.path)) is not None:
+        return ("held", held.serial)
     if isinstance(address.path, Remote):
         return (_version_there(address.path, address.at(role), int(time.monotonic() / RECHECK)),)
     for path in (address.path / address.at(role), address.path):

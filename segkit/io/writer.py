@@ -19,6 +19,7 @@ from segkit.io.address import Box, as_address, role_of
 from segkit.io.atomic import check_folder
 from segkit.io.fetch import uploaded
 from segkit.io.formats import FORMATS, IN_PLACE, format_to_write, own_format, reading
+from segkit.io.handed import current, is_there
 from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.lookup import NOTES, AnyAddress, exists
 from segkit.io.records import PLAIN, Blocks, Layout, Record, encode, kind_of
@@ -209,7 +210,7 @@ class Output:
         path = self.address.path
         backend = own_format(path)
         stale = []
-        if self._dropped is not None and path.exists():
+        if self._dropped is not None and is_there(path):
             with reading(path) as store:
                 there = [name for name in store.names() if name.startswith(self._dropped)]
                 stale = [name for name in there if name not in self._records]
@@ -272,9 +273,16 @@ def _check_bucket(place: Remote) -> None:
 def _write_file(
     backend: ModuleType, path: Path | Remote, records: Mapping[str, Record], drop: Iterable[str] = ()
 ) -> None:
-    """Write objects into a file of a format; one that is a single file is put into a bucket once it is whole."""
+    """Write objects into a file of a format; one that is a single file is put into a bucket once it is whole.
+
+    Where objects are handed over, those of HDF5 are held, and written in the background.
+    """
     check_folder(path)
-    name = backend.__name__.rpartition(".")[2]
+    name, held = backend.__name__.rpartition(".")[2], current()
+    if held is not None and isinstance(path, Path) and name == "hdf5":
+        drop = list(drop)
+        if held.take(path, records, drop, lambda taken: backend.write(path, taken, drop)):
+            return
     if not isinstance(path, Remote) or name in IN_PLACE:
         backend.write(path, records, drop)
         return

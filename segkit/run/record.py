@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from warnings import warn
 
@@ -21,6 +22,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "stages.json"
+        self._changing = Lock()  # a stage ends in another thread, once its files are written
         self.stages: dict[str, dict[str, Any]] = _entries(self.path) if self.path.exists() else {}
 
     def result(self, stage: str, inputs: str, outputs: Iterable[Path | Remote]) -> dict | None:
@@ -33,8 +35,7 @@ class Record:
     def begin(self, stage: str, inputs: str) -> bool:
         """Note that a stage begins; True if the same stage had begun before, with equal inputs, and was cut off."""
         entry = self.stages.get(stage, {})
-        self.stages[stage] = {"inputs": inputs}
-        self._save()
+        self._note(stage, {"inputs": inputs})
         return "result" not in entry and entry.get("inputs") == inputs
 
     def finish(
@@ -49,11 +50,11 @@ class Record:
     ) -> None:
         """Note that a stage is done, with its command and, by role (raw, truth, ...), the addresses given to it."""
         entry = {"inputs": inputs, "outputs": fingerprint([], outputs), "result": result, "seconds": seconds}
-        self.stages[stage] = entry | {"command": list(command), "given": dict(given or {})}
-        self._save()
+        self._note(stage, entry | {"command": list(command), "given": dict(given or {})})
 
-    def _save(self) -> None:
-        with storage_errors("written", self.path), replacing(self.path) as temporary:
+    def _note(self, stage: str, entry: dict[str, Any]) -> None:
+        with self._changing, storage_errors("written", self.path), replacing(self.path) as temporary:
+            self.stages[stage] = entry
             temporary.write_text(json.dumps(self.stages, indent=2, default=str))
 
 

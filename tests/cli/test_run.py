@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import socket
+import threading
 from pathlib import Path
 
 import h5py
@@ -12,9 +14,10 @@ from segkit import io
 from segkit.cli.run import steps_of
 from segkit.cli.steps import Earlier
 from segkit.infer.oracle import oracle_affinities
+from segkit.io import hdf5
 from segkit.io.lock import RUN_LOCK, start_of
 from segkit.parameters import overlay
-from segkit.run import load_recipe
+from segkit.run import Record, load_recipe
 from segkit.testing.phantoms import neurites
 
 RECIPE = """
@@ -60,6 +63,70 @@ def test_stages_run_once(segkit, folder):
     assert stages_that_ran(again) == []
     assert json.loads(again.stdout) == json.loads(first.stdout)
     assert json.loads(first.stdout)["evaluate"]["cremi_score"] >= 0
+
+
+FILES = ("out/fragments.h5", "out/tree.h5")
+
+
+def test_files_are_the_same_in_memory_or_not(segkit, folder):
+    found = {}
+    for memory in ("1B", "1GB"):
+        assert segkit("run", "mine.toml", "--out", "out", "--in-memory", memory, "--no-report").exit_code == 0
+        found[memory] = [(folder / name).read_bytes() for name in FILES]
+        assert not (folder / "out/report.html").exists()
+        shutil.rmtree("out")
+    assert found["1B"] == found["1GB"]
+
+
+def test_a_stage_is_finished_once_its_file_is_written(segkit, folder, monkeypatch):
+    """And those after it have gone on meanwhile: all files wait until the last stage has begun."""
+    begun, finished, write = threading.Event(), [], hdf5.write
+
+    def written(path, records, drop=()):
+        assert begun.wait(60)
+        stages = json.loads((folder / "out/stages.json").read_text())
+        finished.append((path.name, [name for name, entry in stages.items() if "result" in entry]))
+        write(path, records, drop)
+
+    begin = Record.begin
+
+    def begins(record, stage, inputs):
+        found = begin(record, stage, inputs)
+        if stage == "evaluate":
+            begun.set()
+        return found
+
+    monkeypatch.setattr(Record, "begin", begins)
+    monkeypatch.setattr(hdf5, "write", written)
+    assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == STAGES
+    assert finished == [("fragments.h5", []), ("tree.h5", ["fragment"])]
+    assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == []
+
+
+def test_a_file_that_cannot_be_written_is_named(segkit, folder, monkeypatch):
+    write = hdf5._write
+
+    def full(file, name, record):
+        if name == "merge_tree":
+            raise OSError(28, "No space left on device")
+        write(file, name, record)
+
+    monkeypatch.setattr(hdf5, "_write", full)
+    result = segkit("run", "mine.toml", "--out", "out")
+    assert result.exit_code == 1 and "out/tree.h5 cannot be written (No space left" in result.stderr, result.stderr
+    stages = json.loads((folder / "out/stages.json").read_text())
+    assert "result" in stages["fragment"] and "result" not in stages["agglomerate"]
+    assert not (folder / "out/tree.h5").exists() and not list((folder / "out").glob(".*"))
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == ["agglomerate", "evaluate"]
+
+
+def test_a_file_that_two_stages_write_is_that_of_both(segkit, folder):
+    words = ["--set", "fragment.out={out}/one.h5", "--set", "agglomerate.out={out}/one.h5", "--set"]
+    words += ["agglomerate.fragments={out}/one.h5", "--set", "evaluate.segmentation={out}/one.h5"]
+    assert stages_that_ran(segkit("run", "mine.toml", "--out", "out", *words)) == STAGES
+    assert {"merge_tree", "volumes/fragments", "volumes/segmentation"} <= set(io.datasets(Path("out/one.h5")))
 
 
 def test_a_change_runs_what_depends_on_it(segkit, folder):

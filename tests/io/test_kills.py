@@ -21,6 +21,7 @@ from segkit import io
 from segkit.errors import MissingFile
 from segkit.io import atomic, hdf5, tiff, zarr  # before any fork
 from segkit.io.atomic import tidy
+from segkit.io.handed import handing_over
 from segkit.io.lock import locked_run
 from tests.io.killed import ATTRIBUTES, NEW, OLD, SHAPE, both, shards
 
@@ -110,6 +111,14 @@ def put(name, path, value):
     return lambda folder: io.write(f"{folder}/{path}:{name}", value, "fragments")
 
 
+def handing(write):
+    """The same, written in the background."""
+    def handed(folder):
+        with handing_over():
+            write(folder)
+    return handed
+
+
 def nothing(folder):
     pass
 
@@ -155,6 +164,11 @@ for suffix in (".h5", ".zarr"):
     beside = put("volumes/other", path, OLD)
     WRITERS[f"{suffix} new"] = nothing, put(name, path, NEW), read, {}
     WRITERS[f"{suffix} beside"] = beside, put(name, path, NEW), read, {f"{path}:volumes/other": 7}
+    if suffix == ".h5":
+        WRITERS["handed new"] = nothing, handing(put(name, path, NEW)), read, {}
+        WRITERS["handed replaced"] = both(beside, put(name, path, OLD)), handing(put(name, path, NEW)), read, {
+            f"{path}:volumes/other": 7
+        }
     WRITERS[f"{suffix} replaced"] = both(beside, put(name, path, OLD)), put(name, path, NEW), read, {
         f"{path}:volumes/other": 7
     }
@@ -184,14 +198,14 @@ print(json.dumps(counts))
 '''
 
 
-QUICK = ["exchange .h5 replaced", "exchange shards replaced", "aside .zarr replaced"]
+QUICK = ["exchange .h5 replaced", "exchange handed replaced", "exchange shards replaced", "aside .zarr replaced"]
 SLOW = [
     f"exchange {name} {what}"
     for name in (".h5", ".zarr", "a.tif", "a.precomputed", "shards", "checkpoint")
     for what in ("new", "beside", "replaced", "again")
     if what in ("new", "replaced") or f"{name} {what}" in (".h5 beside", ".zarr beside", "shards again")
 ]
-SLOW += ["aside a.precomputed replaced", "aside shards replaced"]
+SLOW += ["exchange handed new", "aside a.precomputed replaced", "aside shards replaced"]
 
 
 @pytest.mark.parametrize(
