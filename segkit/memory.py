@@ -1,5 +1,6 @@
 """Memory of this process and of the machine, as the system counts it."""
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -9,6 +10,10 @@ from pathlib import Path
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 SMALL = 10**8
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1
+"""What `mallopt` of glibc calls them, in <malloc.h>."""
+KEEPING = {"MALLOC_ARENA_MAX": 1, "MALLOC_MMAP_MAX_": 0, "MALLOC_TRIM_THRESHOLD_": 2**40}
+"""What :func:`keep_freed` does, as the environment of a process that starts; glibc reads it, and nobody else."""
 MEMINFO, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -76,6 +81,24 @@ def give_back() -> None:
     """Return memory that was freed to the system, where its C library can (glibc); no harm elsewhere."""
     with suppress(OSError, AttributeError, TypeError):
         CDLL(None).malloc_trim(0)
+
+
+def keep_freed() -> bool:
+    """Have the C library keep freed memory for whatever asks next, until the process ends; False where it cannot.
+
+    A network on a CPU asks for the memory of each layer anew. glibc returns such large pieces to the system at once,
+    which clears every page before it gives it again: that takes a third of the time of a network. Afterwards
+    all threads share one heap; :func:`give_back` still returns what is free in it. The command line calls this before
+    it uses a network; in a program of your own call it before threads are started. It leaves other C libraries alone,
+    and does nothing where the environment has settings for malloc (MALLOC_..., GLIBC_TUNABLES).
+    """
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return False
+    with suppress(OSError, AttributeError, TypeError):
+        settings = ((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, -1))  # -1 is the largest size
+        mallopt = CDLL(None).mallopt
+        return sys.platform == "linux" and all(mallopt(*each) for each in settings)
+    return False
 
 
 def _status(name: str) -> int | None:

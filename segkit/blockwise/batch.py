@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from segkit.blockwise.on_dask import SETTINGS, THREADS, Cluster, client_of
 from segkit.errors import BrokenComponent, ClusterUnavailable, InvalidParameter, MissingFile, sentence
 from segkit.io.atomic import check_kept
+from segkit.memory import KEEPING
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -63,6 +64,9 @@ class Jobs(Cluster):
         memory = [name for name in SETTINGS if ".worker.memory." in name]
         lines = {f"DASK_{name.upper().replace('.', '__')}": str(SETTINGS[name]) for name in memory}
         lines |= {name: str(self.threads) for name in THREADS} | {"PYTHONSAFEPATH": "1"}
+        lines |= {
+            name: str(value) for name, value in KEEPING.items()
+        }  # of the environment, Dask takes those it sets too
         return [f"export {name}={value}" for name, value in lines.items()]
 
     def connect(self, timeout: float) -> "Client":

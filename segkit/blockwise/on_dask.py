@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from segkit.blockwise.executor import Executor, Patience
 from segkit.blockwise.job import Job, Outcome, in_a_line
 from segkit.errors import ClusterUnavailable, sentence
+from segkit.memory import KEEPING
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -32,8 +33,7 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     # Dask has workers give freed memory back at once. A block asks for the same again: a third of its time went there.
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**25,
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in KEEPING.items()},
 }
 """What is set for schedulers and workers that are started here."""
 THREADS = (

@@ -34,7 +34,7 @@ TRY_INFER = examples(
 TRY_TRAIN = examples("segkit benchmark train sample_A.hdf --model unet3d --set model.features=8")
 
 
-@click.command("infer", cls=Verb, epilog=TRY_INFER)
+@click.command("infer", cls=Verb, network=True, epilog=TRY_INFER)
 @click.argument("raw", type=RAW)
 @click.option("--run", "run_folder", type=RUN_FOLDER, help="Folder of a training run.")
 @click.option("--model", type=ComponentName("models"), help="Network with random weights instead.")
@@ -110,7 +110,7 @@ def _show_inference(report: Report) -> None:
     note(f"tiles of {tile} voxels: {report['tiles']}; all but the network adds {100 * report['added']:.1f} %")
 
 
-@click.command("train", cls=Verb, epilog=TRY_TRAIN)
+@click.command("train", cls=Verb, network=True, epilog=TRY_TRAIN)
 @click.argument("data", type=VOLUMES, nargs=-1, required=True)
 @setting_options
 @click.option("--repeat", type=click.IntRange(min=2), default=10, show_default=True, help="Timed steps of each part.")

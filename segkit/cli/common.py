@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ import click
 from segkit.cli.compiling import telling_of_compiling
 from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, Bytes, ComponentName, LossSum
 from segkit.errors import InvalidParameter, SegkitError, out_of_memory, sentence
+from segkit.memory import give_back, keep_freed
 from segkit.parameters import parse_assignments, parse_value
 
 
@@ -94,6 +95,7 @@ class Made:
 class Verb(click.Command):
     """A command with `-v`, `--debug` and `--threads`, that turns errors into sentences.
 
+    One that uses a `network` keeps the memory that it frees while it works (:func:`segkit.memory.keep_freed`).
     `stopped` is a callable(params) that says in a sentence how to go on after Ctrl-C or SIGTERM, or what is left. A
     `stage` may be called by a recipe; `check(params, there)` then raises what is wrong with a call of it, before any
     stage has begun: ``there(address)`` says whether a file can be looked at, or is yet to be made by an earlier stage;
@@ -105,12 +107,14 @@ class Verb(click.Command):
         *args: Any,
         stopped: Callable[[Mapping[str, Any]], str] = nothing_written,
         stage: bool = False,
+        network: bool = False,
         check: Check | None = None,
         makes: Callable[[Mapping[str, Any]], Made] = lambda params: Made(None),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.stopped, self.stage, self.check, self.makes = stopped, stage, check, makes
+        self.network = network
         self.params += [
             click.Option(["--threads"], type=click.IntRange(min=1), help="CPU threads at most.  [default: all cores]"),
             click.Option(["-v", "--verbose"], is_flag=True, help="Report the seconds of each phase on stderr."),
@@ -131,7 +135,7 @@ class Verb(click.Command):
         """Run the verb, and let its errors pass."""
         ctx.params.pop("debug")
         limit_threads(ctx.params.pop("threads"))
-        with telling_of_compiling(note):
+        with telling_of_compiling(note), keeping_memory() if self.network else nullcontext():
             return self._timed(ctx)
 
     def _timed(self, ctx: click.Context) -> Any:
@@ -145,6 +149,16 @@ class Verb(click.Command):
             phases = {"all": time.perf_counter() - started, **phases}
         note(f"{ctx.info_name}: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items()))
         return result
+
+
+@contextmanager
+def keeping_memory() -> Iterator[None]:
+    """Keep freed memory for the network, and return in the end what is free then: later stages of a recipe need it."""
+    keep_freed()
+    try:
+        yield
+    finally:
+        give_back()
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def _makes(params: Mapping[str, Any]) -> Made:
     return Made(found | costs_of(params), roles)
 
 
-@click.command("fuse", cls=Verb, stage=True, check=_check, makes=_makes, epilog=EXAMPLES, params=BORROWED)
+@click.command("fuse", cls=Verb, stage=True, network=True, check=_check, makes=_makes, epilog=EXAMPLES, params=BORROWED)
 @click.option(
     "--fragment-set",
     "fragment_assignments",

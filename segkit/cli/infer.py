@@ -82,7 +82,7 @@ def _makes(params: Mapping[str, Any]) -> Made:
     return Made({"out": params["out"]} | costs_of(params), ("affinities",))
 
 
-@click.command("infer", cls=Verb, stage=True, check=check, makes=_makes, epilog=EXAMPLES)
+@click.command("infer", cls=Verb, stage=True, network=True, check=check, makes=_makes, epilog=EXAMPLES)
 @click.argument("raw", type=RAW)
 @click.option(
     "--run",

@@ -142,7 +142,9 @@ def _makes(params: Mapping[str, Any]) -> Made:
     return Made(found | ({"best": {}} if params["validation"] or params["like"] else {}), ("run",))
 
 
-@click.command("train", cls=Verb, stage=True, check=_check, makes=_makes, epilog=EXAMPLES, stopped=_how_to_resume)
+@click.command(
+    "train", cls=Verb, stage=True, network=True, check=_check, makes=_makes, epilog=EXAMPLES, stopped=_how_to_resume
+)
 @click.argument("data", type=VOLUMES, nargs=-1)
 @click.option(
     "--val",

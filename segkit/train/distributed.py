@@ -25,6 +25,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError, TrainingFailed, sentence
+from segkit.memory import keep_freed
 from segkit.models.device import resolve_device
 from segkit.train.config import TrainConfig
 
@@ -237,6 +238,7 @@ def _kill(others: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _run_launched(folder: Path, number: int, devices: int, device: str) -> int:
     """Run this process as rank `number`: make the call that rank 0 has left in `folder`. Returns the exit code."""
+    keep_freed()
     try:
         work, arguments = _read_call(folder)
         (folder / f"ready-{number}").touch()
