@@ -4,13 +4,16 @@
 # the documentation into site/, and `make docs-serve` shows it at http://127.0.0.1:8000 while it is written.
 #
 # `make benchmark` measures segkit beside other packages, for half an hour, and rewrites the table in
-# docs/results/benchmarks.md; `make benchmark-losses` does so with the losses, in minutes (LOSS_BACKENDS="cpu gpu" where
-# there is a GPU; LOSS_INPUT=FILE, with affinities and truth). `make benchmark-feed` times what surrounds the network in
-# training and inference.
+# docs/results/benchmarks.md; `make benchmark-growth` measures each stage on volumes of several sizes and by one thread, for
+# a quarter of one. Both make their volumes of synthetic neurites, or of the labels in LABELS=FILE; stopped, they go on by
+# the same command, and AGAIN=--again measures anew what is measured. `make benchmark-losses` does so with the losses, in
+# minutes (LOSS_BACKENDS="cpu gpu" where there is a GPU; LOSS_INPUT=FILE, with affinities and truth). `make benchmark-feed`
+# times what surrounds the network in training and inference.
 
 VENV ?= .venv
 WORKERS ?= logical
-BENCHMARK_SIZES ?= 128 256
+LABELS ?=
+AGAIN ?=
 LOSS_BACKENDS ?= cpu higra
 LOSS_SIZES ?= 56 84 128
 LOSS_INPUT ?=
@@ -24,7 +27,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow fuzz lint docs docs-serve benchmark benchmark-losses benchmark-feed experiments pictures gallery clean
+.PHONY: demo test test-slow fuzz lint docs docs-serve benchmark benchmark-growth benchmark-losses benchmark-feed experiments pictures gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -54,13 +57,20 @@ docs: $(VENV)/.installed-docs
 docs-serve: $(VENV)/.installed-docs
 	$(MKDOCS) serve
 
-benchmark: $(VENV)/.installed
+# Volumes are made of that of 256 voxels a side, so that they hold the same tissue.
+INPUTS = benchmarks/inputs/$(or $(basename $(notdir $(LABELS))),neurites)
+$(INPUTS)-256.zarr: | $(VENV)/.installed
+	$(BIN)/python benchmarks/make_inputs.py $@ --size 256 $(if $(LABELS),--labels $(LABELS))
+$(INPUTS)-%.zarr: | $(INPUTS)-256.zarr
+	$(BIN)/python benchmarks/make_inputs.py $@ --size $* --labels $(INPUTS)-256.zarr
+
+benchmark: $(VENV)/.installed $(INPUTS)-256.zarr
 	$(BIN)/pip install --quiet --disable-pip-version-check mahotas
-	set -e; for size in $(BENCHMARK_SIZES); do \
-	    test -f benchmarks/inputs/neurites-$$size.h5 || \
-	        $(BIN)/python benchmarks/make_inputs.py benchmarks/inputs/neurites-$$size.h5 --size $$size; \
-	    $(BIN)/python benchmarks/peers.py benchmarks/inputs/neurites-$$size.h5; \
-	done
+	$(BIN)/python benchmarks/peers.py $(INPUTS)-256.zarr $(AGAIN)
+	$(BIN)/python benchmarks/report.py
+
+benchmark-growth: $(VENV)/.installed $(foreach size,128 256 512,$(INPUTS)-$(size).zarr)
+	$(BIN)/python benchmarks/growth.py $(filter %.zarr,$^) $(AGAIN)
 	$(BIN)/python benchmarks/report.py
 
 LOSSES = $(BIN)/segkit benchmark loss $(LOSS_INPUT) --loss constrained-malis $(addprefix --size ,$(LOSS_SIZES))

@@ -1,33 +1,95 @@
-"""How each package is called, as its own users call it; peers.py has each measured in a fresh process.
+"""How each package is called, as its own users call it; peers.py and growth.py have each measured in a fresh process.
 
 A function takes the file of inputs, loads them, and returns the call to be timed and more keywords of `measure`.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from segkit import io
 from segkit.benchmark.components import THRESHOLDS
 from segkit.benchmark.measure import Row, measure
+from segkit.memory import peak
 
 Timed = tuple[Callable, dict]
+NETWORK = {"features": 4, "growth": 2, "pooling": ((2, 2, 2), (2, 2, 2)), "padding": "same"}
+"""A 3-D U-Net that a CPU can take over hundreds of megavoxels."""
+
+
+def segkit_read(file: Path) -> Timed:
+    """Affinities, from a file that the system holds in its memory."""
+    return lambda: io.read_affinities(file), {}
+
+
+def segkit_write(file: Path) -> Timed:
+    """Affinities, to a new file in the format of `file`, beside it."""
+    affinities, folder = io.read_affinities(file), TemporaryDirectory(prefix="segkit-benchmark-", dir=file.parent)
+    out = Path(folder.name) / file.name
+
+    def empty() -> tuple:
+        for left in Path(folder.name).iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return ()
+
+    return lambda: io.write(out, affinities), {"prepare": empty}
+
+
+def segkit_infer(file: Path) -> Timed:
+    """A small U-Net over as many voxels of noise: what they hold costs a network nothing."""
+    import torch
+
+    from segkit.data import NEAREST, Grid, Volume
+    from segkit.infer import predict
+    from segkit.models.unet3d import UNet3D
+
+    torch.manual_seed(0)
+    module, shape = UNet3D(**NETWORK), io.shape_of(file, "truth")
+    raw = Volume(np.random.default_rng(0).integers(0, 256, shape, np.uint8), Grid((10.0, 10.0, 10.0)))
+    return lambda: predict(module, raw, NEAREST), {}
+
+
+def segkit_malis(file: Path) -> Timed:
+    """Constrained MALIS and its gradient to the logits."""
+    from segkit.benchmark.loss_step import LossStep
+    from segkit.registry import load
+
+    step = LossStep.of(load("losses", "constrained-malis"), io.read_affinities(file), io.read_labels(file))
+    return step.run, {}
+
+
+def segkit_segment(file: Path) -> Timed:
+    """The segmentation at 0.5, of the tree in the file."""
+    from segkit.segment import segment
+
+    tree, labels = io.read_merge_tree(file), _fragments(file, "xy")
+    return lambda: segment(tree, labels, 0.5), {}
+
+
+def segkit_tree(file: Path, fragments: str, **parameters) -> Timed:
+    """A merge tree."""
+    from segkit.registry import load
+
+    affinities, labels = io.read_affinities(file), _fragments(file, fragments)
+    agglomerator = load("agglomerators", "python", **parameters)
+    return lambda: agglomerator.agglomerate(affinities, labels), {}
 
 
 def segkit_agglomerate(file: Path, fragments: str, **parameters) -> Timed:
     """A merge tree, and a segmentation at each threshold, given up before the next as waterz' is overwritten by it."""
-    from segkit.registry import load
     from segkit.segment import segmentations
 
-    affinities, labels = io.read_affinities(file), _fragments(file, fragments)
-    agglomerator = load("agglomerators", "python", **parameters)
+    call, _ = segkit_tree(file, fragments, **parameters)
+    labels = _fragments(file, fragments)
 
     def relabel(tree) -> None:
         for segmentation in segmentations(tree, labels, THRESHOLDS):
             del segmentation
 
-    return lambda: agglomerator.agglomerate(affinities, labels), {"then": {"relabelling": relabel}}
+    return call, {"then": {"relabelling": relabel}}
 
 
 def waterz_agglomerate(file: Path, fragments: str, scoring: str, queue: int = 0) -> Timed:
@@ -158,21 +220,11 @@ def waterz_scores(file: Path) -> Timed:
     return lambda: waterz.evaluate(segmentation, truth), {}
 
 
-def segkit_graph(file: Path, fragments: str) -> Timed:
-    """The region graph alone."""
-    from segkit.agglomerate.rag import region_adjacency_graph
-
-    affinities, labels = io.read_affinities(file), _fragments(file, fragments)
-    return lambda: region_adjacency_graph(affinities, labels, ("count", "sum")), {}
-
-
 def segkit_sweep(file: Path) -> Timed:
     """Scores at all thresholds of a merge tree, the voxels counted once."""
     from segkit.evaluate import sweep
-    from segkit.registry import load
 
-    fragments, truth = _fragments(file, "xy"), io.read_labels(file)
-    tree = load("agglomerators", "python").agglomerate(io.read_affinities(file), fragments)
+    tree, fragments, truth = io.read_merge_tree(file), _fragments(file, "xy"), io.read_labels(file)
     return lambda: sweep(tree, fragments, truth), {}
 
 
@@ -181,8 +233,7 @@ def segkit_evaluations(file: Path, count: int) -> Timed:
     from segkit.registry import load
     from segkit.segment import segmentations
 
-    fragments, truth = _fragments(file, "xy"), io.read_labels(file)
-    tree = load("agglomerators", "python").agglomerate(io.read_affinities(file), fragments)
+    tree, fragments, truth = io.read_merge_tree(file), _fragments(file, "xy"), io.read_labels(file)
     found = list(segmentations(tree, fragments, THRESHOLDS[:count]))
     metric = load("metrics", "cremi")
     return lambda: [metric.score(segmentation, truth) for segmentation in found], {}
@@ -192,7 +243,15 @@ def _fragments(file: Path, kind: str):
     return io.read_labels(f"{file}:volumes/fragments_{kind}", role="fragments")
 
 
-def measured(*, function: str, file: str, options: dict, repeat: int) -> Row:
-    """Measure the entrant that a function of this module loads; called in the fresh process."""
-    call, keywords = globals()[function](Path(file), **options)
-    return measure(call, repeat, **keywords)[0]
+def measured(*, function: str, file: str, options: dict, repeat: int, warm_up: str | None = None) -> Row:
+    """Measure the entrant that a function of this module loads; called in the fresh process.
+
+    With the file `warm_up` it is first called twice on those inputs, and not on its own to warm up: for large inputs.
+    `process_bytes` is the most that the process held, inputs included.
+    """
+    entrant = globals()[function]
+    if warm_up:
+        call, keywords = entrant(Path(warm_up), **options)
+        measure(call, 1, **keywords)
+    call, keywords = entrant(Path(file), **options)
+    return measure(call, repeat, warm_up=not warm_up, **keywords)[0] | {"process_bytes": peak()}

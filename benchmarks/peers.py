@@ -1,20 +1,23 @@
-"""segkit beside other packages: python benchmarks/peers.py INPUTS.h5 [--what agglomerate ...] [--out FILE.json].
+"""segkit beside other packages: python benchmarks/peers.py INPUTS.zarr [--what agglomerate ...] [--out FILE.json].
 
-INPUTS.h5 comes from make_inputs.py. Every entrant runs in a fresh process, called as its own users call it, without
-segkit around it: one warm-up, then --repeat timed calls. What is measured, and how, is said in segkit.benchmark.
-Prints how many times faster segkit is, and writes JSON, of which report.py makes the table in
-docs/results/benchmarks.md.
+INPUTS.zarr comes from make_inputs.py. Every entrant runs in a fresh process, called as its own users call it, without
+segkit around it: one warm-up, then --repeat timed calls; the entrants of a contest take turns, --rounds times. What is
+measured, and how, is said in segkit.benchmark. Prints how many times faster segkit is, and writes JSON after each
+entrant, of which report.py makes the table in docs/results/benchmarks.md. Stopped, it goes on by the same command;
+what was measured is not measured again unless --again says so.
 """
 
 import argparse
-import json
 import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from recipes import Runs, keep
+from report import KINDS, contest_of
+
 from segkit import io
-from segkit.benchmark.measure import machine, middle
+from segkit.benchmark.measure import machine
 from segkit.benchmark.process import Limits, in_fresh_process
 
 BIOIMAGE = find_spec("bioimage_cpp") is not None
@@ -29,7 +32,6 @@ class Entrant:
     function: str
     """The name of a function in entrants.py."""
     options: dict = field(default_factory=dict)
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,35 +41,37 @@ class Contest:
     what: str
     title: str
     entrants: tuple[Entrant, ...]
-    needs: str | None = None
-    """The dataset without which it is left out."""
 
 
 def contests() -> list[Contest]:
     """All of them, in the order of the table."""
-    return [*_agglomerations(), *_fragmentations(), *_scores(), *_threads()]
+    return [*_agglomerations(), *_fragmentations(), *_scores()]
 
 
 def _agglomerations() -> list[Contest]:
     mean = "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>"
     found = []
     for kind in ("ws", "xy", "3d"):
-        peers = [Entrant("waterz", "waterz_agglomerate", {"fragments": kind, "scoring": mean})]
+        peers = [_waterz(kind, mean)]
         if kind == "ws":
-            binned = {"fragments": kind, "scoring": mean, "queue": 256}
-            peers.append(Entrant("waterz, queue of 256 bins", "waterz_agglomerate", binned))
+            peers.append(_waterz(kind, mean, queue=256))
         if BIOIMAGE:
             peers.append(Entrant("bioimage-cpp, at 0.5 only", "bioimage_agglomerate", {"fragments": kind}))
         ours = Entrant("segkit", "segkit_agglomerate", {"fragments": kind, "score": "mean"})
-        found.append(_contest("agglomerate", f"mean, {kind}", ours, peers, f"volumes/fragments_{kind}"))
-    for percent, init, from_maxima in ((50, "max", "true"), (50, "all", "false"), (85, "max", "true")):
+        found.append(_contest("agglomerate", f"mean, {kind}", ours, peers))
+    for percent, init, kind in ((50, "max", "ws"), (50, "all", "ws"), (85, "max", "ws"), (50, "max", "xy")):
+        from_maxima = str(init == "max").lower()
         scoring = f"OneMinus<HistogramQuantileAffinity<RegionGraphType, {percent}, ScoreValue, 256, {from_maxima}>>"
         parameters = {"score": "quantile", "quantile": percent / 100, "histogram_init": init}
-        ours = Entrant("segkit", "segkit_agglomerate", {"fragments": "ws"} | parameters)
-        peers = [Entrant("waterz", "waterz_agglomerate", {"fragments": "ws", "scoring": scoring})]
-        title = f"quantile {percent} of {'maxima' if init == 'max' else 'all'}, ws"
-        found.append(_contest("agglomerate", title, ours, peers, "volumes/fragments_ws"))
+        ours = Entrant("segkit", "segkit_agglomerate", {"fragments": kind} | parameters)
+        title = f"quantile {percent} of {'maxima' if init == 'max' else 'all'}, {kind}"
+        found.append(_contest("agglomerate", title, ours, [_waterz(kind, scoring)]))
     return found
+
+
+def _waterz(kind: str, scoring: str, queue: int = 0) -> Entrant:
+    name = f"waterz, queue of {queue} bins" if queue else "waterz"
+    return Entrant(name, "waterz_agglomerate", {"fragments": kind, "scoring": scoring, "queue": queue})
 
 
 def _fragmentations() -> list[Contest]:
@@ -95,84 +99,70 @@ def _scores() -> list[Contest]:
     ]
 
 
-def _threads() -> list[Contest]:
-    def pair(function: str, **options) -> tuple[Entrant, list[Entrant]]:
-        return Entrant("segkit", function, options, 2), [Entrant("segkit, one thread", function, options, 1)]
-
-    return [
-        _contest("two threads", "region graph, xy", *pair("segkit_graph", fragments="xy")),
-        _contest("two threads", "region graph, ws", *pair("segkit_graph", fragments="ws"), "volumes/fragments_ws"),
-        _contest("two threads", "scores", *pair("segkit_scores")),
-    ]
+def _contest(what: str, title: str, ours: Entrant, peers: list[Entrant]) -> Contest:
+    return Contest(what, title, (ours, *peers))
 
 
-def _contest(what: str, title: str, ours: Entrant, peers: list[Entrant], needs: str | None = None) -> Contest:
-    return Contest(what, title, (ours, *peers), needs)
-
-
-def run(contest: Contest, file: Path, *, repeat: int, rounds: int, threads: int | None, timeout: float | None) -> dict:
-    """The rows of a contest, segkit's first; entrants take turns `rounds` times, and the middle one counts."""
-    found: dict[str, list[dict]] = {entrant.name: [] for entrant in contest.entrants}
-    for _ in range(rounds):
+def run(contest: Contest, file: Path, runs: Runs, options: argparse.Namespace) -> None:
+    """Measure what is not measured yet of a contest: the entrants take turns."""
+    limits = Limits(timeout=options.timeout, threads=options.threads)
+    for number in range(options.rounds):
         for entrant in contest.entrants:
-            asked = {"function": entrant.function, "options": entrant.options, "file": str(file), "repeat": repeat}
-            limits = Limits(timeout=timeout, threads=entrant.threads or threads)
-            found[entrant.name].append(in_fresh_process("entrants:measured", asked, limits))
-    rows = [{"name": name} | _middle(measured) for name, measured in found.items()]
-    for row in rows[1:]:
-        if "seconds" in row and "seconds" in rows[0]:
-            row["ratio"] = row["seconds"] / rows[0]["seconds"]
-    return {"what": contest.what, "title": contest.title, "rows": rows}
-
-
-def _middle(measured: list[dict]) -> dict:
-    done = [row for row in measured if "seconds" in row]
-    return middle(done) if done else measured[0]
+            called = {"function": entrant.function, "options": entrant.options}
+            named = {"what": contest.what, "title": contest.title, "name": entrant.name, "round": number, **called}
+            asked = {**called, "file": str(file), "repeat": options.repeat}
+            runs.once(lambda asked=asked: in_fresh_process("entrants:measured", asked, limits), **named)
 
 
 def main() -> None:
-    """Run the contests one after the other, and write the results after each."""
+    """Run the contests one after the other; what is finished is kept at once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, metavar="INPUTS.h5")
+    parser.add_argument("file", type=Path, metavar="INPUTS.zarr")
     whats = list(dict.fromkeys(contest.what for contest in contests()))
     parser.add_argument("--what", action="append", choices=whats, help="repeatable; all if not given")
     parser.add_argument("--title", action="append", help="only contests whose title contains this; repeatable")
-    parser.add_argument("--repeat", type=int, default=3, help="timed calls of an entrant")
-    parser.add_argument("--rounds", type=int, default=1, help="how often the entrants take turns")
+    parser.add_argument("--repeat", type=int, default=1, help="timed calls of an entrant in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="how often the entrants take turns")
     parser.add_argument("--threads", type=int, help="all cores if not given")
     parser.add_argument("--timeout", type=float, help="seconds for one entrant")
     parser.add_argument("--out", type=Path, help="JSON; benchmarks/results/NAME_OF_INPUTS.json if not given")
-    arguments = parser.parse_args()
-    out = arguments.out or Path(__file__).parent / "results" / f"{arguments.file.stem}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    chosen = [contest for contest in contests() if _wanted(contest, arguments)]
-    report = {"inputs": _describe(arguments.file), "machine": machine(), "repeat": arguments.repeat}
-    report |= {"threads": arguments.threads or _threads_of_entrants(), "contests": []}
-    limits = {name: getattr(arguments, name) for name in ("repeat", "rounds", "threads", "timeout")}
-    for contest in chosen:
-        report["contests"].append(run(contest, arguments.file, **limits))
-        _show(report["contests"][-1])
-        out.write_text(json.dumps(report, indent=2) + "\n")
+    parser.add_argument("--again", action="store_true", help="measure what is measured already, too")
+    options = parser.parse_args()
+    out = options.out or Path(__file__).parent / "results" / f"{options.file.stem}.json"
+    about = {"inputs": describe(options.file), "machine": machine(), "repeat": options.repeat}
+    runs = Runs(out, about | {"threads": options.threads or threads_of_entrants()}, again=options.again)
+    measure_rates(runs, runs.results["threads"])
+    for contest in contests():
+        if _wanted(contest, options):
+            run(contest, options.file, runs, options)
+            _show(contest_of(runs.results, contest.what, contest.title))
 
 
-def _wanted(contest: Contest, arguments: argparse.Namespace) -> bool:
-    if contest.needs and not io.exists(f"{arguments.file}:{contest.needs}", "fragments"):
-        return False
-    named = not arguments.title or any(part in contest.title for part in arguments.title)
-    return named and (not arguments.what or contest.what in arguments.what)
+def _wanted(contest: Contest, options: argparse.Namespace) -> bool:
+    named = not options.title or any(part in contest.title for part in options.title)
+    return named and (not options.what or contest.what in options.what)
 
 
-def _threads_of_entrants() -> int:
+def threads_of_entrants() -> int:
     """How many threads an entrant has that is not told: it inherits what the environment says."""
     return int(os.environ.get("NUMBA_NUM_THREADS") or machine()["cores"])
 
 
-def _describe(file: Path) -> dict:
-    counts = {}
-    for kind in ("ws", "xy", "3d"):
-        if io.exists(f"{file}:volumes/fragments_{kind}", "fragments"):
-            counts[kind] = len(io.read_labels(f"{file}:volumes/fragments_{kind}", role="fragments").ids())
-    return {"name": file.stem, "shape": list(io.shape_of(file, "affinities")), "fragments": counts}
+def describe(file: Path) -> dict:
+    """What inputs hold, as floors.py asks for it."""
+    found = {kind: io.read_labels(f"{file}:volumes/fragments_{kind}", role="fragments") for kind in KINDS}
+    stored = sum(each.stat().st_size for each in (file / "volumes" / "affinities").rglob("*") if each.is_file())
+    counts = {kind: len(labels.ids()) for kind, labels in found.items()}
+    return {"name": file.stem, "shape": list(io.shape_of(file, "affinities")), "fragments": counts, "stored": stored}
+
+
+def measure_rates(runs: Runs, *threads: int) -> None:
+    """Measure the rates of the machine by so many threads, for the floors, unless they are known."""
+    known = runs.results.setdefault("rates", {})
+    for count in threads:
+        if str(count) not in known:
+            known[str(count)] = in_fresh_process("floors:rates", {"threads": count}, Limits(threads=count))
+            keep(runs.path, runs.results)
 
 
 def _show(contest: dict) -> None:

@@ -1,10 +1,10 @@
-"""What the tables of experiments share: running a recipe as a user would, keeping results, rewriting a page."""
+"""What the programs here share: running a recipe as a user would, keeping results, rewriting a page."""
 
 import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from report import insert
@@ -49,6 +49,35 @@ def keep(path: Path, results: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n")
+
+
+class Runs:
+    """Measurements that are kept one by one in a file: a program that was stopped goes on where it was.
+
+    `about` says of what they are; what was measured of something else, or on another machine, is thrown away.
+    """
+
+    def __init__(self, path: Path, about: dict, *, again: bool = False) -> None:
+        old = {} if again else read(path)
+        if old and self._compared(old) != self._compared(about):
+            print(f"{path} holds measurements of other inputs or of another machine: all are made anew")
+            old = {}
+        self.path, self.results = path, old or {**about, "runs": []}
+
+    @staticmethod
+    def _compared(results: dict) -> dict:
+        about = {name: value for name, value in results.items() if name not in ("machine", "rates", "runs")}
+        machine = {name: value for name, value in results["machine"].items() if name not in ("load", "date")}
+        return json.loads(json.dumps({**about, "machine": machine}))
+
+    def once(self, measure: Callable[[], dict], **named: object) -> dict:
+        """Return the run that goes by these names; it is measured unless it is there and did not fail."""
+        runs = self.results["runs"]
+        place = next((k for k, run in enumerate(runs) if named.items() <= run.items()), len(runs))
+        if place == len(runs) or "error" in runs[place]:
+            runs[place:] = [named | measure(), *runs[place + 1 :]]
+            keep(self.path, self.results)
+        return runs[place]
 
 
 def publish(page: Path, content: str, name: str) -> None:

@@ -1,13 +1,18 @@
 """The tables of docs/results/benchmarks.md from the measurements: python benchmarks/report.py [RESULT.json ...].
 
-Without files, those of benchmarks/results/. What peers.py measured and what `segkit benchmark loss --out` did are
-tables of their own, each between two markers; all else stays as it is.
+Without files, those of benchmarks/results/. What peers.py and growth.py measured, and what `segkit benchmark loss
+--out` did, are tables of their own, each between two markers; all else stays as it is.
 """
 
 import argparse
 import json
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
+import floors
+
+from segkit.benchmark.measure import middle
 from segkit.errors import InvalidInput, sentence
 from segkit.io.atomic import replacing
 
@@ -16,11 +21,30 @@ PAGES = HERE.parent / "docs" / "results"
 """The folder of the pages that show measurements."""
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 LOSSES_BEGIN, LOSSES_END = "<!-- losses:begin -->", "<!-- losses:end -->"
+GROWTH_BEGIN, GROWTH_END = "<!-- growth:begin -->", "<!-- growth:end -->"
+GROWN = 1.15
+"""A stage that takes so many times as long a voxel is said to grow."""
+MANY = 16
+"""So many threads Amdahl's law is asked about."""
 KINDS = {
-    "ws": "waterz' own watershed",
+    "ws": "watershed on the affinity graph",
     "xy": "distance transform, section by section",
     "3d": "distance transform, 3-D",
 }
+
+
+def contest_of(report: dict, what: str, title: str) -> dict:
+    """The rows of a contest, segkit's first: the middle round of each entrant, and `ratio`, its seconds by segkit's."""
+    runs = [run for run in report["runs"] if (run["what"], run["title"]) == (what, title)]
+    rows = []
+    for name in dict.fromkeys(run["name"] for run in runs):
+        rounds = [run for run in runs if run["name"] == name]
+        done = [run for run in rounds if "seconds" in run]
+        rows.append(middle(done) if done else rounds[0])
+    for row in rows[1:]:
+        if "seconds" in row and "seconds" in rows[0]:
+            row |= {"ratio": row["seconds"] / rows[0]["seconds"]}
+    return {"what": what, "title": title, "rows": rows}
 
 
 def table(report: dict) -> str:
@@ -31,19 +55,22 @@ def table(report: dict) -> str:
     lines = [
         f"**{shape} voxels** (`{inputs['name']}`; fragments: {'; '.join(counts)})",
         "",
-        "| | segkit (s) | (MB) | beside | (s) | (MB) | its seconds / segkit's |",
-        "|---|--:|--:|---|--:|--:|--:|",
+        "| | segkit (s) | (MB) | / floor | beside | (s) | (MB) | its seconds / segkit's |",
+        "|---|--:|--:|--:|---|--:|--:|--:|",
     ]
-    for contest in report["contests"]:
-        ours, *others = contest["rows"]
+    rates = report["rates"][str(report["threads"])]
+    for what, title in dict.fromkeys((run["what"], run["title"]) for run in report["runs"]):
+        ours, *others = contest_of(report, what, title)["rows"]
         for row in others:
-            lines.append(_line(f"{contest['what']}: {contest['title']}", ours, row))
+            ratio = f"**{row['ratio']:.1f}**" if "ratio" in row else ""
+            own = f"{_cost(ours)} | {_over_floor(ours, inputs, rates)}"
+            lines.append(f"| {what}: {title} | {own} | {row['name']} | {_cost(row)} | {ratio} |")
     return "\n".join(lines)
 
 
-def _line(title: str, ours: dict, row: dict) -> str:
-    ratio = f"**{row['ratio']:.1f}**" if "ratio" in row else ""
-    return f"| {title} | {_cost(ours)} | {row['name']} | {_cost(row)} | {ratio} |"
+def _over_floor(row: dict, inputs: dict, rates: Mapping[str, float]) -> str:
+    work = floors.work(row["function"], row["options"], inputs)
+    return f"{row['seconds'] / work.seconds(rates):,.1f}" if work and "seconds" in row else ""
 
 
 def _cost(row: dict) -> str:
@@ -65,43 +92,147 @@ def machine_line(report: dict) -> str:
     )
 
 
+def rates_line(report: dict) -> str:
+    """What the floors were reckoned with."""
+    said = [
+        f"{count} thread{'s' * (count != '1')} {rates['bandwidth'] / 1e9:.1f} GB/s (triad), "
+        f"{rates['float32'] / 1e9:.0f} GFLOP/s in float32, {rates['bfloat16'] / 1e9:.0f} in bfloat16"
+        for count, rates in report["rates"].items()
+    ]
+    return f"This machine: {'; '.join(said)}."
+
+
 def section(reports: list[dict]) -> str:
     """All tables, and how they came about."""
-    tables = "\n\n".join(f"{table(report)}\n\n{machine_line(report)}" for report in reports)
+    tables = "\n\n".join(f"{table(report)}\n\n{rates_line(report)} {machine_line(report)}" for report in reports)
     return (
-        "Made by `make benchmark`. Each row was timed in fresh processes, after a warm-up; the middle of the timed\n"
-        "calls counts. Agglomeration includes a segmentation at each of 0.1, 0.2, ... 0.9. MB is the highest resident\n"
-        "memory beyond that of the inputs. segkit uses the threads that are stated, the others one.\n\n" + tables
+        "Made by `make benchmark`. The entrants of a row were timed in turn, in fresh processes, after a warm-up; the\n"
+        "middle round counts. Agglomeration includes a segmentation at each of 0.1, 0.2, ... 0.9. MB is the highest\n"
+        "resident memory beyond that of the inputs. segkit uses the threads that are stated, the others one.\n"
+        '"/ floor": the seconds of segkit divided by those that it takes this machine to move its inputs and results\n'
+        "through memory once (`benchmarks/floors.py`).\n\n" + tables
     )
 
 
-def growth(reports: list[dict]) -> str:
-    """How much more the largest input costs than the smallest, for each agglomeration in both; "" if there is none."""
-    if len(reports) < 2:
+def growth_section(report: dict) -> str:
+    """Seconds and memory by size, and what threads and the machine leave to be gained."""
+    inputs = {each["voxels"]: each for each in report["inputs"]}
+    sizes = sorted(inputs)
+    stages = dict.fromkeys(run["stage"] for run in report["runs"])
+    by_size = [line for stage in stages if (line := _growth_line(report, stage, sizes))]
+    by_threads = [line for stage in stages if (line := _threads_line(report, stage, inputs))]
+    edges = [" x ".join(map(str, inputs[size]["shape"])) for size in sizes]
+    short = " | ".join(edge.partition(" ")[0] + "^3" for edge in edges)
+    names = ", ".join(f"`{inputs[size]['name']}`" for size in sizes)
+    middle_size = edges[len(edges) // 2]
+    threads = report["threads"]
+    lines = [
+        f"Made by `make benchmark-growth`, on {names}; each stage in fresh processes, from memory to memory,",
+        f'by {threads} threads. "times": the largest by the smallest; in bold above {GROWN}, with what grows most.',
+        "",
+        f"| seconds a megavoxel | {short} | times | |",
+        "|---|" + "--:|" * len(sizes) + "--:|---|",
+        *by_size,
+        "",
+        "The highest resident memory beyond that of the inputs:",
+        "",
+        f"| MB a megavoxel | {short} |",
+        "|---|" + "--:|" * len(sizes),
+        *[line for stage in stages if (line := _memory_line(report, stage, sizes))],
+        "",
+        f"By one thread and by {threads}, {middle_size} voxels. s is the serial share of Amdahl's law that both times",
+        f"come to; {MANY} threads could be at most 1 / (s + (1 - s) / {MANY}) times as fast as one. "
+        '"/ floor": the seconds by',
+        f"{threads} threads divided by those that it takes this machine to move inputs and results through memory",
+        "once, or to do the operations of the convolutions (`benchmarks/floors.py`).",
+        "",
+        f"| | 1 thread (s) | {threads} threads (s) | s | at most by {MANY} | most of s | / floor | of |",
+        "|---|--:|--:|--:|--:|---|--:|---|",
+        *by_threads,
+        "",
+        f"{rates_line(report)} {machine_line(report)}",
+    ]
+    return "\n".join(lines)
+
+
+def _runs_of(report: dict, stage: str, threads: int) -> dict[int, dict]:
+    """The runs of a stage that did not fail, by voxels."""
+    found = (run for run in report["runs"] if (run["stage"], run["threads"]) == (stage, threads))
+    return {run["voxels"]: run for run in found if "seconds" in run}
+
+
+def _growth_line(report: dict, stage: str, sizes: list[int]) -> str:
+    runs = _runs_of(report, stage, report["threads"])
+    if not runs:
         return ""
-    small, large = reports[0], reports[-1]
-    voxels = [_voxels(report) for report in (small, large)]
-    lines = []
-    for key, seconds in _seconds(large).items():
-        before = _seconds(small).get(key)
-        if before and key[0].startswith("agglomerate"):
-            lines.append(f"| {key[0]} | {key[1]} | {seconds / before:.1f} |")
-    head = f"From {voxels[0]:,} to {voxels[1]:,} voxels ({voxels[1] / voxels[0]:.1f} times) the seconds grow:"
-    return "\n".join([f"\n\n{head}", "", "| | by | times |", "|---|---|--:|", *lines]) if lines else ""
+    costs = [f"{runs[size]['seconds'] / size * 1e6:.3g}" if size in runs else "" for size in sizes]
+    small, large = runs[min(runs)], runs[max(runs)]
+    times = _per_voxel(large) / _per_voxel(small)
+    shown, why = (f"**{times:.2f}**", growing(small, large)) if times > GROWN else (f"{times:.2f}", "")
+    return f"| {stage} | {' | '.join(costs)} | {shown} | {why} |"
 
 
-def _voxels(report: dict) -> int:
-    z, y, x = report["inputs"]["shape"]
-    return z * y * x
+def _per_voxel(run: dict) -> float:
+    return run["seconds"] / run["voxels"]
 
 
-def _seconds(report: dict) -> dict[tuple[str, str], float]:
-    return {
-        (f"{contest['what']}: {contest['title']}", row["name"]): row["seconds"]
-        for contest in report["contests"]
-        for row in contest["rows"]
-        if "seconds" in row
-    }
+def growing(small: dict, large: dict) -> str:
+    """Name the phase that takes most of what `large` takes longer, a voxel, than `small`.
+
+    >>> small = {"voxels": 1_000_000, "phases": {"a": 1.0, "b": 2.0}}
+    >>> growing(small, {"voxels": 2_000_000, "phases": {"a": 4.0, "b": 5.0}})
+    'a, 1 to 2 us a voxel'
+    """
+    costs = {name: [run["phases"].get(name, 0.0) / run["voxels"] for run in (small, large)] for name in large["phases"]}
+    name = max(costs, key=lambda phase: costs[phase][1] - costs[phase][0])
+    before, after = (1e6 * cost for cost in costs[name])
+    return f"{name}, {before:.3g} to {after:.3g} us a voxel"
+
+
+def _memory_line(report: dict, stage: str, sizes: list[int]) -> str:
+    runs = _runs_of(report, stage, report["threads"])
+    known = [(runs.get(size) or {}).get("peak_bytes") for size in sizes]
+    costs = ["" if cost is None else f"{cost / size:.0f}" for cost, size in zip(known, sizes, strict=True)]
+    return f"| {stage} | {' | '.join(costs)} |" if any(costs) else ""
+
+
+def serial_share(one: float, several: float, threads: int) -> float:
+    """The share s of Amdahl's law, several = one (s + (1 - s) / threads), within 0..1.
+
+    >>> serial_share(8.0, 5.0, 2), serial_share(8.0, 3.0, 2), serial_share(8.0, 9.0, 2)
+    (0.25, 0.0, 1.0)
+    """
+    return min(max((threads * several / one - 1) / (threads - 1), 0.0), 1.0)
+
+
+def serial_part(one: dict, several: dict) -> str:
+    """Name the phase with the most serial seconds, and how many of all serial seconds they are.
+
+    >>> one, two = {"phases": {"a": 4.0, "b": 2.0}}, {"phases": {"a": 2.5, "b": 2.0}, "threads": 2}
+    >>> serial_part(one, two)
+    'b, 67 %'
+    """
+    serial = {}
+    for name, seconds in one["phases"].items():
+        after = several["phases"].get(name, 0.0)
+        serial[name] = seconds * serial_share(seconds, after, several["threads"]) if seconds else 0.0
+    name = max(serial, key=serial.get)
+    return f"{name}, {serial[name] / sum(serial.values()):.0%}".replace("%", " %") if serial[name] else ""
+
+
+def _threads_line(report: dict, stage: str, inputs: Mapping[int, dict]) -> str:
+    threads = report["threads"]
+    alone, together = (_runs_of(report, stage, count) for count in (1, threads))
+    size = next((size for size in alone if size in together), None)
+    if size is None or threads == 1:
+        return ""
+    one, several = alone[size], together[size]
+    share = serial_share(one["seconds"], several["seconds"], threads)
+    most = 1 / (share + (1 - share) / MANY)
+    work, rates = floors.work(several["function"], several["options"], inputs[size]), report["rates"][str(threads)]
+    over = f"{several['seconds'] / work.seconds(rates):,.1f} | {work.bound(rates)}" if work else " | "
+    costs = f"{one['seconds']:.3g} | {several['seconds']:.3g} | {share:.2f} | {most:.1f}"
+    return f"| {stage} | {costs} | {serial_part(one, several)} | {over} |"
 
 
 def losses_section(reports: list[dict]) -> str:
@@ -161,12 +292,16 @@ def main() -> None:
     files = arguments.results or sorted((HERE / "results").glob("*.json"))
     measured = [json.loads(file.read_text()) for file in files]
     losses = [report for report in measured if report.get("verb") == "loss"]
-    reports = sorted((report for report in measured if "contests" in report), key=_voxels)
-    if not losses + reports:
+    runs = [report for report in measured if "runs" in report]
+    reports = sorted((r for r in runs if isinstance(r["inputs"], dict)), key=lambda r: prod(r["inputs"]["shape"]))
+    grown = [report for report in runs if report not in reports]
+    if not losses + runs:
         raise SystemExit(f"there are no measurements in {HERE / 'results'}; make them with benchmarks/peers.py")
     text = arguments.page.read_text()
     if reports:
-        text = insert(text, section(reports) + growth(reports))
+        text = insert(text, section(reports))
+    for report in grown:
+        text = insert(text, growth_section(report), GROWTH_BEGIN, GROWTH_END)
     if losses:
         losses.sort(key=lambda report: (report["batch"], report["threads"] or 0))
         text = insert(text, losses_section(losses), LOSSES_BEGIN, LOSSES_END)

@@ -22,16 +22,22 @@ Row = dict[str, Any]
 
 
 def measure(
-    call: Callable[..., Any], repeat: int = 3, *, then: Steps | None = None, prepare: Callable[[], tuple] = tuple
+    call: Callable[..., Any],
+    repeat: int = 3,
+    *,
+    then: Steps | None = None,
+    prepare: Callable[[], tuple] = tuple,
+    warm_up: bool = True,
 ) -> tuple[Row, Any]:
     """Measure what `call` costs, by the names of the JSON; returns that and its last result.
 
     `then` holds steps by the name of their phase, each called with the result and timed too. `prepare` makes the
-    arguments of each call, outside the time. What each number means is said in :mod:`segkit.benchmark`.
+    arguments of each call, outside the time. Without `warm_up` the first call counts, of what was compiled before. What
+    each number means is said in :mod:`segkit.benchmark`.
     """
     steps = then or {}
     before = resident()
-    first, result = _once(call, steps, prepare)
+    first, result = _once(call, steps, prepare) if warm_up else ({"seconds": 0.0}, None)
     forget_peak()
     runs = []
     for _ in range(repeat):

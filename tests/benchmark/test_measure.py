@@ -98,3 +98,9 @@ def test_peak_is_forgotten():
     assert peak() >= before + 60 * 2**20
     forget_peak()
     assert peak() < before + 60 * 2**20
+
+
+def test_without_a_warm_up_the_first_call_counts():
+    calls = []
+    costs, _ = measure(lambda: calls.append(1), 2, warm_up=False)
+    assert len(calls) == 2 and len(costs["all_seconds"]) == 2 and costs["compile_seconds"] == 0.0
