@@ -171,12 +171,20 @@ def test_a_fresh_process_loads_little(code, unwanted):
     assert not loaded(code) & unwanted
 
 
-def test_a_network_is_built_without_a_compiler():
-    """Whose import takes longer than that of torch, and which draws no weights where there are none."""
-    code = """
+@pytest.mark.parametrize("normalisation", ["none", "instance", "batch", "group"])
+def test_a_network_is_built_and_used_without_a_compiler(normalisation):
+    """Whose import takes longer than that of torch, and which has nothing to do where tensors have no values."""
+    code = f"""
+import torch
+from segkit.infer.memory import bytes_of_pass
 from segkit.models.size import check_size
 from segkit.registry import find
-check_size(find("models", "unet3d"), {"features": 2, "growth": 1, "pooling": [[1, 2, 2]], "padding": "same"})
+parameters = dict(features=2, growth=1, pooling=[[1, 2, 2]], padding="same", normalisation={normalisation!r})
+check_size(find("models", "unet3d"), parameters)
+module = find("models", "unet3d").create(**parameters)
+assert bytes_of_pass(module, (1, 1, 4, 16, 16))[1] == 3 * 4 * 4 * 16 * 16
+with torch.inference_mode():
+    module.eval()(torch.zeros(1, 1, 4, 16, 16))
 """
     assert not loaded(code) & {"sympy", "triton"}
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segkit.cli.by_blocks import NEEDS, Blocks, blockwise_options
+from segkit.cli.by_blocks import NEEDS, Blocks, blockwise_options, refuse_with_blocks
 from segkit.cli.common import AGAIN, Verb, echo_json, echo_table, examples, gathered, json_option, note
 from segkit.cli.fuse import fused_steps
 from segkit.cli.report import write_after
 from segkit.cli.steps import Earlier, Step
 from segkit.cli.types import FILE, RECIPE, RECIPE_SETTING, Bytes
 from segkit.errors import InvalidParameter, sentence
-from segkit.parameters import nest, parse_assignments
+from segkit.parameters import nearest, nest, parse_assignments
 
 if TYPE_CHECKING:
     from segkit.io.handed import HandOver
@@ -35,9 +35,10 @@ EXAMPLES = examples(
 
 @dataclass(frozen=True)
 class Ways:
-    """What --in-memory, --report and --fused say."""
+    """What --in-memory, --keep, --report and --fused say."""
 
     in_memory: int | None
+    keep: tuple[str, ...]
     report: bool
     fused: bool
 
@@ -60,6 +61,13 @@ class Ways:
     type=Bytes(),
     help="Memory for what a stage hands to the next while its file is written, as 4GB; 1B for none: each waits for the "
     "file, and reads it.  [default: a quarter of what is free]",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="STAGE",
+    help="Stage whose file is written; those of stages that are not named are not, where they fit into that memory; "
+    "repeatable.  [default: all]",
 )
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the page report.html in the end.")
 @click.option(
@@ -89,6 +97,8 @@ def command(
     folder = Path(out or Path("runs") / (recipe if recipe in shipped_recipes() else Path(recipe).stem))
     loaded = load_recipe(recipe, folder, nest(parse_assignments(assignments)))
     steps = steps_of(loaded)
+    _check_kept(ways.keep, steps)
+    refuse_with_blocks(blocks, keep=ways.keep)
     if ways.fused and not blocks.wanted:
         raise InvalidParameter(sentence("--fused", f"needs {NEEDS}", next_step=f"add {NEEDS}"))
     steps = fused_steps(steps) if ways.fused else steps
@@ -97,7 +107,7 @@ def command(
     check(steps)
     if dry_run:
         return _planned(steps, as_json)
-    results = execute(steps, folder, ways.in_memory)
+    results = execute(steps, folder, ways.in_memory, ways.keep or None)
     scores = [{"stage": name} | result for name, result in results.items() if "cremi_score" in result]
     if as_json:
         echo_json(results)
@@ -106,6 +116,16 @@ def command(
     if ways.report:
         write_after(folder)
     return results
+
+
+def _check_kept(names: Sequence[str], steps: Sequence[Step]) -> None:
+    """Raise InvalidParameter for a name of --keep that is no stage."""
+    known = [step.name for step in steps]
+    for name in names:
+        if name not in known:
+            guess = nearest(name, known)
+            next_step = f"did you mean {guess!r}?" if guess else None
+            raise InvalidParameter(sentence("--keep", f"must be one of {', '.join(known)}", repr(name), next_step))
 
 
 def steps_of(recipe: "Recipe") -> list[Step]:
@@ -127,11 +147,14 @@ def _planned(steps: Sequence[Step], as_json: bool) -> dict[str, dict]:
     return {}
 
 
-def execute(steps: Sequence[Step], folder: Path, memory: int | None = None) -> dict[str, dict]:
+def execute(
+    steps: Sequence[Step], folder: Path, memory: int | None = None, keep: Collection[str] | None = None
+) -> dict[str, dict]:
     """Run the steps that are not done yet; the results of all. Raises InUse if another process runs them there.
 
     What a step writes is handed to the next in memory, up to `memory` bytes, and its files are written meanwhile: see
-    :mod:`segkit.io.handed`.
+    :mod:`segkit.io.handed`. Of steps that are not among those to `keep`, HDF5 files that are not there yet are not
+    written, where they fit into that memory; such a step is run again once any is to be run.
     """
     from segkit.io.atomic import mend
     from segkit.io.handed import handing_over
@@ -141,37 +164,78 @@ def execute(steps: Sequence[Step], folder: Path, memory: int | None = None) -> d
     with locked_run(folder):
         record = Record(folder)
         mend(record.path)
+        done = None if keep is None else _finished(steps, record, keep)
+        if done is not None:
+            note("all stages: finished before")
+            return done
         with handing_over(memory) as handed:
             results: dict[str, dict] = {}
+            passed: Passed = {}
             for template in steps:
                 step = template.filled(results)
-                results[step.name] = _result(step, record, handed)
+                kept = keep is None or step.name in keep
+                results[step.name] = _result(step, record, handed, passed, kept=kept)
             return results
 
 
-def _result(step: Step, record: "Record", handed: "HandOver") -> dict:
-    """The result of a step, which is run unless it is done. It counts as finished once its files are written."""
+Passed = dict[Path, list[str]]
+"""Files that are not written -> what decided their content, once that is known."""
+
+
+def _decided(step: Step, inputs: "Sequence[Path | Remote]", passed: Passed) -> str:
+    """What decides the result of a step: its options, its files, and what decided those that are not written."""
     from segkit.run import fingerprint
 
+    origins = [passed[place][-1] for place in _places(filter(_is_missing, inputs)) if place in passed]
+    return fingerprint([*step.words(without=NOT_DECIDING), *origins], inputs)
+
+
+def _finished(steps: Sequence[Step], record: "Record", keep: Collection[str]) -> dict[str, dict] | None:
+    """The results of all steps, if all are done and the files of those to `keep` are there; else None."""
+    results: dict[str, dict] = {}
+    passed: Passed = {}
+    for template in steps:
+        step = template.filled(results)
+        inputs, outputs = step.files(step.values())
+        decided = _decided(step, inputs, passed)
+        found = record.result(step.name, decided, outputs)
+        if found is None or (step.name in keep and any(map(_is_missing, outputs))):
+            return None
+        passed |= {place: [decided] for place in _places(outputs)}
+        results[step.name] = found
+    return results
+
+
+def _places(paths: "Iterable[Path | Remote]") -> list[Path]:
+    """Where files lie on this machine, however they are spelled."""
+    return [path.resolve() for path in paths if isinstance(path, Path)]
+
+
+def _is_missing(path: "Path | Remote") -> bool:
+    return isinstance(path, Path) and not path.exists()
+
+
+def _result(step: Step, record: "Record", handed: "HandOver", passed: Passed, *, kept: bool) -> dict:
+    """The result of a step, which is run unless it is done. It counts as finished once its files are written."""
     values = step.values()
     inputs, outputs = step.files(values)
     if "resume" in step.takes:
         handed.settle()
-
-    def look() -> str:
-        return fingerprint(step.words(without=NOT_DECIDING), inputs)
-
     pending = any(map(handed.is_pending, (*inputs, *outputs)))  # then it was done of other files than those to come
-    before = "" if pending else look()
-    found = None if pending else record.result(step.name, before, outputs)
+    pending = pending or any(place in passed and not passed[place][-1] for place in _places(inputs))
+    seen = ["" if pending else _decided(step, inputs, passed)]
+    missing = any(map(_is_missing, outputs))
+    found = None if pending or missing else record.result(step.name, seen[0], outputs)
     if found is not None:
         note(f"{step.name}: finished before")
         return found
+    if not kept:
+        passed |= dict.fromkeys(_places(outputs), seen)
+        handed.passing |= {*_places(outputs)}
     started, known = time.perf_counter(), step.name in record.stages
-    again = _make_room(step, outputs, go_on=record.begin(step.name, before), ours=known)
-    seen = [before]
+    again = _make_room(step, outputs, go_on=record.begin(step.name, seen[0]), ours=known)
     if pending:
-        handed.after(lambda: seen.append(look()))  # before it writes to a file that it reads
+        handed.after(lambda: seen.append(_decided(step, inputs, passed)))  # before it writes to a file that it reads
     note(shlex.join([*step.words(), *(["--resume"] if again else [])]))
     result = step.run(values | again)
     told = result, time.perf_counter() - started, step.words(), step.given(values)

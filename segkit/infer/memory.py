@@ -127,6 +127,11 @@ def _resized(raw: torch.Tensor, sizes: Sequence[int], *how: Any) -> torch.Tensor
     return raw.new_empty((*raw.shape[:2], *sizes))
 
 
+def _repeated(tensor: torch.Tensor, times: Sequence[int]) -> torch.Tensor:
+    sizes = (1,) * (len(times) - tensor.ndim) + tuple(tensor.shape)
+    return tensor.new_empty([size * each for size, each in zip(sizes, times, strict=True)])
+
+
 ATEN = torch.ops.aten
 CONVOLUTION = ATEN.convolution.default
 QUICK: dict[Any, Any] = {
@@ -137,6 +142,7 @@ QUICK: dict[Any, Any] = {
     ATEN.max_pool2d_with_indices.default: _pooled,
     ATEN.max_pool3d_with_indices.default: _pooled,
     ATEN.upsample_bilinear2d.default: _resized,
+    ATEN.repeat.default: _repeated,
 }
 """What torch does on the device "meta" as well, but there it imports its compiler for it, which takes over a second."""
 

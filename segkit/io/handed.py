@@ -71,6 +71,8 @@ class HandOver:
         free = available()
         self.most = most if most is not None else OTHERWISE if free is None else free // SHARE
         """Bytes that are held at most."""
+        self.passing: set[Path] = set()
+        """Files of which nothing is written: what they would hold is read from memory alone, unless it does not fit."""
         self.process = os.getpid()
         self._files: OrderedDict[Path, _File] = OrderedDict()  # those looked at last are last
         self._changed = threading.Condition()
@@ -95,7 +97,8 @@ class HandOver:
         coming = [name for name, record in records.items() if isinstance(record.data, Blocks)]
         feed: SimpleQueue = SimpleQueue()
         written = {name: _fed(record, feed) if name in coming else held[name] for name, record in records.items()}
-        if coming:
+        passing = place in self.passing and not path.exists()
+        if coming and not passing:
             self._do(lambda: self._write(place, lambda: write(written)))
         try:
             for number, name in enumerate(coming):
@@ -105,10 +108,10 @@ class HandOver:
         except BaseException:
             feed.put(_Abandoned())
             raise
-        self._publish(place, held, drop)
+        self._publish(place, held, drop, 0 if passing else 1)
         if coming:
             feed.put(None)
-        else:
+        elif not passing:
             self._do(lambda: self._write(place, lambda: write(written)))
         return True
 
@@ -161,7 +164,7 @@ class HandOver:
         return file
 
     def _makes_room(self, size: int, place: Path) -> bool:
-        """Whether so many bytes more may be held; of files that are written, those looked at first are let go."""
+        """Whether so many bytes more may be held; of files that are there, those looked at first are let go."""
         with self._changed:
             free = available()
             if size > self.most or (free is not None and size > free):
@@ -169,7 +172,7 @@ class HandOver:
             for each in list(self._files):
                 if size + sum(file.size for file in self._files.values()) <= self.most:
                     break
-                if not self._files[each].pending and each != place:
+                if not self._files[each].pending and each not in self.passing | {place}:
                     del self._files[each]
             return size + sum(file.size for file in self._files.values()) <= self.most
 
@@ -180,13 +183,13 @@ class HandOver:
             array[where] = values
             feed.put((where, array[where]))
 
-    def _publish(self, place: Path, held: Mapping[str, Record], drop: Iterable[str]) -> None:
-        """Let objects be read, in place of those that lie there by these names."""
+    def _publish(self, place: Path, held: Mapping[str, Record], drop: Iterable[str], writes: int) -> None:
+        """Let objects be read, in place of those that lie there by these names; so many `writes` of them are to end."""
         with self._changed:
             file = self._valid(place) or _File(not place.exists())
             self._files[place] = file
             self._serials += 1
-            file.serial, file.pending = self._serials, file.pending + 1
+            file.serial, file.pending = self._serials, file.pending + writes
             kept = {name: record for name, record in file.objects.items() if name not in {*drop, *held}}
             file.objects = kept | {name: replace(each, data=_frozen(each.data)) for name, each in held.items()}
 
@@ -214,6 +217,7 @@ class HandOver:
                 self._error = self._error or error
                 self._waiting -= 1
                 self._changed.notify_all()
+            work = None  # with what it wrote
 
     def _write(self, place: Path, write: Callable[[], None]) -> None:
         try:

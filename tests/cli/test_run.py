@@ -12,7 +12,7 @@ import pytest
 
 from segkit import io
 from segkit.cli.run import steps_of
-from segkit.cli.steps import Earlier
+from segkit.cli.steps import Earlier, Step
 from segkit.infer.oracle import oracle_affinities
 from segkit.io import hdf5
 from segkit.io.lock import RUN_LOCK, start_of
@@ -120,6 +120,60 @@ def test_a_file_that_cannot_be_written_is_named(segkit, folder, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(folder)
     assert stages_that_ran(segkit("run", "mine.toml", "--out", "out")) == ["agglomerate", "evaluate"]
+
+
+def test_only_wanted_files_are_written(segkit, folder):
+    words = ["run", "mine.toml", "--out", "out", "--no-report", "--json"]
+    whole = json.loads(segkit(*words).stdout)
+    shutil.rmtree("out")
+    words += ["--keep", "agglomerate"]
+    first = segkit(*words)
+    assert stages_that_ran(first) == STAGES and json.loads(first.stdout) == whole
+    assert [path.name for path in (folder / "out").glob("*.h5")] == ["tree.h5"]
+    assert stages_that_ran(again := segkit(*words)) == [] and json.loads(again.stdout) == whole
+    assert stages_that_ran(segkit(*words, "--set", "evaluate.metric=voi")) == ["fragment", "evaluate"]
+    assert stages_that_ran(segkit(*words[:-2])) == STAGES  # all are wanted now
+    assert all((folder / name).exists() for name in FILES)
+    assert stages_that_ran(segkit(*words)) == [] and all((folder / name).exists() for name in FILES)
+
+
+def test_what_does_not_fit_is_written_all_the_same(segkit, folder):
+    words = ["run", "mine.toml", "--out", "out", "--no-report", "--keep", "evaluate", "--in-memory", "1B"]
+    assert stages_that_ran(segkit(*words)) == STAGES
+    assert all((folder / name).exists() for name in FILES)
+    assert stages_that_ran(segkit(*words)) == []
+
+
+def test_a_stage_is_not_done_whose_unwritten_input_is_another(segkit, folder, monkeypatch):
+    """Killed after the first stage was made anew, whose file nobody wanted."""
+    words = ["run", "mine.toml", "--out", "out", "--no-report", "--keep", "agglomerate"]
+    assert stages_that_ran(segkit(*words)) == STAGES
+    words += ["--set", "fragment.set.seed_distance=3"]
+
+    def stops(step, values):
+        raise KeyError
+
+    with monkeypatch.context() as patch:
+        run = Step.run
+        patch.setattr(Step, "run", lambda step, values: (run if step.name == "fragment" else stops)(step, values))
+        patch.setattr(Record, "begin", lambda record, stage, inputs: False)  # it was killed before it was noted
+        assert segkit(*words).exit_code == 1
+    stages = json.loads((folder / "out/stages.json").read_text())
+    assert all("result" in stages[name] for name in STAGES)
+    assert stages_that_ran(segkit(*words)) == STAGES
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--keep", "agglomerat"], "--keep must be one of fragment, agglomerate, evaluate, not 'agglomerat'"),
+        (["--keep", "fragment", "--blockwise"], "--keep cannot be had with --blockwise"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(segkit, folder, more, said):
+    result = segkit("run", "mine.toml", "--out", "out", *more)
+    assert result.exit_code == 2 and said in result.stderr, result.stderr
+    assert not (folder / "out").exists()
 
 
 def test_a_file_that_two_stages_write_is_that_of_both(segkit, folder):

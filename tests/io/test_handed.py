@@ -180,6 +180,23 @@ def test_no_more_is_held_than_may_be(tmp_path):
         assert np.array_equal(io.read_labels(tmp_path / "d.h5", "fragments").array, FRAGMENTS.array)
 
 
+def test_what_is_passing_is_never_written(tmp_path):
+    path = tmp_path / "a.h5"
+    with handing_over(2 * FRAGMENTS.array.nbytes) as held:
+        held.passing.add(path)
+        io.write(path, FRAGMENTS, "fragments")
+        for name in "bcd":  # which take its place, were it written
+            io.write(tmp_path / f"{name}.h5", FRAGMENTS, "fragments")
+        assert np.array_equal(io.read_labels(path, "fragments").array, FRAGMENTS.array)
+    with handing_over() as held:
+        held.passing.add(path)
+        io.write_blocks(
+            path, "affinities", io.Blocks((3, 4, 5, 6), np.dtype(np.float32), blocks()), attributes_of(FORM)
+        )
+        assert np.array_equal(io.read_affinities(path).array, AFFINITIES.array)
+    assert not path.exists()
+
+
 def full(*_):
     raise OSError(28, "No space left on device")
 
