@@ -12,7 +12,7 @@ import segkit
 
 ROOT = Path(segkit.__file__).parent
 LAYERS = [
-    {"errors", "threads", "timing", "memory", "picture", "curves", "kernels"},
+    {"errors", "threads", "timing", "memory", "system", "picture", "curves", "kernels"},
     {"data"},
     {"parameters"},
     {"protocols"},

@@ -13,6 +13,7 @@ from typing import Any
 
 from segkit import __version__
 from segkit.memory import forget_peak, peak, resident
+from segkit.system import cores
 from segkit.timing import listening
 
 LIBRARIES = ("numpy", "numba", "torch", "scipy", "scikit-image", "waterz", "mahotas", "higra")
@@ -85,7 +86,7 @@ def machine() -> dict[str, object]:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {"segkit": __version__} | {name: found for name in LIBRARIES if (found := _version(name))},

@@ -5,7 +5,6 @@ The file of a batch system, all options and advice on scale are in docs/how-to/c
 
 import logging
 import os
-import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from segkit.blockwise.on_dask import SETTINGS, THREADS, Cluster, OnDask, client_
 from segkit.errors import BrokenComponent, InUse, InvalidParameter, StorageError, sentence
 from segkit.io.atomic import remove
 from segkit.io.lock import RUN_LOCK, locked_run
+from segkit.system import KILLED
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -138,7 +138,7 @@ class Local(Cluster):
         """By the exit codes of the processes."""
         ends, self._ends[:] = set(self._ends), []
         said = [f"killed by signal {-code}" if code < 0 else f"exit code {code}" for code in sorted(ends)]
-        memory = ": is the memory enough?" if -signal.SIGKILL in ends else ""
+        memory = ": is the memory enough?" if -KILLED in ends else ""
         return f" ({', '.join(said)}{memory})" if said else ""
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from segkit import __version__
+from segkit.system import BROKEN_PIPE
 
 if "_SEGKIT_COMPLETE" in os.environ:
     import_module("segkit.cli.shell_bash")  # takes the place of click's
@@ -80,7 +80,7 @@ class Verbs(click.Group):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for stream in (sys.stdout, sys.stderr):  # or Python would complain when it flushes them in the end
                 os.dup2(nowhere, stream.fileno())
-            ctx.exit(128 + signal.SIGPIPE)
+            ctx.exit(128 + BROKEN_PIPE)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from segkit.errors import InvalidInput, MissingFile, SegkitError, StorageError, sentence
 from segkit.io.remote import AnyPath, Remote
+from segkit.system import sync_entry
 
 
 def check_folder(path: AnyPath) -> None:
@@ -193,12 +194,3 @@ def _sync(path: Path) -> None:
     files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
     for file in files:
         sync_entry(file)
-
-
-def sync_entry(path: Path) -> None:
-    """Let a file, or what a folder lists, survive a crash of the machine."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,9 @@
 
 A lock is a small hidden file that says who holds it. It appears in one step, by a hard link (by exclusive creation
 where there are none), which file systems of a network keep too; while its holder lives it is locked in the system as
-well. One whose holder has ended is taken over. Of a holder on another host nobody here can tell: it is refused, and the
-message names the file to remove. A kill -9 leaves the file, and the next who comes takes it over.
+well (on Windows it is open, and what is open cannot be removed). One whose holder has ended is taken over. Of a holder
+on another host nobody here can tell: it is refused, and the message names the file to remove. A kill -9 leaves the
+file, and the next who comes takes it over.
 """
 
 import errno
@@ -22,18 +23,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from types import ModuleType
 
+from segkit import system
 from segkit.errors import InUse, SegkitWarning, StorageError, sentence
 from segkit.io.atomic import hidden, left_over, mend, replacing, storage_errors
 from segkit.io.fetch import cache_folder
 from segkit.io.remote import Remote
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows: there a lock goes by the number of its process alone
-    fcntl = None
 
 PATIENCE = 600.0
 """Seconds that who writes a file waits for another who does, rather than lose what was computed."""
@@ -172,7 +167,7 @@ def start_of(pid: int) -> str | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return None if state in "ZX" else f"{boot} {fields[18]}"
     except (OSError, IndexError):
-        if Path("/proc/self/stat").exists() or os.name == "nt":
+        if Path("/proc/self/stat").exists() or system.WINDOWS:
             return None
     found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
@@ -213,6 +208,8 @@ def _in_use(what: str, lock: Path, holder: Holder | None) -> InUse:
 
 def _created(lock: Path) -> int | None:
     """The open file of a new lock; None if there is one already."""
+    if system.WINDOWS:  # there the other name of a file that is open could not be removed
+        return _created_alone(lock)
     temporary, file = _written(lock)
     try:
         os.link(temporary, lock)
@@ -264,10 +261,10 @@ def _fill(file: int) -> None:
 
 def _is_free(file: int) -> bool:
     """Whether nobody who lives has locked the file in the system; if so, this process has now."""
-    if fcntl is None:
+    if system.fcntl is None:
         return True
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.fcntl.lockf(file, system.fcntl.LOCK_EX | system.fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in (errno.EACCES, errno.EAGAIN)  # else the file system has no such locks
     return True
@@ -275,6 +272,8 @@ def _is_free(file: int) -> bool:
 
 def _taken_over(lock: Path) -> int | None:
     """The open file of a lock that was taken over from a process that has ended; None if that is not so."""
+    if system.WINDOWS:
+        return _taken_from_closed(lock)
     with suppress(FileNotFoundError):
         old = os.open(lock, os.O_RDWR)
         try:  # until it is closed, nobody else takes the old one over
@@ -291,6 +290,18 @@ def _taken_over(lock: Path) -> int | None:
     return None
 
 
+def _taken_from_closed(lock: Path) -> int | None:
+    """The same on Windows, where a lock can be removed once no process has it open."""
+    holder = _holder(lock)
+    if holder is None or holder.host != socket.gethostname():
+        return None
+    try:
+        lock.unlink(missing_ok=True)
+    except PermissionError:
+        return None
+    return _created_alone(lock)
+
+
 def _lives(holder: Holder) -> bool:
     return holder.start is not None and start_of(holder.pid) == holder.start
 
@@ -298,7 +309,7 @@ def _lives(holder: Holder) -> bool:
 def _holder(lock: Path, file: int | None = None) -> Holder | None:
     """Who a lock says holds it; None if it has gone, or is being written where there are no hard links."""
     try:
-        return Holder(**json.loads(lock.read_text() if file is None else os.pread(file, 1 << 16, 0)))
+        return Holder(**json.loads(lock.read_text() if file is None else system.read_start(file, 1 << 16)))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -306,7 +317,12 @@ def _holder(lock: Path, file: int | None = None) -> Holder | None:
 def _release(lock: Path, held: _Held) -> None:
     if held.pid != os.getpid():
         return
+    mine = False
     with suppress(OSError):
-        if os.path.samestat(os.fstat(held.file), os.stat(lock)):  # else somebody removed it
+        mine = os.path.samestat(os.fstat(held.file), os.stat(lock))  # else somebody removed it
+        if mine and not system.WINDOWS:
             os.unlink(lock)
     os.close(held.file)
+    if mine and system.WINDOWS:
+        with suppress(OSError):
+            os.unlink(lock)

@@ -22,7 +22,7 @@ import zarr
 from segkit.data.boxes import counted_from
 from segkit.errors import InvalidInput, InvalidShape, sentence
 from segkit.io.address import Address, Box, as_address
-from segkit.io.atomic import mend, remove, replacing, storage_errors, swap, sync_entry, tidy
+from segkit.io.atomic import mend, remove, replacing, storage_errors, swap, tidy
 from segkit.io.lock import PATIENCE, lock_of, locked
 from segkit.io.lookup import AnyAddress
 from segkit.io.ome import FIRST_SCALE, dimension_names, image_attributes
@@ -31,6 +31,7 @@ from segkit.io.remote import Remote
 from segkit.io.shards import chunk_of, encoded, make_folder, open_array
 from segkit.io.writer import Form, Output, Target, as_attributes, attributes_of, check_writable
 from segkit.io.zarr import CODECS, changing, check_addable, check_room, make_parents
+from segkit.system import sync_entry
 
 
 @dataclass(frozen=True)

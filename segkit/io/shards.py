@@ -8,8 +8,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from segkit.errors import StorageError, sentence
-from segkit.io.atomic import sync_entry
 from segkit.io.zarr import CHUNK
+from segkit.system import sync_entry
 
 LEAST = 16
 """Chunks are no smaller along any axis, unless blocks are: blocks of prime sizes are not divided."""

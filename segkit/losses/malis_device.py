@@ -32,6 +32,8 @@ ONE = 0x3F800000
 OUTSIDE = 1 << 30
 """Added to the sort keys of edges that are not inside an object."""
 NO_EDGE = 2**31 - 1
+WIDEST = {"mps": torch.float32}
+"""The widest floats of devices that have no float64."""
 
 
 class _Decided(NamedTuple):
@@ -52,7 +54,8 @@ def pair_terms(
     `affinities`, any float dtype, and `edges`, bool, have shape (B, C, Z, Y, X); `labels`, any integers, (B, Z, Y, X);
     `neighborhood` holds C offsets. An edge of affinity a that decides P positive and N negative pairs adds
     P * (1 - a)^2 and N * a^2; the sums are divided by twice the number of positive and of negative pairs if `balanced`,
-    otherwise by that of all pairs. Float32, whatever the affinities are.
+    otherwise by that of all pairs. Float32, whatever the affinities are. On MPS, which has no float64, the weight of
+    each edge may differ by 2e-7 of it.
 
     What depends on values cannot be refused without waiting for the device: an item in which an edge has an affinity
     that is not in 0..1 (NaN, say), or leaves the volume, gets a loss of NaN. Raises InvalidShape or InvalidInput for
@@ -120,7 +123,8 @@ def _terms(
     divisors = 2 * totals.clamp(min=1) if balanced else totals.sum(0).clamp(min=1).expand(2, -1)
     terms = []
     for pairs, divisor, target in ((decided.positive, divisors[0], 1.0), (decided.negative, divisors[1], 0.0)):
-        weights = (pairs.double() / divisor[:, None]).float()
+        widest = WIDEST.get(pairs.device.type, torch.float64)
+        weights = (pairs.to(widest) / divisor[:, None].to(widest)).float()
         terms.append((weights * (target - chosen).square()).sum(1))
     spoilt = torch.ones_like(terms[0]).masked_fill_(bad, torch.nan)
     return torch.stack(terms, 1) * spoilt[:, None]

@@ -52,7 +52,7 @@ def computes_bf16(device: torch.device) -> bool:
     on_x86 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if on_x86 is not None and platform.machine().lower() in ("x86_64", "amd64"):
         return on_x86()
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _count(kind: str) -> int:

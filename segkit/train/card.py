@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from segkit.losses.combined import parse_terms
 from segkit.models.device import resolve_device
 from segkit.models.inputs import sample_boxes
 from segkit.registry import find
+from segkit.system import cores
 from segkit.train.checkpoint import RunFolder
 from segkit.train.config import TrainConfig
 from segkit.train.data import TrainingVolume
@@ -144,7 +144,7 @@ def _hardware(config: TrainConfig) -> dict[str, object]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "threads": config.threads or torch.get_num_threads(),
         "device": name,
     }

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +29,13 @@ def test_what_the_processor_says_of_itself():
     if "avx2" not in flags:
         pytest.skip("needs Linux on x86, which says what a processor can do")
     assert computes_bf16(CPU) == ("avx512_bf16" in flags)
+
+
+def test_a_torch_without_onednn_has_no_bf16(monkeypatch):
+    monkeypatch.setattr(module.platform, "machine", lambda: "arm64")  # as macOS says
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert not computes_bf16(CPU)
 
 
 @pytest.mark.parametrize("able", [True, False])
