@@ -8,7 +8,8 @@
 # a quarter of one. Both make their volumes of synthetic neurites, or of the labels in LABELS=FILE; stopped, they go on by
 # the same command, and AGAIN=--again measures anew what is measured. `make benchmark-losses` does so with the losses, in
 # minutes (LOSS_BACKENDS="cpu gpu" where there is a GPU; LOSS_INPUT=FILE, with affinities and truth). `make benchmark-feed`
-# times what surrounds the network in training and inference.
+# times what surrounds the network in training and inference. `make gpu-check` says in nine minutes what segkit
+# does on a CUDA GPU; see docs/how-to/gpu-check.md for WHEELS=FOLDER, of a machine without network, and DATA=FILE.
 
 VENV ?= .venv
 WORKERS ?= logical
@@ -21,13 +22,16 @@ MINUTES ?= 30
 FUZZ_MINUTES ?= 5
 SEED ?= 0
 ONLY ?=
+WHEELS ?=
+DATA ?=
+GPU_CHECK ?=
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # Tests start many processes: each would compile every module anew if none may keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow fuzz lint docs docs-serve benchmark benchmark-growth benchmark-losses benchmark-feed experiments pictures gallery clean
+.PHONY: demo test test-slow fuzz lint docs docs-serve benchmark benchmark-growth benchmark-losses benchmark-feed gpu-check experiments pictures gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/segkit demo
@@ -83,6 +87,10 @@ benchmark-losses: $(VENV)/.installed
 
 benchmark-feed: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks/test_feed.py --benchmark-enable --benchmark-group-by=group
+
+gpu-check: $(if $(WHEELS),,$(VENV)/.installed)
+	$(if $(WHEELS),$(PYTHON),$(BIN)/python) benchmarks/gpu_check.py --out gpu-check.json $(GPU_CHECK) \
+	    $(if $(WHEELS),--wheels '$(WHEELS)') $(if $(DATA),--data '$(DATA)')
 
 # The experiments of the 2020 report: make experiments DATA=FILE [MINUTES=5 of training each] [ONLY="fcn unet2d"], and on
 # natural images: make pictures TRAIN='FILE[0:18]' TEST='FILE[18:24]'. Both rewrite their tables in docs/results.
