@@ -1,8 +1,10 @@
 """Flooding from seeds, of a whole volume or of each section."""
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from segkit.fragment._kernels_flood import fill_state, flood, join_peaks, read_labels
+from segkit.fragment._distance import deepest
+from segkit.fragment._kernels_flood import fill_state, flood, flood_sections, join_peaks, read_labels
 from segkit.fragment._shared import contiguous
 from segkit.threads import share
 
@@ -42,43 +44,46 @@ def flooded(depths: np.ndarray, places: np.ndarray, seeds: Seeds, allowed: np.nd
     that reached first is flooded first, seeds in the order of their voxels; behind a pass a voxel counts as no deeper
     than the pass. Voxels that no seed reaches stay 0.
     """
-    shape = depths.shape
-    slab = (shape[0] // len(seeds), *shape[1:])
     last = np.cumsum([0, *(count for _, count in seeds)])
-    labels = np.empty(shape, np.uint64)
-    split = _by_slab(places, shape, slab)
-    share(_flood_slabs, len(seeds), depths, split, seeds, last, contiguous(allowed), labels)
+    labels = np.empty(depths.shape, np.uint64)
+    most = max(deepest(depths) + 1, *(count for _, count in seeds))
+    dtype = np.dtype(np.int16 if most <= np.iinfo(np.int16).max else np.int32)
+    if len(seeds) == len(depths):
+        firsts = np.cumsum([0, *(len(given) for given, _ in seeds)])
+        numbers = np.concatenate([given for given, _ in seeds])
+        of_sections = (places % depths[0].size, numbers, firsts, last)
+        share(_flood_sections, len(depths), depths, contiguous(allowed), of_sections, dtype, labels)
+    else:
+        state = _state(depths.shape, dtype)
+        share(fill_state, len(depths), depths, contiguous(allowed), state[1:-1])
+        _flood_volume(state, depths, places, seeds[0][0])
+        share(read_labels, len(depths), state[1:-1], last[0], labels)
     return labels
 
 
-def _flood_slabs(
+def _flood_sections(
     start: int,
     stop: int,
     depths: np.ndarray,
-    places: list[np.ndarray],
-    seeds: Seeds,
-    last: np.ndarray,
     allowed: np.ndarray,
+    seeds: tuple[np.ndarray, ...],
+    dtype: DTypeLike,
     labels: np.ndarray,
 ) -> None:
-    slab = (len(depths) // len(seeds), *depths.shape[1:])
-    state = _state(slab)
-    for k in range(start, stop):
-        part = slice(k * slab[0], (k + 1) * slab[0])
-        share(fill_state, slab[0], depths[part], allowed[part], state)
-        _flood_one(state, depths[part], places[k], seeds[k][0])
-        share(read_labels, slab[0], state, last[k], labels[part])
+    state = _state(depths[:1].shape, dtype)[1:-1]
+    queue = np.empty(depths[0].size, _index_type(state))
+    flood_sections(start, stop, depths, allowed, seeds, state, queue, labels)
 
 
-def _flood_one(state: np.ndarray, depths: np.ndarray, places: np.ndarray, seeds: np.ndarray) -> None:
-    """Flood one slab. Its queues are released on return: they and the labels are never held at once."""
+def _flood_volume(state: np.ndarray, depths: np.ndarray, places: np.ndarray, seeds: np.ndarray) -> None:
+    """Flood all of it. Its queues are released on return: they and the labels are never held at once."""
     inner = _inner(places, depths.shape, state)
     flat = state.reshape(-1)
     flat[inner] = seeds
     z, y, x = _strides(state)
-    steps = np.array([-z, -y, -x, x, y, z] if len(depths) > 1 else [-y, -x, x, y])
     queue = np.empty(depths.size, inner.dtype)
-    flood(flat, inner, depths.reshape(-1)[places].astype(np.int64), steps, int(depths.max()), queue)
+    deep = depths.reshape(-1)[places].astype(np.int64)
+    flood(flat, inner, deep, (-z, -y, -x, x, y, z), deepest(depths), queue)
 
 
 def _slab(shape: tuple[int, int, int], per_section: bool) -> tuple[int, int, int]:
@@ -92,9 +97,9 @@ def _by_slab(places: np.ndarray, shape: tuple[int, int, int], slab: tuple[int, i
     return [part - start for part, start in zip(parts, first, strict=True)]
 
 
-def _state(slab: tuple[int, int, int]) -> np.ndarray:
+def _state(slab: tuple[int, int, int], dtype: DTypeLike = np.int32) -> np.ndarray:
     """One voxel more on all sides than the slab."""
-    return np.zeros([size + 2 for size in slab], np.int32)
+    return np.zeros([size + 2 for size in slab], dtype)
 
 
 def _strides(volume: np.ndarray) -> tuple[int, int, int]:
@@ -102,7 +107,12 @@ def _strides(volume: np.ndarray) -> tuple[int, int, int]:
 
 
 def _inner(places: np.ndarray, slab: tuple[int, int, int], state: np.ndarray) -> np.ndarray:
-    """Flat indices in a slab as flat indices in its state; int32 where they fit, for the queues are as long as it."""
+    """Flat indices in a slab as flat indices in its state."""
     z, y, x = np.unravel_index(places, slab)
     inner = np.ravel_multi_index((z + 1, y + 1, x + 1), state.shape)
-    return inner.astype(np.int32 if state.size < 2**31 else np.int64)
+    return inner.astype(_index_type(state))
+
+
+def _index_type(state: np.ndarray) -> DTypeLike:
+    """The dtype of flat indices: int32 where they fit, for the queues are as long as the state."""
+    return np.int32 if state.size < 2**31 else np.int64

@@ -7,71 +7,93 @@ by side into a buffer that stays in the cache, so that the loop over the lanes i
 import numpy as np
 from numba import njit
 
+from segkit.kernels.growable import enlarged
+
 LANES = 64
 NO_NAN = {"nnan", "nsz"}  # lets a minimum be one instruction
 
 
-@njit(cache=True, nogil=True)
-def distance_along_rows(start, stop, inside, step, squares):
-    """Squared distance of each voxel of rows start..stop, (rows, X), to the nearest in its row that is not inside."""
-    width = inside.shape[1]
-    for row in range(start, stop):
-        run = np.float32(np.inf)
-        for x in range(width):
-            run = run + step if inside[row, x] else np.float32(0)
-            squares[row, x] = run
-        run = np.float32(np.inf)
-        for x in range(width - 1, -1, -1):
-            run = run + step if inside[row, x] else np.float32(0)
-            nearest = min(squares[row, x], run)
-            squares[row, x] = nearest * nearest
-
-
 @njit(cache=True, nogil=True, fastmath=NO_NAN)
-def _lower(best, line, square):
-    for lane in range(len(best)):
-        best[lane] = min(best[lane], line[lane] + square)
+def _lower(lines, at, stride, highest, squares, best, most):
+    """Write the lowest of what lines[at + lane] and all at `stride` from it have, plus `squares` of steps, to `best`.
 
-
-@njit(cache=True, nogil=True, fastmath=NO_NAN)
-def _highest(best):
-    top = np.float32(0)
-    for lane in range(len(best)):
-        top = max(top, best[lane])
-    return top
-
-
-@njit(cache=True, nogil=True)
-def distance_along(start, stop, squares, step):
-    """Take another axis, the middle one, into `squares`, in place, for blocks start..stop of LANES lines.
-
-    Looks outwards from each voxel until nothing nearer can come. Lower envelopes of parabolas (Felzenszwalb &
-    Huttenlocher 2012) take a fixed time a voxel, but one by one: at the distances inside neurites, some ten voxels,
-    this is several times as fast.
+    That `reach` strides away is higher by squares[reach]: looks outwards from each voxel until nothing lower can come,
+    or `squares` end. Places end at 0 and `highest`: what lies there is looked at again, for it cannot be lower then.
+    Lanes that are not used have 0 as the `most` that they can have, so that nothing is looked for.
+    Lower envelopes of parabolas (Felzenszwalb & Huttenlocher 2012) take a fixed time a voxel, but one by one: at the
+    distances inside neurites, some ten voxels, this is several times as fast. Indices are unsigned, for else each is
+    asked whether it counts from the end, and there are no vector instructions.
     """
+    top = np.float32(0)
+    here = np.uint64(at)
+    for lane in range(np.uint64(LANES)):
+        best[lane] = min(lines[here + lane], most[lane])
+        top = max(top, best[lane])
+    reach = 1
+    while reach + 1 < len(squares) and squares[reach] < top:
+        near, far = squares[reach], squares[reach + 1]
+        before, after = np.uint64(max(at - reach * stride, 0)), np.uint64(min(at + reach * stride, highest))
+        farther = np.uint64(max(at - (reach + 1) * stride, 0))
+        beyond = np.uint64(min(at + (reach + 1) * stride, highest))
+        top = np.float32(0)
+        for lane in range(np.uint64(LANES)):
+            one = min(lines[before + lane], lines[after + lane]) + near
+            two = min(lines[farther + lane], lines[beyond + lane]) + far
+            lowest = min(best[lane], min(one, two))
+            best[lane] = lowest
+            top = max(top, lowest)
+        reach += 2
+
+
+@njit(cache=True, nogil=True)
+def distance_in_planes(start, stop, inside, step, squares_of_steps, squares):
+    """Squared distance of each voxel of planes start..stop, (Z, Y, X), to the nearest in its plane that is not inside.
+
+    `step` is the length of a voxel along y, and `squares_of_steps` are those of 0, 1, ... steps along x, to one step
+    more than the width. Along y first: there lines lie side by side.
+    """
+    _, height, width = inside.shape
+    run = np.empty(width, np.float32)
+    line = np.full(width + 3 * LANES, np.inf, np.float32)
+    best, most = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for z in range(start, stop):
+        run[:] = np.inf
+        for y in range(height):
+            row, out = inside[z, y], squares[z, y]
+            for x in range(width):
+                run[x] = run[x] + np.float32(1) if row[x] else np.float32(0)
+                out[x] = run[x]
+        run[:] = np.inf
+        for y in range(height - 1, -1, -1):
+            row, out = inside[z, y], squares[z, y]
+            for x in range(width):
+                run[x] = run[x] + np.float32(1) if row[x] else np.float32(0)
+                nearest = min(out[x], run[x]) * step
+                out[x] = nearest * nearest
+            line[LANES : LANES + width] = out
+            for first in range(0, width, LANES):
+                size = min(width - first, LANES)
+                most[:size], most[size:] = np.inf, 0
+                _lower(line, LANES + first, 1, LANES + width, squares_of_steps, best, most)
+                out[first : first + size] = best[:size]
+
+
+@njit(cache=True, nogil=True)
+def distance_along(start, stop, squares, squares_of_steps):
+    """Take another axis, the middle one, into `squares`, in place, for blocks start..stop of LANES lines."""
     _, length, after = squares.shape
     blocks = (after + LANES - 1) // LANES
-    lines = np.empty((length, LANES), np.float32)
+    lines = np.zeros((length, LANES), np.float32)
+    best, most = np.empty(LANES, np.float32), np.full(LANES, np.inf, np.float32)
     for block in range(start, stop):
         first = block % blocks * LANES
         plane = squares[block // blocks, :, first : min(first + LANES, after)]
         width = plane.shape[1]
         lines[:, :width] = plane
+        lines[:, width:] = 0
         for i in range(length):
-            best = plane[i]
-            top = _highest(best)
-            reach = 1
-            while reach <= max(i, length - 1 - i):
-                square = np.float32(reach * step) * np.float32(reach * step)
-                if square >= top:
-                    break
-                if i >= reach:
-                    _lower(best, lines[i - reach, :width], square)
-                if i + reach < length:
-                    _lower(best, lines[i + reach, :width], square)
-                if reach % 4 == 0:
-                    top = _highest(best)
-                reach += 1
+            _lower(lines.reshape(-1), i * LANES, LANES, (length - 1) * LANES, squares_of_steps, best, most)
+            plane[i] = best[:width]
 
 
 @njit(cache=True, nogil=True, fastmath=NO_NAN)
@@ -131,15 +153,42 @@ def highest_along(start, stop, reach, volume):
 
 
 @njit(cache=True, nogil=True)
-def peaks(start, stop, squares, highest):
-    """Flat indices of the voxels of start..stop that are inside (above 0) and the highest of their window."""
+def peaks_along(start, stop, reach, depths, highest):
+    """Flat indices, ascending in each block, of the voxels above 0 of `depths` that are the highest of their windows.
+
+    Of blocks start..stop of LANES lines along the middle axis; `highest` holds what windows along the other axes have.
+    """
+    _, length, after = depths.shape
+    blocks = (after + LANES - 1) // LANES
+    size = (length + 2 * reach) * LANES
+    lines, spare = np.zeros(size, np.float32), np.empty(size, np.float32)
+    found = np.empty(LANES, np.int64)
     count = 0
-    for voxel in range(start, stop):
-        count += (squares[voxel] > 0) & (squares[voxel] == highest[voxel])
-    found = np.empty(count, np.int64)
-    count = 0
-    for voxel in range(start, stop):
-        if squares[voxel] > 0 and squares[voxel] == highest[voxel]:
-            found[count] = voxel
-            count += 1
-    return found
+    for block in range(start, stop):
+        before, first = block // blocks, block % blocks * LANES
+        last = min(first + LANES, after)
+        width = last - first
+        rows = lines[: (length + 2 * reach) * width].reshape(-1, width)
+        rows[:reach] = 0
+        rows[reach : reach + length] = highest[before, :, first:last]
+        rows[reach + length :] = 0
+        top = _highest_of_windows(rows.reshape(-1), spare, reach, width)
+        for i in range(length):
+            row = depths[before, i, first:last]
+            if not _any_peak(row, top[i * width : (i + 1) * width]):
+                continue
+            for lane in range(width):
+                if row[lane] > 0 and row[lane] == top[i * width + lane]:
+                    if count == len(found):
+                        found = enlarged(found, count)
+                    found[count] = (before * length + i) * after + first + lane
+                    count += 1
+    return found[:count]
+
+
+@njit(cache=True, nogil=True)
+def _any_peak(row, top):
+    any_peak = np.int32(0)
+    for lane in range(len(row)):
+        any_peak |= np.int32(row[lane] > 0) & np.int32(row[lane] == top[lane])
+    return any_peak

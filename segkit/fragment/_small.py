@@ -21,5 +21,6 @@ def joined(
     small = min(size_threshold, labels.size + 1)  # any int, for the kernels
     parts = share(contacts, len(labels), edges.arguments(), least, high, labels, sizes, small)
     saddles, pairs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    del parts
     indices = np.arange(len(saddles), dtype=np.int32 if len(saddles) < 2**31 else np.int64)
     return merge_small(descending(saddles, indices), pairs, sizes, small)

@@ -8,8 +8,9 @@ from segkit.fragment._kernels_affinity import steepest_edges
 from segkit.fragment._kernels_basins import (
     drain_plateaus,
     find_exits,
-    number_basins,
-    sizes_of,
+    label_part,
+    rename,
+    unite,
     write_ids,
 )
 from segkit.fragment._shared import Edges, check_at_least, check_unit, checked_mask
@@ -75,8 +76,7 @@ class AffinityWatershed(Fragmenter):
         """
         edges = Edges.of(affinities, checked_mask(affinities, mask), self.per_section)
         with phase("basins"):
-            labels, count = basins(edges, np.float32(self.low), np.float32(self.high))
-            sizes = sizes_of(labels.reshape(-1), count)
+            labels, sizes = basins(edges, np.float32(self.low), np.float32(self.high))
         with phase("merging"):
             least = max(np.float32(self.merge_threshold), np.nextafter(np.float32(self.low), np.float32(1)))
             regions = joined(edges, labels, sizes, self.size_threshold, np.float32(least), np.float32(self.high))
@@ -93,15 +93,37 @@ class AffinityWatershed(Fragmenter):
         return (np.cumsum(keep) * keep).astype(np.uint64)[regions]
 
 
-def basins(edges: Edges, low: np.float32, high: np.float32) -> tuple[np.ndarray, int]:
-    """-1 - label of each voxel's basin, int32 (Z, Y, X), and how many basins there are; 0 for voxels without edges."""
+def basins(edges: Edges, low: np.float32, high: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """-1 - label of each voxel's basin, int32 (Z, Y, X), and the voxels each label has; 0 for voxels without edges."""
     shape = edges.array.shape[1:]
     codes = np.empty(shape, np.uint8)
     share(steepest_edges, shape[0], edges.arguments(), low, high, codes)
-    plane, row = shape[1] * shape[2], shape[2]
-    steps = np.array([-plane, -row, -1, 1, row, plane])
+    plane, width = shape[1] * shape[2], shape[2]
+    steps = np.array([-plane, -width, -1, 1, width, plane])
+    uphill = np.array([0, *(steps[(code & -code).bit_length() - 1] for code in range(1, 64))])
     targets = np.empty(shape, np.int32 if codes.size < 2**31 else np.int64)
+    rows = shape[0] * shape[1]
+    exits = np.concatenate(share(find_exits, rows, codes, uphill, targets))
     flat = codes.reshape(-1), steps, targets.reshape(-1)
-    exits = np.concatenate(share(find_exits, codes.size, *flat))
     drain_plateaus(exits, *flat)
-    return targets, number_basins(targets.reshape(-1))
+    parts = share(label_part, rows, width, *flat)
+    return targets, parts[0][1] if len(parts) == 1 else _united(parts, targets.reshape(-1))
+
+
+def _united(parts: list[tuple[int, np.ndarray, np.ndarray]], labels: np.ndarray) -> np.ndarray:
+    """Make basins of what `label_part` found in parts of the volume, in `labels`, in place; the voxels each has."""
+    starts = np.array([start for start, _, _ in parts])
+    before = np.cumsum([0, *(len(sizes) - 1 for _, sizes, _ in parts)])
+    pairs = np.concatenate([np.add(links, [before[k], 0]) for k, (_, _, links) in enumerate(parts)])
+    outside = pairs[:, 1]
+    pairs[:, 1] = before[np.searchsorted(starts, outside, "right") - 1] - 1 - labels[outside]
+    without = sum(int(sizes[0]) for _, sizes, _ in parts)
+    ids, united = unite(pairs, np.concatenate([[without], *(sizes[1:] for _, sizes, _ in parts)]))
+
+    def rename_parts(first: int, last: int) -> None:
+        for k in range(first, last):
+            stop = starts[k + 1] if k + 1 < len(starts) else labels.size
+            rename(labels[starts[k] : stop], ids[before[k] : before[k + 1] + 1])
+
+    share(rename_parts, len(parts))
+    return united
