@@ -12,19 +12,9 @@ from segkit import Grid
 from segkit.data.skeletons import STEP, Skeletons
 from segkit.errors import InvalidInput, SegkitWarning
 from segkit.evaluate.run_length import placed, run_length_scores
+from segkit.testing import strategies
 
 TOLERANCES = [0, 1, 3]
-
-
-@st.composite
-def forests(draw, most=20):
-    """Skeletons of up to four neurons, in pieces, perhaps with cycles and nodes without an edge."""
-    ids = draw(st.lists(st.sampled_from([3, 5, 2**63, 9]), min_size=2, max_size=most))
-    pairs = [(a, b) for a in range(len(ids)) for b in range(a) if ids[a] == ids[b]]
-    edges = draw(st.lists(st.sampled_from(pairs), max_size=most)) if pairs else []
-    places = st.integers(0, 30)
-    nodes = draw(st.lists(st.tuples(places, places, places), min_size=len(ids), max_size=len(ids)))
-    return Skeletons(np.array(nodes) * 7.3, np.array(edges, np.int64).reshape(-1, 2), np.array(ids, np.uint64))
 
 
 def by_definition(skeletons, segments, tolerance) -> dict[str, float]:
@@ -47,7 +37,7 @@ def by_definition(skeletons, segments, tolerance) -> dict[str, float]:
 
 
 @settings(deadline=None, max_examples=200)
-@given(forests(), st.data())
+@given(strategies.skeletons(), st.data())
 def test_scores_are_their_definition(skeletons, data):
     names = st.sampled_from([0, 1, 2, 6, 2**64 - 3, 2**64 - 1])
     segments = data.draw(st.lists(names, min_size=len(skeletons.ids), max_size=len(skeletons.ids)))
@@ -63,7 +53,7 @@ def test_scores_are_their_definition(skeletons, data):
 
 
 @settings(deadline=None)
-@given(forests(), st.randoms(use_true_random=False))
+@given(strategies.skeletons(), st.randoms(use_true_random=False))
 def test_the_order_of_nodes_and_edges_does_not_matter(skeletons, random):
     if not skeletons.steps.sum():
         return
@@ -79,7 +69,7 @@ def test_the_order_of_nodes_and_edges_does_not_matter(skeletons, random):
 
 
 @settings(deadline=None)
-@given(forests())
+@given(strategies.skeletons())
 def test_one_segment_a_skeleton_is_perfect(skeletons):
     if not skeletons.steps.sum():
         return
