@@ -61,6 +61,7 @@ PLACES = {
     "mrcfile": {"io"},
     "nibabel": {"io"},
     "nrrd": {"io"},
+    "kimimaro": {"evaluate/skeletonize.py"},
     "dask": {"blockwise"},
     "neuroglancer": {"view"},
     "distributed": {"blockwise"},

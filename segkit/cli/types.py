@@ -107,6 +107,8 @@ SETTINGS_FILE = Text(complete_file, "F.toml", reads=True, here=True)
 """A file of settings."""
 FILE = Text(complete_file, here=True)
 """Any other file or folder."""
+SKELETONS = Text(complete_file, "FILE", reads=True)
+"""A file or folder of skeletons."""
 CLUSTER = Text(complete_file)
 """What computes blocks: a word, a URL, or a file."""
 RECIPE = Text(complete_recipe, here=True)

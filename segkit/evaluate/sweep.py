@@ -40,11 +40,7 @@ class Sweep:
 
     def at(self, thresholds: Iterable[float]) -> list[dict[str, float]]:
         """The scores at any thresholds: one dictionary each, `threshold` first. Raises InvalidInput for NaN."""
-        thresholds = [float(threshold) for threshold in thresholds]
-        if np.isnan(thresholds).any():
-            raise InvalidInput(sentence("threshold", "must be a number", "nan"))
-        rows = np.searchsorted(self.thresholds[:-1], thresholds, side="left")
-        return [{"threshold": t} | self._row(int(row)) for t, row in zip(thresholds, rows, strict=True)]
+        return [{"threshold": t} | self._row(row) for t, row in rows_at(self.thresholds, thresholds)]
 
     def best(self, score: str = "cremi_score") -> dict[str, float]:
         """The scores at the best threshold: the lowest of `score` (of rand_index the highest); ties: least merged.
@@ -55,8 +51,7 @@ class Sweep:
             raise InvalidParameter(sentence("score", f"must be one of {', '.join(SCORES)}", repr(score)))
         values = getattr(self, score)
         row = int(np.argmax(values) if score == "rand_index" else np.argmin(values))
-        below = self.thresholds[row - 1] if row else -np.inf
-        return {"threshold": _shortest(float(below), float(self.thresholds[row]))} | self._row(row)
+        return {"threshold": shortest_at(self.thresholds, row)} | self._row(row)
 
     def _row(self, row: int) -> dict[str, float]:
         return {name: float(getattr(self, name)[row]) for name in SCORES}
@@ -128,13 +123,29 @@ def sweep_of(tree: MergeTree, table: Contingency) -> Sweep:
     children = children_of(tree.parents, len(tree.leaf_ids))
     entries = table.row_starts, table.segment_sizes, table.cols, table.counts
     changes = follow_merges(children, tree.altitudes, leaf_rows, *entries, len(table.objects))
-    altitudes = tree.altitudes[np.append(True, np.diff(tree.altitudes) > 0)[: len(tree.altitudes)]]
-    above = np.nextafter(altitudes[-1], np.inf) if len(altitudes) else 1.0
     unmerged = cremi_scores(table)
     scores = _scores(table, unmerged, *changes)
-    return Sweep(
-        np.append(altitudes, max(above, 1.0)), **scores, fragments=unmerged, oracle=cremi_scores(oracle(table))
-    )
+    return Sweep(thresholds_of(tree), **scores, fragments=unmerged, oracle=cremi_scores(oracle(table)))
+
+
+def thresholds_of(tree: MergeTree) -> np.ndarray:
+    """The thresholds that make a difference, float64 (A + 1,): the A different altitudes, and one above all of them."""
+    altitudes = tree.altitudes[np.append(True, np.diff(tree.altitudes) > 0)[: len(tree.altitudes)]]
+    above = np.nextafter(altitudes[-1], np.inf) if len(altitudes) else 1.0
+    return np.append(altitudes, max(above, 1.0))
+
+
+def rows_at(known: np.ndarray, thresholds: Iterable[float]) -> list[tuple[float, int]]:
+    """Each threshold with the row of :func:`thresholds_of` that has its scores. Raises InvalidInput for NaN."""
+    wanted = [float(threshold) for threshold in thresholds]
+    if np.isnan(wanted).any():
+        raise InvalidInput(sentence("threshold", "must be a number", "nan"))
+    return list(zip(wanted, np.searchsorted(known[:-1], wanted, side="left").tolist(), strict=True))
+
+
+def shortest_at(known: np.ndarray, row: int) -> float:
+    """The threshold with as few decimals as lead to the same segmentation as that of a row."""
+    return _shortest(float(known[row - 1]) if row else -np.inf, float(known[row]))
 
 
 def _scores(

@@ -134,7 +134,7 @@ class PrecomputedVolume:
         for ranges in product(*along):
             ends = [(low + start, high + start) for (low, high), start in zip(ranges, scale.voxel_offset, strict=True)]
             key = f"{scale.key}/" + "_".join(f"{low}-{high}" for low, high in ends)
-            content = _unpacked_file(self._path / key)
+            content = unpacked_file(self._path / key)
             if content is not None:
                 memory[key] = content
         return context
@@ -150,7 +150,7 @@ def _first_files(folder: Path | Remote) -> list[Path | Remote]:
         return [Path(entry.path) for entry in islice(entries, 8)]
 
 
-def _unpacked_file(file: Path | Remote) -> bytes | None:
+def unpacked_file(file: Path | Remote) -> bytes | None:
     """The content of a chunk, compressed as a file or not; None if there is no such chunk."""
     for suffix, module in PACKED.items():
         packed = file.with_name(file.name + suffix)

@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import DTypeLike
 
 from segkit.data import NEAREST, Affinities, Grid, Labels, MergeTree, RegionAdjacencyGraph, Volume
+from segkit.data.skeletons import Skeletons
 
 UNIT = 2**30
 """Sums of affinities in a region adjacency graph are integers, in units of 1 / UNIT."""
@@ -146,6 +147,17 @@ def merge_trees(draw: st.DrawFn, leaves: int = 8) -> MergeTree:
         merges.append(pair)
     scores = draw(st.lists(st.integers(0, 255), min_size=len(merges), max_size=len(merges)))
     return MergeTree.from_merges(ids, merges, np.array(scores, float) / 255)
+
+
+@st.composite
+def skeletons(draw: st.DrawFn, nodes: int = 20) -> Skeletons:
+    """Up to four neurons of at least two and up to so many nodes, in pieces, with cycles, perhaps without an edge."""
+    ids = draw(st.lists(st.sampled_from([3, 5, 9, 2**63]), min_size=2, max_size=nodes))
+    pairs = [(a, b) for a in range(len(ids)) for b in range(a) if ids[a] == ids[b]]
+    edges = draw(st.lists(st.sampled_from(pairs), max_size=nodes)) if pairs else []
+    places = st.tuples(*[st.integers(0, 30)] * 3)
+    corners = draw(st.lists(places, min_size=len(ids), max_size=len(ids)))
+    return Skeletons(np.array(corners) * 7.3, np.array(edges, np.int64).reshape(-1, 2), np.array(ids, np.uint64))
 
 
 def _ids(draw: st.DrawFn, most: int) -> np.ndarray:

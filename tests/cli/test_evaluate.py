@@ -118,3 +118,90 @@ def test_parameters_of_another_metric_do_not_stop_the_worst(segkit, folder, monk
 def test_a_wrong_call_gets_one_sentence(segkit, folder, monkeypatch, words, said):
     monkeypatch.chdir(folder)
     refused(segkit("evaluate", *words), *said)
+
+
+@pytest.fixture(scope="module")
+def skeletons(folder):
+    """Two neurons along x through truth.h5, and a file that lies elsewhere."""
+    x = np.arange(6) * 10.0 + 5
+    nodes = np.concatenate([np.stack([np.full(6, 5.0), np.full(6, 15.0), x + start], axis=1) for start in (0, 60)])
+    edges = [[k, k + 1] for k in range(11) if k != 5]
+    np.savez(folder / "skeletons.npz", nodes=nodes, edges=edges, ids=np.repeat([5, 6], 6))
+    np.savez(folder / "elsewhere.npz", nodes=nodes + 5000, edges=edges, ids=np.repeat([5, 6], 6))
+    lines = [f"{k + 1} 0 {place[2] / 1000} 0.015 0.005 1 {k or -1}\n" for k, place in enumerate(nodes[:6])]
+    (folder / "one.swc").write_text("".join(lines))
+    return folder / "skeletons.npz"
+
+
+def test_run_lengths_on_skeletons_need_no_truth(segkit, folder, skeletons):
+    result = segkit("evaluate", folder / "cut.h5", "--metric", "nerl", "--skeletons", skeletons, "--json")
+    found = answer(result)
+    assert "2 skeletons of 12 nodes, 0.1 um" in result.stderr
+    runs = 30**2 + 10**2 + 30**2 + 10**2  # of fragments 1 and 2, 3 and 4
+    assert found["nerl_0"] == runs / (2 * 50**2) and found["erl_um_perfect"] == 0.05
+    assert found["erl_um_50"] == pytest.approx(runs / 100 / 1000)
+    assert list(found) == [
+        *(f"nerl_{t}" for t in (0, 2, 10, 50)),
+        *(f"erl_um_{t}" for t in (0, 2, 10, 50)),
+        "erl_um_perfect",
+    ]
+    words = ["--skeletons", folder / "one.swc", "--skeletons-unit", "um", "--set", "tolerances=[3]"]
+    one = answer(segkit("evaluate", folder / "cut.h5", "--metric", "nerl", *words, "--json"))
+    assert one == {"nerl_3": pytest.approx(0.4), "erl_um_3": pytest.approx(0.02), "erl_um_perfect": pytest.approx(0.05)}
+
+
+def test_run_lengths_beside_other_metrics_which_have_parameters_of_their_own(segkit, folder, skeletons):
+    words = ["evaluate", folder / "cut.h5", folder / "truth.h5", "--metric", "nerl", "--metric", "voi", "--json"]
+    words += ["--skeletons", skeletons, "--border", "10"]
+    found = answer(segkit(*words, "--set", "tolerances=[0]"))
+    apart = answer(
+        segkit("evaluate", folder / "cut.h5", folder / "truth.h5", "--metric", "voi", "--border", 10, "--json")
+    )
+    assert found.items() > apart.items() and set(found) - set(apart) == {"nerl_0", "erl_um_0", "erl_um_perfect"}
+    refused(segkit(*words, "--set", "tolerance=[0]"), "tolerance", "nerl")
+
+
+def test_run_lengths_at_all_thresholds(segkit, folder, skeletons):
+    words = ["evaluate", folder / "tree.h5", "--sweep", "--metric", "nerl", "--skeletons", skeletons, "--json"]
+    found = answer(segkit(*words, "--threshold", 0.3, "--set", "tolerances=[0, 20]"))
+    assert list(found) == ["fragments", "best", "oracle", "thresholds"]
+    assert found["oracle"]["nerl_0"] == 1 == found["best"]["nerl_20"] and found["best"]["threshold"] == 0.6
+    (at,) = found["thresholds"]
+    assert at["threshold"] == 0.3 and at["nerl_0"] == (50**2 + 30**2 + 10**2) / (2 * 50**2)
+
+
+def test_run_lengths_by_blocks_are_those_of_the_whole(segkit, folder, skeletons):
+    words = [
+        ["evaluate", folder / "cut.h5", "--metric", "nerl"],
+        ["evaluate", folder / "tree.h5", "--sweep", "--metric", "nerl"],
+    ]
+    for each in words:
+        each += ["--skeletons", skeletons, "--json"]
+        assert answer(segkit(*each, "--blockwise", "--block", 1, 3, 5)) == answer(segkit(*each))
+    assert not list(folder.glob(".*segkit-work*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cut.h5"], ["TRUTH must be given"]),
+        (["cut.h5", "--metric", "nerl"], ["TRUTH must be given"]),
+        (["cut.h5", "--metric", "nerl", "--metric", "voi", "--skeletons", "skeletons.npz"], ["TRUTH must be given"]),
+        (["cut.h5", "--metric", "nerl", "--worst", "1", "--skeletons", "skeletons.npz"], ["TRUTH must be given"]),
+        (["cut.h5", "truth.h5", "--skeletons", "skeletons.npz"], ["--skeletons needs --metric nerl"]),
+        (["cut.h5", "truth.h5", "--metric", "nerl", "--skeletons-unit", "um"], ["--skeletons-unit needs --skeletons"]),
+        (
+            ["cut.h5", "truth.h5", "--metric", "nerl", "--per-section"],
+            ["--per-section cannot be had with --metric nerl"],
+        ),
+        (["cut.h5", "--metric", "nerl", "--skeletons", "one.swc"], ["unit of lengths must be said for SWC"]),
+        (["cut.h5", "--metric", "nerl", "--skeletons", "none.npz"], ["none.npz", "does not exist"]),
+        (["cut.h5", "--metric", "nerl", "--skeletons", "elsewhere.npz"], ["skeletons must hold an edge inside"]),
+        (["tree.h5", "--sweep", "--metric", "voi", "truth.h5"], ["--metric must be cremi or nerl"]),
+        (["tree.h5", "truth.h5", "--sweep", "--metric", "nerl", "--blockwise"], ["needs --skeletons with --blockwise"]),
+        (["cut.h5", "truth.h5", "--metric", "nerl", "--blockwise"], ["'nerl'", "give a file of them"]),
+    ],
+)
+def test_a_wrong_call_about_skeletons_gets_one_sentence(segkit, folder, skeletons, monkeypatch, words, said):
+    monkeypatch.chdir(folder)
+    refused(segkit("evaluate", *words), *said)

@@ -8,7 +8,7 @@ import pytest
 from segkit.cli.main import VERBS, find_verbs, verb_named
 from segkit.cli.steps import Step
 from segkit.cli.types import Text, components
-from segkit.errors import InvalidInput
+from segkit.errors import InvalidInput, InvalidParameter
 from segkit.run import RecipeStage
 
 
@@ -79,9 +79,9 @@ def test_values_that_a_call_would_refuse(options, message):
 
 
 def test_an_empty_list_is_no_argument():
-    with pytest.raises(click.MissingParameter) as refused:
-        step("evaluate", segmentation="s.h5", truth=[]).values()
-    assert "Missing argument 'TRUTH...'" in refused.value.format_message()
+    evaluate = step("evaluate", segmentation="s.h5", truth=[])
+    with pytest.raises(InvalidParameter, match="TRUTH must be given"):
+        evaluate.verb.check(evaluate.values(), lambda path: False)
 
 
 def test_every_verb_says_what_it_reads():

@@ -82,6 +82,18 @@ class TestCremi(MetricConformance):
     parameters = ({}, {"ignore_background": False})
 
 
+class TestNerl(MetricConformance):
+    """Its skeletons need objects of some length, and turn out otherwise where a volume is turned."""
+
+    name = "nerl"
+    parameters = ({"dust": 0, "const": 1.0}, {"dust": 0, "const": 1.0, "tolerances": [0, 3]})
+    test_finite_scores = test_perfect = test_one_voxel = test_orientation = None
+
+    @pytest.fixture(autouse=True)
+    def kimimaro(self):
+        pytest.importorskip("kimimaro", reason="needs kimimaro")
+
+
 class TestMSE(LossConformance):
     name = "mse"
     additive_parts = True
