@@ -132,10 +132,11 @@ def table(results: dict) -> str:
     found = {name: middle(rounds) for name, rounds in results["seconds"].items()}
     first = next(iter(found))
     stages = [name for name in found["separate"] if name != "all"]
+    words = "--run RUN --before FOLDER" if "separate before" in found else "--run RUN"
     lines = [
-        f"Made by `python benchmarks/whole_way.py {results['data']} --run RUN`; voxels z {results['crop']}. Seconds, "
-        f"medians of {len(results['seconds']['run'])}, each way in fresh processes and in turn with the others. All "
-        "leave the same files.",
+        f"Made by `python benchmarks/whole_way.py {results['data']} {words}`; voxels z {results['crop']}. "
+        f"Seconds, medians of {len(results['seconds']['run'])}, each way in fresh processes and in turn with the "
+        "others. All leave the same files.",
         "",
         f"| | {' | '.join(stages)} | from raw data to scores | {TITLES[first]} / this |",
         "|---|" + "--:|" * (len(stages) + 2),
