@@ -4,7 +4,8 @@ FOLDER is a checkout of the other version (`git worktree add`); it runs with the
 in a process of its own, `segkit infer` predicts --test of DATA by RUN (all of the process counts), or with `--part
 train`, `segkit benchmark train` times steps with the settings of RUN on --train. Prints, and with `--out` writes, the
 seconds of all runs and their medians, the CPU seconds in the system, the most memory, and the ratio of before to now;
-of this version also what inference adds to the bare forward (`segkit benchmark infer`).
+of this version also what inference adds to the bare forward (`segkit benchmark infer`), and how the affinities of
+both precisions differ.
 """
 
 import argparse
@@ -17,8 +18,10 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from recipes import MAIN, keep
 
+from segkit import io
 from segkit.benchmark.measure import machine
 
 HERE = Path(__file__).parents[1]
@@ -59,12 +62,15 @@ def inference(options: argparse.Namespace) -> dict[str, object]:
     raw = f"{options.data}[{options.test}]"
     with TemporaryDirectory(prefix="segkit-benchmark-") as out:
         words = ("infer", raw, "--run", options.run, "--out", Path(out) / "a.h5")
-        calls = {"before": (options.before, *words), "now": (HERE, *words)}
-        calls["now, --precision 32"] = (HERE, *words, "--precision", "32")
+        exact = (*words[:-1], Path(out) / "b.h5", "--precision", "32")
+        calls = {"before": (options.before, *words), "now, --precision 32": (HERE, *exact), "now": (HERE, *words)}
         rows = compared(calls, options.repeat)
+        first, second = (io.read_affinities(Path(out) / name).array for name in ("a.h5", "b.h5"))
+        differs = np.abs(first - second)
     report = json.loads(run(HERE, "benchmark", "infer", raw, "--run", options.run, "--json")["printed"])
     return {
         "rows": rows,
+        "differs_from_float32": {"mean": float(differs.mean()), "most": float(differs.max())},
         "around": {key: report[key] for key in ("precision", "input_tile", "added", "rows", "phases")},
     }
 
