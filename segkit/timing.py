@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_listener: ContextVar[dict[str, float] | None] = ContextVar("segkit_phases", default=None)
+
+class Phases(dict[str, float]):
+    """Seconds by the name of the phase, and what was mentioned meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remarks: list[str] = []
+
+
+_listener: ContextVar[Phases | None] = ContextVar("segkit_phases", default=None)
 
 
 @contextmanager
@@ -28,10 +37,23 @@ def phase(name: str) -> Iterator[None]:
         phases[name] = phases.get(name, 0.0) + time.perf_counter() - started
 
 
+def mention(remark: str) -> None:
+    """Tell who listens something that explains the seconds, once.
+
+    >>> with listening() as phases:
+    ...     mention("two tiles")
+    >>> phases.remarks
+    ['two tiles']
+    """
+    phases = _listener.get()
+    if phases is not None and remark not in phases.remarks:
+        phases.remarks.append(remark)
+
+
 @contextmanager
-def listening() -> Iterator[dict[str, float]]:
+def listening() -> Iterator[Phases]:
     """Yields a dictionary that fills with seconds by phase while the block runs, in this thread."""
-    phases: dict[str, float] = {}
+    phases = Phases()
     token = _listener.set(phases)
     try:
         yield phases

@@ -48,7 +48,8 @@ def benchmark_inference(
     `over_network` (the ratio to the first row) and `megavoxels_per_second`; `phases` are those of the last run from
     file to file, in threads of their own, so that they overlap.
     """
-    raw, phases, asked = io.read_volume(address), {}, vars(options)
+    phases: dict[str, float] = {}
+    raw, asked = io.read_volume(address), vars(options)
     with io.open_volume(address) as source, TemporaryDirectory(prefix="segkit-benchmark-") as folder:
 
         def from_file_to_file() -> None:

@@ -146,8 +146,9 @@ class Verb(click.Command):
         with listening() as phases:
             started = time.perf_counter()
             result = super().invoke(ctx)
-            phases = {"all": time.perf_counter() - started, **phases}
-        note(f"{ctx.info_name}: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items()))
+            found = {"all": time.perf_counter() - started, **phases}
+        said = [*(f"{name} {seconds:.2f} s" for name, seconds in found.items()), *phases.remarks]
+        note(f"{ctx.info_name}: " + ", ".join(said))
         return result
 
 
@@ -247,7 +248,7 @@ def precision_option(default: str | None) -> Callable:
 
 
 def network_options(command: Callable) -> Callable:
-    """How a network goes over a volume: --tile, --memory, --batch-size, --precision, --augment and --compile."""
+    """How a network goes over a volume: --tile, --memory, --margin, --batch-size, --precision, --augment, --compile."""
     options = (
         click.option(
             "--tile",
@@ -263,9 +264,17 @@ def network_options(command: Callable) -> Callable:
             "[default: 2.5GB]",
         ),
         click.option(
+            "--margin",
+            nargs=3,
+            type=click.IntRange(min=0),
+            metavar="Z Y X",
+            help="Context of a network that pads, in voxels at each side of a tile, beyond the volume too.  "
+            "[default: up to 16 or two strides, beyond the volume 8 or one]",
+        ),
+        click.option(
             "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Tiles in one pass."
         ),
-        precision_option("32"),
+        precision_option("auto"),
         click.option(
             "--augment",
             type=click.Choice(["none", "flips", "all"]),
@@ -345,10 +354,11 @@ def taken(group: type, params: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class NetworkUse:
-    """What --tile, --memory, --batch-size, --precision, --augment, --compile and --device say."""
+    """What --tile, --memory, --margin, --batch-size, --precision, --augment, --compile and --device say."""
 
     tile: tuple[int, ...] | None
     memory: int | None
+    margin: tuple[int, ...] | None
     batch_size: int
     precision: str
     augment: str
@@ -359,7 +369,7 @@ class NetworkUse:
         """Return them as the keywords of :func:`segkit.infer.predict`; a slow precision is noted."""
         precision = chosen_precision(self.precision, self.device)
         options = {name: value for name, value in vars(self).items() if name != "tile" and value is not None}
-        return options | {"tile_shape": self.tile or None, "precision": precision}
+        return options | {"tile_shape": self.tile or None, "margin": self.margin or None, "precision": precision}
 
 
 def chosen_precision(precision: str, device: str) -> str:

@@ -35,7 +35,7 @@ EXAMPLES = examples(
     "segkit fuse raw.zarr --run run --fragments fragments.zarr --out tree.zarr \\\n    --blockwise",
 )
 OF_INFER = (
-    *("raw", "run_folder", "checkpoint", "tile", "memory", "batch_size", "precision", "augment", "compiled"),
+    *("raw", "run_folder", "checkpoint", "tile", "memory", "margin", "batch_size", "precision", "augment", "compiled"),
     *("intensity_range", "mask", "roi", "skip_empty", "dtype", "device"),
 )
 OF_FRAGMENT = ("method", "per_section")

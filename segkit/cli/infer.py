@@ -1,7 +1,7 @@
 """segkit infer: Predict affinities of a volume of any size."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,10 @@ EXAMPLES = examples(
     "segkit infer sample_C.hdf --run run --out affinities.h5",
     "segkit infer 'sample_C.hdf[0:50]' --run run --augment flips --out part.zarr",
 )
+
+
+NAMES = {"32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What precisions stand for."""
 
 
 @dataclass(frozen=True)
@@ -146,17 +150,27 @@ def command(
     refuse_with_blocks(blocks, voxel_size=seen.voxel_size, keep_grid=seen.keep_grid)
     file = model_file(Path(run_folder), checkpoint)
     trained = load_model(file, device="cpu" if blocks.wanted else resolve_device(use.device))
+    use = replace(use, precision=begun_in(out, use.precision)) if blocks.wanted else use
     settings = Settings(**use.keywords(), intensity_range=values, skip_empty=kept.skip_empty)
     voxel_size: Any = seen.voxel_size or (trained.extra.get("voxel_size") if trained.extra.get("resampled") else None)
     if voxel_size:
         check_stated(raw, "raw", "resampling")
     voxels = Voxels(voxel_size and tuple(voxel_size), seen.keep_grid)
     notes = chosen_by(run_folder, trained.extra, unlike(trained.extra, use.augment, *lengths(raw, voxels)))
+    notes |= {"precision": settings.precision}
     with blocks.work("infer") as work:
         shape = infer_files(raw, trained, out, settings, voxels=voxels, wanted=wanted, notes=notes, work=work)
     made_by = f" by the network of step {trained.extra['steps']}" if "steps" in trained.extra else ""
-    note(f"affinities {shape}{made_by} -> {out}")
+    note(f"affinities {shape}{made_by}, computed in {NAMES[settings.precision]} -> {out}")
     return {"out": out} | costs(work)
+
+
+def begun_in(out: str, precision: str) -> str:
+    """The precision of what was begun at `out` by blocks, where "auto" leaves it open: all machines go on in it."""
+    from segkit.io.shard_target import notes_of_begun
+
+    begun = notes_of_begun(out, "affinities").get("precision") if precision == "auto" else None
+    return str(begun) if begun in NAMES else precision
 
 
 def lengths(raw: str, voxels: "Voxels") -> tuple:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, islice, product
+from math import prod
 from warnings import warn
 
 import numpy as np
@@ -51,12 +52,13 @@ class Variant:
             )
         ]
         sizes = [stop - start for start, stop in ranges]
-        tile = use.tile_shape or default_tile(model, sizes, taken, use.memory)
-        self.tile = tile = check_tile(model, tile, sizes)
-        steps = zip(ranges, tile, model.stride, model.context, strict=True)
+        margins = symmetry.shape(use.margin)[-model.ndim :] if use.margin is not None else None
+        tile = use.tile_shape or default_tile(model, sizes, taken, use.memory, margins)
+        self.tile = tile = check_tile(model, tile, sizes, margins)
+        steps = zip(ranges, tile, model.stride, model.context, margins or [None] * model.ndim, strict=True)
         along = [
-            [span.moved(start) for span in spans(stop - start, out, stride, blended=not context)]
-            for (start, stop), out, stride, context in steps
+            [span.moved(start) for span in spans(stop - start, out, stride, blended=not context, given=margin)]
+            for (start, stop), out, stride, context, margin in steps
         ]
         sections = [Span(z, z, z + 1) for z in range(needed[0].start, needed[0].stop)]
         self.wanted = part or tuple(slice(0, size) for size in self.shape)
@@ -64,6 +66,7 @@ class Variant:
         self.tiles = [item for item in tiles if self.writes(item)]
         window, context = list(model.input_shape(tile)), list(model.context)
         self.lengths = window if model.ndim == 3 else [model.sections, *window]
+        self.computed = window
         self.before = (
             [c // 2 for c in context] if model.ndim == 3 else [model.sections // 2, *(c // 2 for c in context)]
         )
@@ -144,6 +147,13 @@ class Plan:
     def tiles(self) -> int:
         """How many there are in all."""
         return sum(len(batch.tiles) for batch in self.batches)
+
+    @property
+    def surplus(self) -> float:
+        """The share of the voxels computed that nobody asked for: context, or what several tiles compute."""
+        computed = sum(len(variant.tiles) * prod(variant.computed) for variant in self.variants)
+        wanted = sum(prod(along.stop - along.start for along in variant.wanted) for variant in self.variants)
+        return 1 - wanted / computed if computed else 0.0
 
     @property
     def tile(self) -> tuple[int, ...]:

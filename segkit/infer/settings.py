@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
 
     tile_shape: Sequence[int] | None
     memory: int
+    margin: Sequence[int] | None
     device: "str | torch.device"
     batch_size: int
     precision: "Precision"
@@ -39,6 +40,7 @@ class Settings:
 
     tile_shape: Sequence[int] | None = None
     memory: int = MEMORY
+    margin: Sequence[int] | None = None
     device: "str | torch.device" = "cpu"
     batch_size: int = 1
     precision: "Precision" = "32"
@@ -52,4 +54,5 @@ class Settings:
         found: dict[str, object] = {"tile_shape": self.tile_shape, "precision": self.precision, "augment": self.augment}
         found |= {"intensity_range": self.intensity_range} if self.intensity_range else {}
         found |= {"skip_empty": True} if self.skip_empty else {}
+        found |= {"margins": list(self.margin) if self.margin is not None else "auto"}
         return found | ({"memory": self.memory} if self.memory != MEMORY and not self.tile_shape else {})

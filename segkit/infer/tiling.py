@@ -22,7 +22,7 @@ from segkit.infer.slabs import Part, Slabs
 from segkit.infer.symmetry import Slices
 from segkit.models.device import resolve_device
 from segkit.models.inputs import check_intensity, in_range
-from segkit.timing import phase
+from segkit.timing import mention, phase
 
 OnProgress = Callable[[int, int], None]
 
@@ -55,15 +55,15 @@ def predict(
         Output tile, one size for each of the model's 2 or 3 axes; by default the largest that fits into `memory`.
     memory
         Bytes for the batches under way, beside network and affinities; see :mod:`segkit.infer.memory`.
+    margin
+        Context of a padding model's tiles in voxels, z, y, x; see :func:`segkit.infer.tiles.margins_of`.
     batch_size
         Tiles (sections, for 2-D models) computed at once.
     precision
-        "bf16" computes in bfloat16 (twice as fast where the hardware has it, errors of about 0.01), "fp16" in float16
-        (on accelerators; errors of about 0.001, but numbers beyond 65504 overflow).
+        "bf16" (errors of about 0.01; fast where the hardware has it), "fp16" (0.001, but beyond 65504 they overflow).
     augment
         Also predict the volume mirrored ("flips") and with axes exchanged ("all"), and take the mean of the affinities
-        (not of the logits) of each edge; see :func:`segkit.infer.symmetry.symmetries`. Each variant costs as much as
-        one prediction. Edges that a mirroring turns round go back to the voxel that they belong to.
+        (not of the logits) of each edge; see :func:`segkit.infer.symmetry.symmetries`. Each costs one prediction.
     intensity_range
         The values of `raw` that are black and white; None: as :func:`segkit.models.inputs.scale_intensity` has it.
     skip_empty
@@ -120,8 +120,11 @@ def predict_parts(
     for name, value in (("batch_size", use.batch_size), ("thickness", thickness), ("memory", use.memory)):
         if value < 1:
             raise InvalidInput(sentence(name, "must be at least 1", value))
+    if use.margin is not None and (len(use.margin) != 3 or min(use.margin) < 0):
+        raise InvalidInput(sentence("margin", "must be three numbers of voxels, z, y, x, from 0 on", tuple(use.margin)))
     plan = make_plan(module, raw.shape, raw.grid, neighborhood, use, part)
     slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / len(plan.variants), part)
+    mention(f"{plan.tiles} tiles of {','.join(map(str, plan.tile))} voxels, {plan.surplus:.0%} of them context")
     if part is None:
         warn_of_memory(plan, use)
         check_memory(plan, use, slabs.most(max(plan.tile)))

@@ -8,7 +8,7 @@ whole or not at all; so blocks may be written by any process, in any order, and 
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import product
@@ -258,6 +258,22 @@ def _sizes(shape: Sequence[int], shard: Sequence[int]) -> tuple[tuple[int, int, 
         if len(value) != 3 or min(value) < 1:
             raise InvalidShape(sentence(name, "must be three numbers of voxels, z, y, x, from 1 on", value))
     return sizes, tuple(map(min, blocks, sizes))  # type: ignore[return-value]
+
+
+def notes_of_begun(address: AnyAddress, role: str) -> dict[str, object]:
+    """Read the notes of a volume by blocks that was begun, or of the finished one.
+
+    Empty where neither is, or it says none; in buckets too, where nobody looks.
+    """
+    address = as_address(address)
+    if isinstance(address.path, Remote):
+        return {}
+    final = address.path / address.at(role)
+    for folder in (final.with_name(f".{final.name}.partial"), final):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(json.loads((folder / "zarr.json").read_text())["attributes"]["segkit"]["notes"])
+            return dict(found)
+    return {}
 
 
 class ShardOutput(Output):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from segkit.errors import InvalidParameter, sentence
+from segkit.models._instance import InstanceNorm2d, InstanceNorm3d
 from segkit.models._lattice import LatticeModel, padded_axis, valid_axis
 
 Padding = Literal["valid", "same"]
@@ -22,7 +23,7 @@ CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+INSTANCE = {2: InstanceNorm2d, 3: InstanceNorm3d}
 
 
 class UNet(LatticeModel):
@@ -153,6 +154,8 @@ def initialise(module: nn.Module) -> None:
 
 
 def _draw(layer: nn.Module, variance: float) -> None:
+    if layer.weight.is_meta:  # has no values, and to draw some torch would import its compiler, for seconds
+        return
     nn.init.normal_(layer.weight, std=math.sqrt(variance))
     nn.init.zeros_(layer.bias)
 

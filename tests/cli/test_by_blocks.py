@@ -104,7 +104,8 @@ def test_a_network(segkit, tmp_path):
         tmp_path / "net.safetensors", UNet3D(**small), name="unet3d", parameters=small, neighborhood=neighborhood
     )
     io.write(tmp_path / "raw.h5", Volume(np.random.default_rng(0).integers(0, 256, (20, 30, 36), np.uint8), GRID))
-    words = ("infer", tmp_path / "raw.h5", "--run", tmp_path / "net.safetensors", "--device", "cpu")
+    exact = ("--device", "cpu", "--precision", "32")
+    words = ("infer", tmp_path / "raw.h5", "--run", tmp_path / "net.safetensors", *exact)
     done(segkit(*words, "--out", tmp_path / "whole.h5"))
     result = done(segkit(*words, "--out", tmp_path / "blocks.zarr", *BLOCKS))
     assert "affinities (3, 20, 30, 36)" in result.stderr

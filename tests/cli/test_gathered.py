@@ -29,7 +29,8 @@ def test_a_verb_gets_one_argument_and_help_shows_all_options():
 
 
 def test_a_network_is_used_by_the_keywords_of_predict():
-    use = NetworkUse(tile=(), memory=None, batch_size=2, precision="32", augment="flips", compiled=False, device="cpu")
-    expected = {"tile_shape": None, "batch_size": 2, "precision": "32", "augment": "flips"}
+    sizes = {"tile": (), "memory": None, "margin": (), "batch_size": 2}
+    use = NetworkUse(**sizes, precision="32", augment="flips", compiled=False, device="cpu")
+    expected = {"tile_shape": None, "margin": None, "batch_size": 2, "precision": "32", "augment": "flips"}
     assert use.keywords() == expected | {"compiled": False, "device": "cpu"}
     assert replace(use, memory=10**9).keywords()["memory"] == 10**9

@@ -24,7 +24,8 @@ def made(tmp_path):
 
 
 def _infer(segkit, made, *words):
-    return segkit("infer", made / "raw.h5", "--run", made / "net.safetensors", "--device", "cpu", *words)
+    exact = ("--device", "cpu", "--precision", "32")
+    return segkit("infer", made / "raw.h5", "--run", made / "net.safetensors", *exact, *words)
 
 
 @pytest.mark.parametrize("out", ["a.h5", "a.zarr"])

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from segkit.errors import InvalidShape
 from segkit.infer.memory import TileMemory
 from segkit.infer.settings import MEMORY
-from segkit.infer.tiles import check_tile, default_tile, reflected, spans
+from segkit.infer.tiles import check_tile, default_tile, margins_of, reflected, spans
 from segkit.models.unet2d_padded import UNet2DPadded
 from segkit.models.unet3d import UNet3D
 
@@ -32,11 +34,11 @@ def test_spans_of_a_valid_model_write_each_voxel_once(size, stride, remainder, t
     assert (written == 1).all()
 
 
-@given(st.integers(1, 400), st.integers(1, 16), st.integers(1, 40))
-def test_spans_of_a_padding_model_sum_to_one(size, stride, times):
-    tile = times * stride
+@given(st.integers(1, 400), st.integers(1, 16), st.integers(1, 40), st.none() | st.integers(0, 40))
+def test_spans_of_a_padding_model_sum_to_one(size, stride, times, given):
+    tile = times * stride + (0 if given is None else 2 * margins_of(0, stride, given)[0])
     total = np.zeros(size)
-    for span in spans(size, tile, stride, blended=True):
+    for span in spans(size, tile, stride, blended=True, given=given):
         assert span.start % stride == 0 and span.start <= span.low < span.high <= min(span.start + tile, size)
         total[span.low : span.high] += 1 if span.weights is None else span.weights
     np.testing.assert_allclose(total, 1, atol=1e-6)
@@ -47,6 +49,28 @@ def test_blending_is_smooth_and_keeps_off_the_rim():
     assert first.start == -8 and second.start == 40
     overlap = second.weights[: first.high - second.low]
     assert overlap[0] < 0.01 and (np.diff(overlap) > 0).all() and overlap[-1] > 0.99
+
+
+def test_margins_keep_off_the_rim_of_each_tile():
+    """But for the rims that nobody else computes, voxels next to a rim count for nothing."""
+    for margin, (inside, border) in ((None, (16, 8)), (24, (24, 24)), (0, (0, 0))):
+        found = spans(500, 160, 8, blended=True, given=margin)
+        assert found[0].start == -border and found[-1].start + 160 >= 500 + border
+        assert all(after.start - before.start == 160 - 2 * inside for before, after in pairwise(found))
+        if inside:
+            assert all(span.weights[0] < 0.01 for span in found[1:])
+
+
+@pytest.mark.parametrize("margins", [None, (0, 0, 0), (3, 20, 33)])
+def test_a_default_tile_covers_a_volume_with_its_margins(margins):
+    model, shape = _meta(UNet3D, padding="same", pooling=((1, 2, 2), (2, 2, 2))), (33, 70, 110)
+    least = [2 * margins_of(0, step, each)[0] for step, each in zip(model.stride, margins or (0, 0, 0), strict=True)]
+    for memory in (10**9, 10**8, 10**7):
+        tile = default_tile(model, shape, TileMemory(model, 1), memory, margins)
+        assert check_tile(model, tile, shape, margins) == tile
+        assert all(size > small for size, small in zip(tile, least, strict=True))
+    with pytest.raises(InvalidShape, match=r"tile_shape must be at least .* for margins of \(0, 0, 30\)"):
+        check_tile(model, (16, 16, 16), shape, (0, 0, 30))
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -142,6 +142,25 @@ def test_padding_models_take_any_size(kind):
     np.testing.assert_allclose(predict(model, raw, PLANAR, batch_size=2).array, one.array, atol=1e-5)
 
 
+@pytest.mark.parametrize("margin", [(0, 0, 0), (1, 5, 8), (4, 20, 30)])
+def test_margins_are_context_and_no_output(margin):
+    """A voxel of a network that answers voxel by voxel does not depend on them; of one that sees further it does."""
+    raw = _volume(7, 41, 50)
+    found = predict(Probe(1, 0, (8, 4)), raw, [(0, 0, -1)], tile_shape=(96, 96), margin=margin).array[0]
+    np.testing.assert_allclose(found[..., 1:], np.clip(raw.array / 255, 0.01, 0.99)[..., 1:], atol=1e-5)
+    model = _unet3d(padding="same")
+    plain, other = (predict(model, raw, NEAREST, margin=each).array for each in (None, margin))
+    assert other.shape == plain.shape and not np.array_equal(other, plain)
+
+
+def test_no_margin_and_one_tile_is_the_network_itself():
+    model, raw = _unet3d(padding="same").eval(), _volume(6, 24, 36)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(scale_intensity(raw.array))[None, None])[0].sigmoid().numpy()
+    found = predict(model, raw, NEAREST, margin=(0, 0, 0)).array
+    np.testing.assert_allclose(found, _zeroed(expected, NEAREST), atol=1e-5)
+
+
 def test_padding_3d_model():
     model, raw = _unet3d(padding="same"), _volume(5, 26, 31)
     result = predict(model, raw, NEAREST, tile_shape=(4, 16, 24))
@@ -202,6 +221,7 @@ def test_a_volume_smaller_than_the_context():
         ({"batch_size": 0}, "batch_size"),
         ({"precision": "16"}, "precision"),
         ({"device": "tpu"}, "device"),
+        ({"margin": (1, 2)}, "margin must be three numbers"),
     ],
 )
 def test_bad_options(options, message):

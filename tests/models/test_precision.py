@@ -52,6 +52,15 @@ def test_a_run_writes_down_what_it_took(tmp_path, monkeypatch, segkit, able):
     assert json.loads((run / "config.json").read_text())["precision"] == ("bf16" if able else "32")
     affinities = ["--out", tmp_path / "b.h5", "--device", "cpu", *wanted]
     assert segkit("infer", tmp_path / "a.h5", "--run", run, *affinities).exit_code == 0
+    by_blocks = ["--run", run, "--out", tmp_path / "c.zarr", "--device", "cpu", "--blockwise", "--block", 12, 24, 24]
+    said = {}
+    for now in (able, not able):  # what is auto on one machine is gone on with on another
+        monkeypatch.setattr(module, "computes_bf16", lambda device, now=now: now)
+        done = segkit("infer", tmp_path / "a.h5", *by_blocks)
+        assert done.exit_code == 0, done.stderr
+        said[now] = io.read_notes(tmp_path / "c.zarr", "affinities")["precision"]
+        assert ("computed in bfloat16" if able else "computed in float32") in done.stderr
+    assert said[able] == said[not able] == io.read_notes(tmp_path / "b.h5", "affinities")["precision"]
 
 
 def test_bf16_that_is_only_emulated_is_noted(monkeypatch, capsys):

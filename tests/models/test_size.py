@@ -1,8 +1,11 @@
 """Networks that no memory holds are refused before they are made."""
 
+import sys
+
 import pytest
 import torch
 
+from segkit.benchmark.process import in_fresh_process
 from segkit.errors import CheckpointMismatch, InvalidInput
 from segkit.models.checkpoint import load_model, save_model
 from segkit.models.size import check_size
@@ -46,3 +49,14 @@ def test_a_checkpoint_that_states_an_absurd_size(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_header", absurd)
     with pytest.raises(CheckpointMismatch, match="GB are free"):
         load_model(path)
+
+
+def test_a_network_without_values_is_made_without_the_compiler_of_torch():
+    """It takes seconds to import, and inference asks for the size of each network that it loads."""
+    assert in_fresh_process(f"{__name__}:made", {}) == {"compiler": False}
+
+
+def made():
+    """In a process of its own."""
+    check_size(find("models", "unet3d"), {"features": 2})
+    return {"compiler": "torch._dynamo" in sys.modules}

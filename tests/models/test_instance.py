@@ -1,0 +1,78 @@
+"""Instance normalisation against torch's own in float64, and where it leaves the channels."""
+
+import pytest
+import torch
+from torch import nn
+
+from segkit.models import _instance
+from segkit.models._instance import LAYOUT, PIECE, InstanceNorm2d, InstanceNorm3d, instance_norm
+
+KINDS = {4: (InstanceNorm2d, nn.InstanceNorm2d), 5: (InstanceNorm3d, nn.InstanceNorm3d)}
+SHAPES = [(1, 5, 9, 10, 11), (3, 4, 2, 6, 7), (2, 3, 12, 17)]
+
+
+def made(shape, dtype=torch.float32):
+    """Features whose channels differ in mean and spread, weights and bias."""
+    torch.manual_seed(len(shape))
+    channels = torch.arange(1.0, shape[1] + 1, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 2))
+    features = torch.randn(shape, dtype=torch.float64) * channels + channels
+    weight, bias = torch.rand(2, shape[1], dtype=torch.float64) + 0.5
+    return features.to(dtype).contiguous(memory_format=LAYOUT[len(shape)]), weight.to(dtype), bias.to(dtype)
+
+
+def gradients(layer, features, weight, bias):
+    """The output, and the gradients of its sum weighted by numbers that differ."""
+    leaves = [
+        each.detach().clone(memory_format=torch.preserve_format).requires_grad_() for each in (features, weight, bias)
+    ]
+    found = layer(*leaves)
+    (found * torch.linspace(-1, 2, found.numel(), dtype=found.dtype).reshape(found.shape)).sum().backward()
+    return [each.detach().double() for each in (found, *(leaf.grad for leaf in leaves))]
+
+
+@pytest.mark.parametrize("piece", [16, 100, PIECE])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outputs_and_gradients_are_torchs(monkeypatch, shape, piece):
+    """Whatever the pieces are: a part of a row, rows, slabs, or all."""
+    monkeypatch.setattr(_instance, "PIECE", piece)
+    own = gradients(lambda x, w, b: instance_norm(x, w, b, 1e-5), *made(shape))
+    exact = gradients(lambda x, w, b: nn.functional.instance_norm(x, weight=w, bias=b), *made(shape, torch.float64))
+    for found, expected in zip(own, exact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-3 * float(expected.abs().max()))
+    torch.testing.assert_close(own[0], exact[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_channels_stay_last(shape):
+    features, *_ = made(shape)
+    layer = KINDS[len(shape)][0](shape[1], affine=True)
+    assert layer(features).is_contiguous(memory_format=LAYOUT[len(shape)])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_where_channels_come_first_it_is_torchs_to_the_last_bit(shape):
+    features = made(shape)[0].contiguous()
+    own, torchs = (kind(shape[1], affine=True) for kind in KINDS[len(shape)])
+    assert own.state_dict().keys() == torchs.state_dict().keys()
+    assert torch.equal(own(features), torchs(features))
+
+
+def test_bfloat16_is_as_near_as_its_numbers_allow():
+    features, weight, bias = made((1, 4, 12, 20, 20))
+    rough = instance_norm(features.bfloat16(), weight, bias, 1e-5)
+    exact = nn.functional.instance_norm(features.bfloat16().double(), weight=weight.double(), bias=bias.double())
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.double(), exact, rtol=2**-8, atol=2**-6)
+
+
+def test_means_of_many_voxels_are_exact():
+    """Equal numbers are the worst case, for each addition rounds the same way; one sum of them all is off by more."""
+    features = torch.full((1, 2, 16, 512, 512), 0.1).contiguous(memory_format=LAYOUT[5])
+    features[:, 1] += torch.linspace(0, 1, 512)
+    mean, variance = _instance._statistics(features)
+    exact = features.double()
+    torch.testing.assert_close(mean.double(), exact.mean((0, 2, 3, 4)), rtol=3e-4, atol=0)
+    whole, _ = torch.ops.aten.batch_norm_update_stats(features, None, None, 0.0)
+    assert (whole.double() - exact.mean((0, 2, 3, 4))).abs().max() > 3e-3
+    expected = exact.var((0, 2, 3, 4), correction=0)
+    torch.testing.assert_close(variance.double()[1:], expected[1:], rtol=1e-4, atol=0)
