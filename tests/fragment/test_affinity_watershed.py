@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from segkit.data import NEAREST, Affinities, Grid, Labels, edge_mask
+from segkit.data import NEAREST, Affinities, Grid, Labels, edge_mask, edge_slices
 from segkit.fragment.affinity_watershed import AffinityWatershed
 
 PLAIN = {"low": 0.0, "high": 1.0, "size_threshold": 0}
@@ -139,6 +139,56 @@ def test_small_regions_merge_as_by_the_definition(small, least):
     expected = numbered(slow_merging(edges, slow_basins(edges), small, least))
     fragmenter = AffinityWatershed(low=0.3, high=1.0, size_threshold=small, merge_threshold=least)
     assert fragmenter.fragment(affinities).array.ravel().tolist() == expected
+
+
+def replayed(affinities, labels, small, least):
+    """All edges between two labels, the highest first, equals in the order of voxels and axes, on a list of parents."""
+    edges = []
+    for axis, offset in enumerate(NEAREST):
+        here, there = edge_slices(affinities.shape, offset)
+        voxels = np.arange(labels.size).reshape(labels.shape)[here].ravel()
+        ends = labels[there].ravel(), labels[here].ravel()
+        edges.append(np.stack([affinities.array[axis][here].ravel(), voxels, np.full(len(voxels), axis), *ends]))
+    values, voxels, axes, one, other = np.concatenate(edges, axis=1)
+    order = np.lexsort((axes, voxels, -values))
+    order = order[(values >= np.float32(least))[order] & (one != other)[order] & (one * other > 0)[order]]
+    parents, sizes = list(range(labels.max() + 1)), np.bincount(labels.ravel()).tolist()
+
+    def root(label):
+        while parents[label] != label:
+            label = parents[label]
+        return label
+
+    for a, b in zip(one[order].astype(int).tolist(), other[order].astype(int).tolist(), strict=True):
+        low, high = sorted((root(a), root(b)))
+        if low != high and min(sizes[low], sizes[high]) < small:
+            parents[high] = low
+            sizes[low] += sizes[high]
+    return [root(label) if label else None for label in labels.ravel().tolist()]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("levels", "small"), [(30, 8), (250, 25)])
+def test_of_equal_edges_the_first_in_the_order_of_voxels_joins(levels, small, threads, random_affinities, monkeypatch):
+    """With more pairs of basins than are remembered at once, and more pairs than edges that differ."""
+    monkeypatch.setattr("segkit.threads.thread_count", lambda: threads)
+    affinities = random_affinities((12, 60, 61), seed=levels, levels=levels)
+    labels = AffinityWatershed(**PLAIN).fragment(affinities).array.astype(int)
+    assert labels.max() > 4000
+    expected = numbered(replayed(affinities, labels, small, 0.2))
+    found = AffinityWatershed(**{**PLAIN, "size_threshold": small, "merge_threshold": 0.2}).fragment(affinities).array
+    assert found.ravel().tolist() == expected
+    assert found.max() < labels.max() / 2
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5])
+def test_basins_do_not_depend_on_the_parts_they_are_found_in(levels, random_affinities, monkeypatch):
+    """Paths and plateaus lead from part to part, and back."""
+    affinities = random_affinities((9, 4, 5), seed=levels, levels=levels)
+    expected = numbered(slow_basins(graph(affinities)))
+    for threads in (1, 2, 5, 40):
+        monkeypatch.setattr("segkit.threads.thread_count", lambda threads=threads: threads)
+        assert AffinityWatershed(**PLAIN).fragment(affinities).array.ravel().tolist() == expected
 
 
 def test_thresholds_cut_and_join():

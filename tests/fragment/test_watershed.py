@@ -156,12 +156,14 @@ def heap_flooding(depths, seeds, allowed):
     return labels
 
 
-@pytest.mark.parametrize("levels", [2, 5, 60])
+@pytest.mark.parametrize("levels", [2, 5, 60, 2**15 - 1, 2**15, 100_000])
 @pytest.mark.parametrize("shape", [(5, 9, 11), (1, 20, 20), (7, 1, 12)])
 def test_flooding_equals_a_heap(levels, shape):
+    """On both sides of what 16 bits hold as well."""
     rng = np.random.default_rng(levels)
     for _ in range(4):
         depths = rng.integers(0, levels, shape).astype(np.float32)
+        depths.flat[rng.integers(depths.size)] = levels - 1
         allowed = rng.random(shape) < 0.9
         places = np.flatnonzero(allowed & (rng.random(shape) < 0.05))
         for per_section in (False, True):
