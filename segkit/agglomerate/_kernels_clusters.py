@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels_contacts import DEAD, NONE, unite
+from segkit.agglomerate._kernels_contacts import DEAD, NONE, has_room, unite
 from segkit.kernels.borrowed import borrowed
 from segkit.kernels.pair_table import EMPTY, MULTIPLIER, find_slot, pair_key
 from segkit.kernels.prefetch import prefetch
@@ -177,6 +177,14 @@ def _fetch(cluster, nodes, entries, records):
         prefetch(nodes, np.int64(entries[i, 0]))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _fetch_lists(node, entries, records, runs):
+    """Ask for the lists of affinities of the contacts of a cluster, if they have some."""
+    if len(runs) > 0:
+        for i in range(node.start, node.start + node.length):
+            prefetch(runs, ~records[entries[i, 1]].sum)
+
+
 @njit(cache=True, nogil=True)
 def refresh(cluster, nodes, entries, records, counts):
     """Bring the list of a cluster up to date: contacts that are gone leave it, clusters across get their names."""
@@ -212,6 +220,7 @@ def unite_lists(stays, goes, frame, rule, work):
         entries[top + found, 0], entries[top + found, 1] = across, e
         found += 1
     marked, theirs = found, nodes[goes]
+    _fetch_lists(theirs, entries, records, runs)
     for i in range(theirs.start, theirs.start + theirs.length):
         across, e, place = np.int64(entries[i, 0]), np.int64(entries[i, 1]), np.int64(NONE)
         if records[e].queued == DEAD:
@@ -247,6 +256,7 @@ def absorb(stays, goes, frame, rule, work):
             across = find(nodes, across)
             entries[i, 0] = across
             _fetch_contact_with(across, stays, nodes, entries, slots, pairs)
+    _fetch_lists(theirs, entries, records, runs)
     for i in range(theirs.start, theirs.start + theirs.length):
         across, e, f = np.int64(entries[i, 0]), np.int64(entries[i, 1]), np.int64(NONE)
         if records[e].queued == DEAD:
@@ -421,18 +431,20 @@ def take_tie(ties, first, counts):
 
 
 @njit(cache=True, nogil=True)
-def settle(cuts, rule, work):
-    """Unite contacts between pieces that join the same clusters; no cluster is a hub afterwards.
+def settle(cuts, begin, rule, work):
+    """Unite contacts between pieces that join the same clusters, of the clusters from `begin` on.
 
-    Piece p are the nodes cuts[p] to cuts[p + 1] - 1; `work` is one on all nodes.
+    Piece p are the nodes cuts[p] to cuts[p + 1] - 1; `work` is one on all nodes. Gives the cluster to go on with when
+    there is room for its lists, or how many nodes there are.
     """
     nodes = work.nodes
-    for i in range(len(nodes)):
-        nodes[i].hub, nodes[i].best = NONE, UNKNOWN
     for p in range(len(cuts) - 1):
-        for cluster in range(cuts[p], cuts[p + 1]):
+        for cluster in range(max(begin, cuts[p]), cuts[p + 1]):
             if nodes[cluster].parent == cluster:
+                if not has_room(rule, np.int64(nodes[cluster].length), work.runs):
+                    return cluster
                 _settle_list(nodes[cluster], cuts[p], cuts[p + 1], rule, work)
+    return len(nodes)
 
 
 @njit(cache=True, nogil=True)

@@ -45,10 +45,10 @@ from segkit.agglomerate._kernels_clusters import (
     tied,
     unite_lists,
 )
-from segkit.agglomerate._kernels_contacts import DEAD, NONE
+from segkit.agglomerate._kernels_contacts import DEAD, NONE, has_room
 from segkit.kernels.union_find import find_in_records as find
 
-DONE, GO_ON, MORE_ENTRIES, MORE_SLOTS, MORE_HEAP = range(5)
+DONE, GO_ON, MORE_ENTRIES, MORE_SLOTS, MORE_HEAP, MORE_RUNS = range(6)
 """What `advance` comes back for, and what its steps give."""
 MERGING = -1
 FRAME = np.dtype([("score", "f8"), ("at", "i4"), ("members", "i4"), ("pending", "i4"), ("ties", "i4")])
@@ -127,6 +127,9 @@ def _merge_tie(frame, rule, work):
     if 2 * (counts[SLOTS] + expected) > len(work.slots):
         put_tie(work.ties, frame.ties, counts, m)
         return MORE_SLOTS
+    if not has_room(rule, np.int64(nodes[goes].length), work.runs):
+        put_tie(work.ties, frame.ties, counts, m)
+        return MORE_RUNS
     counts[EDGE] = max(counts[EDGE], m)
     merge = work.merges[counts[MERGES]]
     merge.stays, merge.goes, merge.score, merge.edge = stays, goes, frame.score, counts[EDGE]

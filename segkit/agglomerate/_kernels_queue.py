@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels_contacts import NONE, unite
+from segkit.agglomerate._kernels_contacts import END, NONE, has_room, unite
+from segkit.kernels.growable import doubled
 from segkit.kernels.pair_table import EMPTY, find_slot, pair_key
 from segkit.kernels.union_find import find_root
 
@@ -100,6 +101,9 @@ def merge_all(nodes, edges, rule, contacts, sizes, max_size):
         merged += 1
         found = _gather(goes, lists, hubs.near)
         hubs.stored[goes] = found
+        while not has_room(rule, found, contacts.runs):
+            contacts = Contacts(records, doubled(contacts.runs), contacts.blocked)
+            contacts.runs[rule.home + END] = len(contacts.runs)
         if table[2][0] + found > 0.5 * len(table[0]):
             table = _hash_again(table, lists.parent, found)
         _unite_neighbours(stays, found, lists, hubs, table, rule, contacts, queue)

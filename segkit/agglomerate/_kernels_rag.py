@@ -42,6 +42,8 @@ def bins_of(values, bins):
 
 
 INITIAL = 4096
+FEW = 12
+"""Affinities that are sorted by inserting."""
 HIGHEST = np.int32(0x3F800000)
 """The bits of 1. Floats that are not negative are in the order of their bits, and NaN is above infinity."""
 PAIR = np.dtype([("low", "u8"), ("high", "u8"), ("sum", "i8"), ("count", "i4"), ("max", "i4")])
@@ -346,12 +348,35 @@ def gather_numbers(edges, order, places, values, bins, starts, numbers):
         for i in range(places[e], places[e] + edges[e].count):
             numbers[written] = bin_of(values[i], bins) if bins else bits[i]
             written += 1
+    counts, masks = np.zeros(bins, np.int32), np.zeros(-(-bins // WIDTH), np.uint64)
     for k in range(len(starts) - 1):
         part = numbers[starts[k] - starts[0] : starts[k + 1] - starts[0]]
-        if len(part) <= 32:
+        if bins and len(part) > FEW + len(masks):
+            _sort_by_counting(part, counts, masks)
+        elif len(part) <= 32:
             _insertion_sort(part)
         else:
             part.sort()
+
+
+@njit(cache=True, nogil=True)
+def _sort_by_counting(numbers, counts, masks):
+    """Sort numbers of bins; `counts` has a 0 for each bin, and `masks` as many bits, none of which is set.
+
+    Why bits? Most bins are empty: those that are not are found 64 at a time.
+    """
+    for number in numbers:
+        counts[number] += 1
+        masks[number >> 6] |= ONE << np.uint64(number & 63)
+    written = 0
+    for k in range(len(masks)):
+        mask, masks[k] = masks[k], 0
+        while mask:
+            number = WIDTH * k + lowest_bit(mask)
+            mask &= mask - ONE
+            numbers[written : written + counts[number]] = number
+            written += counts[number]
+            counts[number] = 0
 
 
 @njit(cache=True, nogil=True)

@@ -1,6 +1,7 @@
 """segkit's own agglomerator: the definition of the reference, compiled."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from segkit.agglomerate.rag import AffinityLists, contact_bins, region_adjacency
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, sentence
 from segkit.protocols import RagAgglomerator
-from segkit.threads import thread_count
+from segkit.threads import share, thread_count
 from segkit.timing import phase
 
 MODES = {
@@ -38,6 +39,10 @@ SWEEPS = (clusters.SHORT, 2048, 2**62)
 ROOM = 8
 """Places for lists, as a multiple of those that the lists take at first; more are made if they do not suffice."""
 INITIAL = 4096
+ROOM_OF_AFFINITIES = 2
+"""The same for lists of affinities, of which a contact of one value counts as one place."""
+PART = 2**14
+"""Contacts that are worth a thread."""
 
 
 class GreedyMerging(RagAgglomerator):
@@ -128,7 +133,7 @@ class GreedyMerging(RagAgglomerator):
     def scores(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None = None) -> np.ndarray:
         """The score of each contact as it is, float64 (E,). For the arguments see :meth:`cluster`."""
         self._check(rag, lists)
-        return self._contacts(rag, lists)[0]["score"].copy()
+        return self._contacts(rag, lists, _cuts(0))[0]["score"].copy()
 
     def lists(self, rag: RegionAdjacencyGraph) -> AffinityLists:
         """The affinities of each edge as they count for quantiles, from the statistics in `features`."""
@@ -148,30 +153,37 @@ class GreedyMerging(RagAgglomerator):
             raise InvalidInput(sentence("rag", rule, len(rag.edges), "agglomerate blocks of the volume"))
         nodes, found = len(rag.node_ids), None
         if not self._constrained and len(rag.edges) < MOST_EDGES:
-            found = merge_plateaus(nodes, rag.edges, *self._contacts(rag, lists), self._rule)
+            cuts = _cuts(nodes)
+            found = merge_plateaus(cuts, rag.edges, *self._contacts(rag, lists, cuts), self._rule)
         if found is None:
-            records, runs = self._contacts(rag, lists)
+            records, runs, homes = self._contacts(rag, lists, np.array([0, nodes]))
             sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
             blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
             most = min(self.max_size or 0, 2**62)  # as far as the kernel counts; no volume has more voxels
             known = by_queue.Contacts(records, runs, blocked)
-            found = by_queue.merge_all(nodes, rag.edges, self._rule, known, sizes, most)
+            whole = self._rule._replace(home=homes[-1])
+            found = by_queue.merge_all(nodes, rag.edges, whole, known, sizes, most)
         return MergeTree.from_merges(rag.node_ids.copy(), *found)
 
-    def _contacts(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None) -> tuple[np.ndarray, np.ndarray]:
-        """What is known of each contact, its score included, as kernels take and change it."""
-        edges, runs, mode = len(rag.edges), np.empty(0, contacts.RUN), MODES[self.score]
-        records = np.zeros(edges, contacts.RECORD)
+    def _contacts(
+        self, rag: RegionAdjacencyGraph, lists: AffinityLists | None, cuts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """What is known of each contact, its score included, as kernels take and change it.
+
+        For quantiles also the lists of affinities, and where in them the homes are: one for each piece, the nodes
+        cuts[p] to cuts[p + 1] - 1, and one for the whole.
+        """
+        runs, homes, mode = np.empty(0, np.int64), [0] * len(cuts), MODES[self.score]
+        records = np.zeros(len(rag.edges), contacts.RECORD)
         if mode == contacts.QUANTILE:
-            starts, numbers, weights = lists or self.lists(rag)
-            runs = np.empty(contacts.count_runs(starts, numbers) + edges, contacts.RUN)
-            contacts.fill_runs(starts, numbers, weights, records, runs)
+            runs, homes = _listed(rag.edges, cuts, lists or self.lists(rag), self.bins, records)
         elif mode == contacts.MEAN:
             records["count"], records["sum"] = rag.features["count"], rag.features["sum"]
         else:
             records["score"] = 1.0 - rag.features[self.score].astype(np.float64)
-        contacts.score_contacts(Rule(mode, millionths(self.score, self.quantile), self.bins), records, runs)
-        return records, runs
+        rule = Rule(mode, millionths(self.score, self.quantile), self.bins)
+        share(lambda first, last: contacts.score_contacts(rule, records[first:last], runs), len(records), least=PART)
+        return records, runs, homes
 
     @property
     def _rule(self) -> Rule:
@@ -218,21 +230,63 @@ class GreedyMerging(RagAgglomerator):
             raise InvalidInput(sentence("lists", f"must hold bins of 0..{self.bins - 1}", found))
 
 
+def _cuts(nodes: int) -> np.ndarray:
+    """Where pieces begin, one a thread, and how many nodes there are."""
+    pieces = max(1, min(thread_count(), nodes // NODES_OF_PIECE))
+    return np.array([nodes * piece // pieces for piece in range(pieces + 1)])
+
+
+def _listed(
+    edges: np.ndarray, cuts: np.ndarray, lists: AffinityLists, bins: int, records: np.ndarray
+) -> tuple[np.ndarray, list[int]]:
+    """Fill in the affinities of `records`, and give what `GreedyMerging._contacts` gives of quantiles.
+
+    Room that is not touched costs no memory: there is some for each piece, and again for the whole, of all contacts.
+    """
+    starts, numbers, weights = lists
+    total = int(weights.sum()) if len(weights) else len(numbers)
+    more = total // int(contacts.COUNT)
+    ranges = list(pairwise([*range(0, len(edges), PART), len(edges)]))
+
+    def count(first: int, last: int) -> list[int]:
+        return [contacts.count_places(starts[a : b + 1], numbers, weights) for a, b in ranges[first:last]]
+
+    def fill(first: int, last: int) -> None:
+        for (a, b), place in zip(ranges[first:last], places[first:last], strict=True):
+            contacts.fill_lists(starts[a : b + 1], numbers, weights, records[a:b], runs, place)
+
+    places = np.cumsum([0, *chain.from_iterable(share(count, len(ranges)))])
+    inside = [(len(edges), len(numbers))]
+    if len(cuts) > 2:
+        inside = [*contacts.count_inside(edges, cuts, starts).T.tolist(), *inside]
+    entries = [listed + more for _, listed in inside]
+    most = [bins + 2 * more + 2 if bins else own for own in entries]
+    rooms = [
+        ROOM_OF_AFFINITIES * (held + own) + contacts.needed_room(2 * clusters.SHORT, own, longest)
+        for (held, _), own, longest in zip(inside, entries, most, strict=True)
+    ]
+    ends = np.cumsum([places[-1], *rooms])
+    runs = np.empty(ends[-1], np.int64)
+    share(fill, len(ranges))
+    for home, end, own, longest in zip(ends[:-1], ends[1:], entries, most, strict=True):
+        runs[home : home + contacts.HOME] = home + contacts.HOME, end, own, longest
+    return runs, ends[:-1].tolist()
+
+
 def merge_plateaus(
-    count: int, edges: np.ndarray, records: np.ndarray, runs: np.ndarray, rule: Rule
+    cuts: np.ndarray, edges: np.ndarray, records: np.ndarray, runs: np.ndarray, homes: list[int], rule: Rule
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """All merges of `count` nodes in order: int64 (M, 2), two nodes of the tree, and float64 (M,) scores.
+    """All merges of the nodes in order: int64 (M, 2), two nodes of the tree, and float64 (M,) scores.
 
     `records` and `runs` say what is known of each edge, int64 (E, 2); both are changed. None if a united contact came
     before both its parts, as a rounded mean may, or if the lists take too many places: then a queue has to do it.
 
-    Nodes of near numbers lie near each other as a rule, so a piece is a range of nodes, one a thread. Plateaus may
-    merge in any order, so the result does not depend on the pieces.
+    Nodes of near numbers lie near each other as a rule, so a piece is a range of nodes, one a thread: cuts[p] to
+    cuts[p + 1] - 1. Plateaus may merge in any order, so the result does not depend on the pieces.
     """
+    count, pieces = int(cuts[-1]), len(cuts) - 1
     rooms = np.zeros(count, np.int32)
     clusters.degrees(edges, rooms)
-    pieces = max(1, min(thread_count(), count // NODES_OF_PIECE))
-    cuts = np.array([count * piece // pieces for piece in range(pieces + 1)])
     ends = np.concatenate([[0], np.cumsum(rooms, dtype=np.int64)])
     spans = ends[cuts]  # where the lists of a piece begin; behind them is as much room again, if there are several
     starts = ends[:-1] + (np.repeat(spans[:-1], np.diff(cuts)) if pieces > 1 else 0)
@@ -252,10 +306,12 @@ def merge_plateaus(
         parts = zip(cuts[:-1], cuts[1:], spans[:-1] + spans[1:], 2 * spans[1:], strict=True)
         works = [_work(graph, *part) for part in parts]
         with ThreadPoolExecutor(pieces) as pool:
-            found = list(pool.map(lambda work: _merge_piece(work, rule, grow=False), works))
+            rules = [rule._replace(home=home) for home in homes[:-1]]
+            found = list(pool.map(lambda *each: _merge_piece(*each, grow=False), works, rules))
     whole = _work(graph, 0, count, int(ends[-1]) * min(pieces, 2), len(graph["entries"]))
+    rule = rule._replace(home=homes[-1])
     if pieces > 1:
-        clusters.settle(cuts, rule, whole)
+        whole = _settled(whole, cuts, rule)
     found.append(_merge_piece(whole, rule, grow=True))
     made = [part for part in found if part is not None]
     if len(made) < len(found):
@@ -307,11 +363,23 @@ def _merge_piece(work: Work, rule: Rule, *, grow: bool) -> np.ndarray | None:
                     return None
                 work = work._replace(entries=_doubled(work.entries))
                 counts[clusters.END] = len(work.entries)
+            elif wanted == plateaus.MORE_RUNS:
+                if not grow:
+                    return work.merges[: counts[clusters.MERGES]]
+                work = _with_more_runs(work, rule.home)
             elif wanted == plateaus.MORE_HEAP:
                 work = work._replace(heap=_doubled(work.heap))
             else:
                 work = _with_more_slots(work, len(work.slots))
     return None if counts[clusters.BROKEN] else work.merges[: counts[clusters.MERGES]]
+
+
+def _settled(work: Work, cuts: np.ndarray, rule: Rule) -> Work:
+    """The same, the contacts between pieces united, and no cluster a hub."""
+    work.nodes["hub"], work.nodes["best"], at = NONE, clusters.UNKNOWN, 0
+    while (at := clusters.settle(cuts, at, rule, work)) < len(work.nodes):
+        work = _with_more_runs(work, rule.home)
+    return work
 
 
 def _with_hubs(work: Work, own: slice) -> Work:
@@ -333,6 +401,15 @@ def _with_more_slots(work: Work, more: int) -> Work:
     slots, pairs = np.zeros(size, np.int64), np.empty(size, np.int32)
     clusters.copy_pairs(work.nodes, work.slots, work.pairs, slots, pairs, work.counts)
     return work._replace(slots=slots, pairs=pairs)
+
+
+def _with_more_runs(work: Work, home: int) -> Work:
+    """The same, with more room for the lists of affinities of this home, the last."""
+    top = work.runs[home + contacts.TOP]
+    runs = np.empty(2 * len(work.runs), np.int64)
+    runs[:top] = work.runs[:top]
+    runs[home + contacts.END] = len(runs)
+    return work._replace(runs=runs)
 
 
 def _doubled(array: np.ndarray) -> np.ndarray:

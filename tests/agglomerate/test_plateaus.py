@@ -7,6 +7,7 @@ from trees import assert_same_tree
 from segkit import Affinities, Grid, Labels, RegionAdjacencyGraph
 from segkit.agglomerate import greedy
 from segkit.agglomerate.greedy import GreedyMerging
+from segkit.agglomerate.rag import AffinityLists
 from segkit.agglomerate.reference import Reference
 
 PARAMETERS = [
@@ -135,7 +136,7 @@ def test_equal_affinities_count_as_often_as_there_are():
 @pytest.mark.parametrize(
     ("histograms", "altitudes"),
     [
-        ([[0, 2**29], [2**29, 0], [1, 2**30 - 5]], [0.25, 0.25]),  # with a run of its own for each contact 2^31 - 1
+        ([[0, 2**29], [2**29, 0], [1, 2**30 - 5]], [0.25, 0.25]),
         ([[0, 2**29], [2**29, 0], [1, 2**30 - 4]], [0.25, 0.25]),
         ([[0, 2**30], [2**30, 0], [1, 2**30]], [0.25, 0.75]),
     ],
@@ -145,3 +146,26 @@ def test_more_affinities_than_an_int32_can_count(histograms, altitudes):
     rag = RegionAdjacencyGraph(np.arange(1, 4, dtype=np.uint64), edges, {"histogram": counts})
     for agglomerator in (GreedyMerging(score="median", bins=2), by_the_queue(quantile=0.5, bins=2)):
         assert agglomerator.cluster(rag).altitudes.tolist() == altitudes
+
+
+@pytest.mark.parametrize("count", [2**32 - 1, 2**32, 3 * 2**32 + 5])
+@pytest.mark.parametrize(("more", "altitude"), [(0, 0.75), (1, 0.25)])
+def test_more_affinities_of_a_value_than_an_entry_can_count(count, more, altitude):
+    # once 1 and 2 are merged, their contact with 3 has count + 1 affinities in the lower bin, count + more in the other
+    rag = RegionAdjacencyGraph(np.arange(1, 4, dtype=np.uint64), np.array([[0, 1], [0, 2], [1, 2]]), {})
+    numbers, weights = np.array([1, 0, 0, 1], np.int32), np.array([1, count, 1, count + more])
+    lists = AffinityLists(np.array([0, 1, 2, 4]), numbers, weights)
+    for agglomerator in (GreedyMerging(score="median", bins=2), by_the_queue(quantile=0.5, bins=2)):
+        assert agglomerator.cluster(rag, lists).altitudes.tolist() == [0.25, altitude]
+
+
+@pytest.mark.parametrize("parameters", [{"quantile": 0.5}, {"quantile": 0.5, "bins": 0}], ids=str)
+def test_lists_of_affinities_that_grow_beyond_the_memory_set_aside(parameters, monkeypatch):
+    data = volume(6, (24, 28, 32), 3000, 255)
+    expected, grown = by_the_queue(**parameters).agglomerate(*data), []
+    monkeypatch.setattr(greedy, "ROOM_OF_AFFINITIES", 0)
+    grow = greedy._with_more_runs
+    monkeypatch.setattr(greedy, "_with_more_runs", lambda *given: grown.append(given) or grow(*given))
+    assert_same_tree(GreedyMerging(score="quantile", **parameters).agglomerate(*data), expected)
+    assert grown
+    assert_same_tree(by_the_queue(**parameters).agglomerate(*data), expected)

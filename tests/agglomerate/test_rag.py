@@ -127,6 +127,20 @@ def test_affinities_of_each_contact_on_request():
         assert numbers[starts[e] : starts[e + 1]].view(np.float32).tolist() == sorted(expected[tuple(pair)])
 
 
+@pytest.mark.parametrize("bins", [1, 7, 64, 65, 256, 3000])
+@pytest.mark.parametrize(("count", "longest"), [(3, 500), (40, 5)])
+def test_bins_of_contacts_of_any_length(bins, count, longest):
+    rng = np.random.default_rng(bins)
+    affinities = Affinities.convert(rng.random((3, 9, 11, 13), np.float32))
+    fragments = Labels.convert(rng.integers(0, count, (9, 11, 13)), Grid())
+    rag, starts, numbers = contact_bins(affinities, fragments, bins)
+    expected = contacts(affinities, fragments)
+    assert max(map(len, expected.values())) > longest
+    for e, pair in enumerate(rag.edge_ids().tolist()):
+        wanted = sorted(min(int(np.float32(value) * np.float32(bins)), bins - 1) for value in expected[tuple(pair)])
+        assert numbers[starts[e] : starts[e + 1]].tolist() == wanted
+
+
 @pytest.mark.parametrize("neighborhood", NEIGHBORHOODS, ids=len)
 @pytest.mark.parametrize("width", [63, 64, 65, 150])
 def test_rows_longer_than_what_is_compared_at_once(width, neighborhood):
