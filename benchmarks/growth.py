@@ -2,10 +2,10 @@
 
 The inputs come from make_inputs.py. Every stage runs on each of them in a fresh process, from memory to memory, by all
 cores; and on the middle one by one thread too, which tells what share of it is serial. What is measured, and how, is
-said in segkit.benchmark, but for the warm-up: it is on the smallest inputs. Stages whose memory would not suffice are
-left out. Writes benchmarks/results/growth.json after each, of which report.py makes tables in
-docs/results/benchmarks.md. Stopped, it goes on by the same command; what was measured is not measured again unless
---again says so.
+said in segkit.benchmark, but for the warm-up: it is on the smallest inputs, and what takes long is timed once. Stages
+whose memory would not suffice are left out. Writes benchmarks/results/growth.json after each, of which report.py makes
+tables in docs/results/benchmarks.md. Stopped, it goes on by the same command; what was measured is not measured again
+unless --again says so.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from segkit.benchmark.process import Limits, in_fresh_process
 from segkit.memory import available
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
-ONCE = 2**27
-"""Of so many voxels on a stage is timed once."""
+REPEAT = 3
+"""Timed calls, of stages that do not take long."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,12 @@ class Stage:
     title: str
     function: str
     options: dict = field(default_factory=dict)
-    repeat: int = 3
-    """Timed calls."""
 
 
 STAGES = (
     Stage("read affinities", "segkit_read"),
     Stage("write affinities", "segkit_write"),
-    Stage("infer, small U-Net", "segkit_infer", repeat=1),
+    Stage("infer, small U-Net", "segkit_infer"),
     Stage("watershed, 3-D", "segkit_fragment", {"method": "watershed"}),
     Stage("watershed, section by section", "segkit_fragment", {"method": "watershed", "per_section": True}),
     Stage("affinity-watershed", "segkit_fragment", {"method": "affinity-watershed"}),
@@ -49,13 +47,14 @@ STAGES = (
     Stage("segment", "segkit_segment"),
     Stage("evaluate: VOI and adapted Rand", "segkit_scores"),
     Stage("constrained MALIS", "segkit_malis"),
+    Stage("for comparison: 4 bytes a voxel, looked up at random", "random_look_ups"),
 )
 
 
-def measure(stage: Stage, file: Path, smallest: Path, threads: int, repeat: int) -> dict:
+def measure(stage: Stage, file: Path, smallest: Path, threads: int) -> dict:
     """What a stage takes on inputs."""
-    asked = {"function": stage.function, "options": stage.options, "file": str(file), "repeat": repeat}
-    row = in_fresh_process("entrants:measured", {**asked, "warm_up": str(smallest)}, Limits(threads=threads))
+    asked = {"function": stage.function, "options": stage.options, "file": str(file), "repeat": REPEAT}
+    row = in_fresh_process("entrants:measured_large", {**asked, "smallest": str(smallest)}, Limits(threads=threads))
     print(
         f"{stage.title}, {file.stem}, {threads} threads: {row.get('error') or format(row['seconds'], '.3f') + ' s'}",
         flush=True,
@@ -74,7 +73,7 @@ def run(stage: Stage, files: list[Path], runs: Runs) -> None:
         for threads in sorted({every, 1} if file == files[len(files) // 2] else {every}):
             named = {"stage": stage.title, "voxels": voxels, "threads": threads}
             named |= {"function": stage.function, "options": stage.options}
-            call = partial(measure, stage, file, files[0], threads, stage.repeat if voxels < ONCE else 1)
+            call = partial(measure, stage, file, files[0], threads)
             before = runs.once(call, **named)
 
 

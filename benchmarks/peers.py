@@ -152,7 +152,7 @@ def describe(file: Path) -> dict:
     """What inputs hold, as floors.py asks for it."""
     found = {kind: io.read_labels(f"{file}:volumes/fragments_{kind}", role="fragments") for kind in KINDS}
     stored = sum(each.stat().st_size for each in (file / "volumes" / "affinities").rglob("*") if each.is_file())
-    counts = {kind: len(labels.ids()) for kind, labels in found.items()}
+    counts = {kind: int(labels.array.max()) for kind, labels in found.items()}  # numbered from 1 without gaps
     return {"name": file.stem, "shape": list(io.shape_of(file, "affinities")), "fragments": counts, "stored": stored}
 
 
