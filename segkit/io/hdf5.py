@@ -387,7 +387,7 @@ def _encoded(block: np.ndarray, corner: Sequence[int], chunks: Sequence[int]) ->
         chunk[tuple(slice(0, size) for size in inside.shape)] = inside
     values = np.ascontiguousarray(inside if chunk is None else chunk).reshape(-1)
     shuffled = np.ascontiguousarray(values.view(np.uint8).reshape(-1, values.itemsize).T)
-    return bytes(Fletcher32().encode(zlib.compress(shuffled, LEVEL)))
+    return bytes(Fletcher32().encode(zlib.compress(shuffled.data, LEVEL)))
 
 
 def _attributes(item: Any) -> dict[str, Any]:
