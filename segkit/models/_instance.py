@@ -10,8 +10,9 @@ from torch.autograd.function import once_differentiable
 
 ATEN = torch.ops.aten
 PIECE = 2**14
-"""Voxels whose statistics are summed at once: torch adds them up one by one, in float32. Those of pieces are put
-together in float64."""
+"""Voxels whose statistics are summed at once, from a copy with channels first that stays in the cache. With channels
+last torch would add them up one by one in float32, and each thread a part: sums would depend on the number of threads.
+Those of pieces are put together in float64."""
 LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -19,9 +20,10 @@ def instance_norm(features: Tensor, weight: Tensor, bias: Tensor, eps: float) ->
     """Normalise each channel of each item of `features` (B, C, [Z,] Y, X), as torch's function of that name.
 
     torch puts channels first for it, and the next convolution puts them last again, which together take longer than
-    all else that it does. Here they stay where they are if they are last. Differs from torch by rounding.
+    all else that it does. Here they stay where they are if they are last. Differs from torch by rounding, and is the
+    same at any number of threads. A single voxel, which has no spread, is refused as torch does: ValueError.
     """
-    if features.device.type != "cpu" or torch.compiler.is_compiling() or not _channels_last(features):
+    if features.device.type != "cpu" or torch.compiler.is_compiling() or not _kept_last(features):
         return nn.functional.instance_norm(features, weight=weight, bias=bias, eps=eps)
     items = [_Normalised.apply(item, weight, bias, eps) for item in features.split(1)]
     return items[0] if len(items) == 1 else torch.cat(items)
@@ -64,7 +66,7 @@ class _Normalised(torch.autograd.Function):
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel of one item, float32 (C,)."""
-    found = [ATEN.batch_norm_update_stats(piece, None, None, 0.0) for piece in _pieces(features)]
+    found = [ATEN.batch_norm_update_stats(piece.contiguous(), None, None, 0.0) for piece in _pieces(features)]
     sizes = [piece[0, 0].numel() for piece in _pieces(features)]
     shares = torch.tensor(sizes, dtype=torch.float64)[:, None] / sum(sizes)
     means, variances = (torch.stack(each).double() for each in zip(*found, strict=True))
@@ -80,10 +82,11 @@ def _pieces(features: Tensor) -> Iterator[Tensor]:
         yield from slab.split(max(PIECE // features.shape[-1], 1), 3) if plane > PIECE else (slab,)
 
 
-def _channels_last(features: Tensor) -> bool:
+def _kept_last(features: Tensor) -> bool:
     return (
         features.ndim in LAYOUT
         and features.shape[1] > 1
+        and math.prod(features.shape[2:]) > 1
         and features.is_contiguous(memory_format=LAYOUT[features.ndim])
         and features.dtype in (torch.float32, torch.bfloat16)
     )
