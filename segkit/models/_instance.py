@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from segkit.models.device import LAYOUT
+
 ATEN = torch.ops.aten
 PIECE = 2**14
 """Voxels whose statistics are summed at once, from a copy with channels first that stays in the cache. With channels
 last torch would add them up one by one in float32, and each thread a part: sums would depend on the number of threads.
 Those of pieces are put together in float64."""
-LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def instance_norm(features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from segkit.models import _instance
-from segkit.models._instance import LAYOUT, PIECE, InstanceNorm2d, InstanceNorm3d, instance_norm
+from segkit.models._instance import PIECE, InstanceNorm2d, InstanceNorm3d, instance_norm
+from segkit.models.device import LAYOUT
 
 KINDS = {4: (InstanceNorm2d, nn.InstanceNorm2d), 5: (InstanceNorm3d, nn.InstanceNorm3d)}
 SHAPES = [(1, 5, 9, 10, 11), (3, 4, 2, 6, 7), (2, 3, 12, 17)]
