@@ -249,7 +249,8 @@ def test_a_volume_smaller_than_the_context():
         ({"batch_size": 0}, "batch_size"),
         ({"precision": "16"}, "precision"),
         ({"device": "tpu"}, "device"),
-        ({"margin": (1, 2)}, "margin must be three numbers"),
+        ({"margin": (1, 2)}, "margin must be three whole numbers"),
+        ({"margin": (1.5, 2, 2)}, "margin must be three whole numbers"),
     ],
 )
 def test_bad_options(options, message):
