@@ -171,23 +171,22 @@ def execute(
         with handing_over(memory) as handed:
             results: dict[str, dict] = {}
             passed: Passed = {}
-            written = _written(steps, keep)
+            written = {step.name for step in steps} if keep is None else _written(steps, keep)
             for template in steps:
                 step = template.filled(results)
-                kept = keep is None or step.name in written
-                results[step.name] = _result(step, record, handed, passed, kept=kept)
+                results[step.name] = _result(step, record, handed, passed, kept=step.name in written)
             return results
 
 
-def _written(steps: Sequence[Step], keep: Collection[str] | None) -> set[str]:
+def _written(steps: Sequence[Step], keep: Collection[str]) -> set[str]:
     """The steps to `keep`, and those that write to a file of one: a file is written with all that is in it."""
     earlier, files = Earlier(), {}
     for step in steps:
         supposed = step.supposed(earlier)
         files[step.name] = {*_places(supposed.files(supposed.values())[1])}
         earlier.add(step)
-    wanted = {place for name in keep or () for place in files[name]}
-    return {name for name, places in files.items() if name in (keep or ()) or places & wanted}
+    wanted = {place for name in keep for place in files[name]}
+    return {name for name, places in files.items() if name in keep or places & wanted}
 
 
 Passed = dict[Path, list[str]]
