@@ -153,8 +153,8 @@ def execute(
     """Run the steps that are not done yet; the results of all. Raises InUse if another process runs them there.
 
     What a step writes is handed to the next in memory, up to `memory` bytes, and its files are written meanwhile: see
-    :mod:`segkit.io.handed`. Of steps that are not among those to `keep`, HDF5 files that are not there yet are not
-    written, where they fit into that memory; such a step is run again once any is to be run.
+    :mod:`segkit.io.handed`. Of steps that are not among those to `keep`, and write to no file of these, HDF5 files that
+    are not there yet are not written, where they fit into that memory; such a step is run again once any is to be run.
     """
     from segkit.io.atomic import mend
     from segkit.io.handed import handing_over
@@ -171,11 +171,22 @@ def execute(
         with handing_over(memory) as handed:
             results: dict[str, dict] = {}
             passed: Passed = {}
+            written = {step.name for step in steps} if keep is None else _written(steps, keep)
             for template in steps:
                 step = template.filled(results)
-                kept = keep is None or step.name in keep
-                results[step.name] = _result(step, record, handed, passed, kept=kept)
+                results[step.name] = _result(step, record, handed, passed, kept=step.name in written)
             return results
+
+
+def _written(steps: Sequence[Step], keep: Collection[str]) -> set[str]:
+    """The steps to `keep`, and those that write to a file of one: a file is written with all that is in it."""
+    earlier, files = Earlier(), {}
+    for step in steps:
+        supposed = step.supposed(earlier)
+        files[step.name] = {*_places(supposed.files(supposed.values())[1])}
+        earlier.add(step)
+    wanted = {place for name in keep for place in files[name]}
+    return {name for name, places in files.items() if name in keep or places & wanted}
 
 
 Passed = dict[Path, list[str]]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from segkit.errors import InvalidInput, sentence
+from segkit.models.device import put_channels_last
 from segkit.models.inputs import FULL_SCALE, scale_intensity
 from segkit.registry import calls
 from segkit.timing import phase
@@ -42,7 +43,7 @@ def evaluating(module: nn.Module, device: torch.device, precision: str) -> Itera
     try:
         module.eval().to(device)
         if precision != "32" or device.type == "cpu":  # on a GPU it makes no difference in float32
-            module.to(memory_format=torch.channels_last_3d if module.ndim == 3 else torch.channels_last)
+            put_channels_last(module)
         yield
     finally:
         for parameter, data in parameters:

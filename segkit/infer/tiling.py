@@ -120,8 +120,9 @@ def predict_parts(
     for name, value in (("batch_size", use.batch_size), ("thickness", thickness), ("memory", use.memory)):
         if value < 1:
             raise InvalidInput(sentence(name, "must be at least 1", value))
-    if use.margin is not None and (len(use.margin) != 3 or min(use.margin) < 0):
-        raise InvalidInput(sentence("margin", "must be three numbers of voxels, z, y, x, from 0 on", tuple(use.margin)))
+    if use.margin is not None and (len(use.margin) != 3 or any(each < 0 or each != int(each) for each in use.margin)):
+        rule = "must be three whole numbers of voxels, z, y, x, from 0 on"
+        raise InvalidInput(sentence("margin", rule, tuple(use.margin)))
     plan = make_plan(module, raw.shape, raw.grid, neighborhood, use, part)
     slabs = Slabs(raw.shape, neighborhood, plan.axis, thickness, 1 / len(plan.variants), part)
     mention(f"{plan.tiles} tiles of {','.join(map(str, plan.tile))} voxels, {plan.surplus:.0%} of them context")

@@ -98,17 +98,17 @@ class HandOver:
         feed: SimpleQueue = SimpleQueue()
         written = {name: _fed(record, feed) if name in coming else held[name] for name, record in records.items()}
         passing = place in self.passing and not path.exists()
-        if coming and not passing:
-            self._do(lambda: self._write(place, lambda: write(written)))
-        try:
+        try:  # whatever stops it, Ctrl-C too: else the thread would wait for blocks for ever
+            if coming and not passing:
+                self._do(lambda: self._write(place, lambda: write(written)))
             for number, name in enumerate(coming):
                 if number:
                     feed.put(None)
                 self._fill(held[name].data, records[name].data, feed)
+            self._publish(place, held, drop, 0 if passing else 1)
         except BaseException:
             feed.put(_Abandoned())
             raise
-        self._publish(place, held, drop, 0 if passing else 1)
         if coming:
             feed.put(None)
         elif not passing:

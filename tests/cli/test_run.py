@@ -137,6 +137,14 @@ def test_only_wanted_files_are_written(segkit, folder):
     assert stages_that_ran(segkit(*words)) == [] and all((folder / name).exists() for name in FILES)
 
 
+@pytest.mark.parametrize("kept", ["fragment", "agglomerate"])
+def test_a_file_that_is_wanted_has_all_that_stages_write_to_it(segkit, folder, kept):
+    recipe = folder / "mine.toml"
+    recipe.write_text(RECIPE.replace("fragments.h5", "all.h5").replace("tree.h5", "all.h5"))
+    assert stages_that_ran(segkit("run", "mine.toml", "--out", "out", "--no-report", "--keep", kept)) == STAGES
+    assert io.read_labels("out/all.h5", "fragments").array.any() and io.read_merge_tree("out/all.h5").parents.size
+
+
 def test_what_does_not_fit_is_written_all_the_same(segkit, folder):
     words = ["run", "mine.toml", "--out", "out", "--no-report", "--keep", "evaluate", "--in-memory", "1B"]
     assert stages_that_ran(segkit(*words)) == STAGES

@@ -107,6 +107,34 @@ class Probe(nn.Module):
         return torch.logit(scaled.clamp(0.01, 0.99))
 
 
+class Mixed(nn.Module):
+    """A 3-D network with a layer for single sections: its weights have five axes, and four."""
+
+    ndim, sections, stride, context = 3, 1, (1, 1, 1), (0, 0, 0)
+
+    def __init__(self):
+        super().__init__()
+        self.volumes, self.planes = nn.Conv3d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+
+    def output_shape(self, shape):
+        return tuple(shape)
+
+    input_shape = output_shape
+
+    def forward(self, raw):
+        return torch.stack([self.planes(section) for section in self.volumes(raw).unbind(2)], 2)
+
+
+@pytest.mark.parametrize(("precision", "error"), [("32", 1e-6), ("bf16", 0.02)])
+def test_a_3d_network_may_have_2d_layers(precision, error):
+    torch.manual_seed(0)
+    network, raw = Mixed(), _volume(4, 12, 14)
+    found = predict(network, raw, [(0, 0, -1)], margin=(0, 0, 0), precision=precision).array[0]
+    with torch.inference_mode():
+        exact = network(torch.from_numpy(raw.array / np.float32(127.5) - 1)[None, None]).sigmoid()[0, 0].numpy()
+    np.testing.assert_allclose(found[..., 1:], exact[..., 1:], rtol=0, atol=error)
+
+
 @pytest.mark.parametrize("stride", [(1, 1), (8, 4)])
 @pytest.mark.parametrize("tile", [None, (8, 8), (16, 40), (64, 64)])
 def test_blending_changes_nothing_where_tiles_agree(stride, tile):
@@ -221,7 +249,8 @@ def test_a_volume_smaller_than_the_context():
         ({"batch_size": 0}, "batch_size"),
         ({"precision": "16"}, "precision"),
         ({"device": "tpu"}, "device"),
-        ({"margin": (1, 2)}, "margin must be three numbers"),
+        ({"margin": (1, 2)}, "margin must be three whole numbers"),
+        ({"margin": (1.5, 2, 2)}, "margin must be three whole numbers"),
     ],
 )
 def test_bad_options(options, message):

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch import nn
 
 from segkit.errors import InvalidInput
 from segkit.models import resolve_device
+from segkit.models.device import put_channels_last
 
 
 def test_cpu_is_always_there():
@@ -33,6 +35,15 @@ def test_absent_ones_are_refused(monkeypatch, name):
 def test_unknown_names_are_refused(name):
     with pytest.raises(InvalidInput, match="must be auto"):
         resolve_device(name)
+
+
+def test_channels_are_last_in_layers_of_any_kind():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3), nn.Linear(3, 4))
+    before = {name: weights.clone() for name, weights in network.state_dict().items()}
+    put_channels_last(network)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
 
 
 def _pretend(monkeypatch, cuda=False, mps=False):

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from segkit.models import _instance
-from segkit.models._instance import LAYOUT, PIECE, InstanceNorm2d, InstanceNorm3d, instance_norm
+from segkit.models._instance import PIECE, InstanceNorm2d, InstanceNorm3d, instance_norm
+from segkit.models.device import LAYOUT
 
 KINDS = {4: (InstanceNorm2d, nn.InstanceNorm2d), 5: (InstanceNorm3d, nn.InstanceNorm3d)}
 SHAPES = [(1, 5, 9, 10, 11), (3, 4, 2, 6, 7), (2, 3, 12, 17)]
@@ -66,13 +67,31 @@ def test_bfloat16_is_as_near_as_its_numbers_allow():
 
 
 def test_means_of_many_voxels_are_exact():
-    """Equal numbers are the worst case, for each addition rounds the same way; one sum of them all is off by more."""
+    """Equal numbers are the worst case, for each addition rounds the same way; torch is off with channels last."""
     features = torch.full((1, 2, 16, 512, 512), 0.1).contiguous(memory_format=LAYOUT[5])
     features[:, 1] += torch.linspace(0, 1, 512)
     mean, variance = _instance._statistics(features)
     exact = features.double()
-    torch.testing.assert_close(mean.double(), exact.mean((0, 2, 3, 4)), rtol=3e-4, atol=0)
+    torch.testing.assert_close(mean.double(), exact.mean((0, 2, 3, 4)), rtol=1e-6, atol=0)
     whole, _ = torch.ops.aten.batch_norm_update_stats(features, None, None, 0.0)
     assert (whole.double() - exact.mean((0, 2, 3, 4))).abs().max() > 3e-3
     expected = exact.var((0, 2, 3, 4), correction=0)
-    torch.testing.assert_close(variance.double()[1:], expected[1:], rtol=1e-4, atol=0)
+    torch.testing.assert_close(variance.double()[1:], expected[1:], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [2, 12, 37])
+def test_threads_change_no_bit(channels, dtype):
+    features, weight, bias = made((1, channels, 9, 50, 60))
+    features, found = features.to(dtype), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)  # one again after the test, see conftest.py
+        found.append(instance_norm(features, weight, bias, 1e-5))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1, 1), (2, 4, 1, 1)])
+def test_a_single_voxel_is_refused_wherever_channels_lie(shape):
+    """Less itself it is 0: whatever the network saw, the bias would come out."""
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        instance_norm(*made(shape), 1e-5)

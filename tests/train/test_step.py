@@ -6,9 +6,10 @@ import torch
 from torch import nn
 from training_helpers import TINY, Interrupted, same, stop_after, tubes, weights
 
+from segkit.losses.combined import parse_loss
 from segkit.models.checkpoint import load_model
 from segkit.train import TrainConfig, train
-from segkit.train.step import ExponentialMovingAverage
+from segkit.train.step import ExponentialMovingAverage, Trainable
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,10 @@ def test_a_resume_may_begin_to_average_or_cease(volume, tmp_path, before, after)
     plain = train(TrainConfig(**{**TINY, "steps": 8}), [volume], tmp_path / "plain")
     assert same(weights(result), weights(plain)) == (not after)
     assert load_model(result.model).extra["steps"] == 8
+
+
+def test_a_3d_network_may_have_2d_layers():
+    """Its weights lie in memory in two orders."""
+    network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv2d(2, 2, 3))
+    network.ndim = 3
+    assert Trainable(network, parse_loss("mse"), TrainConfig(loss="mse")).network is network
