@@ -45,6 +45,8 @@ class SkeletonInfo(Schema):
 def read_skeletons(place: str | AnyPath, unit: Unit | None = None) -> Skeletons:
     """Read all skeletons of a file or a folder, see above; `unit` is that of their lengths where the format has none.
 
+    An edge that the file names twice, either way round, counts once.
+
     Raises MissingFile if there is nothing, InvalidInput for what is no skeleton, or where a unit is missing or
     superfluous, StorageError for damaged files.
     """
@@ -66,7 +68,14 @@ def read_skeletons(place: str | AnyPath, unit: Unit | None = None) -> Skeletons:
             rule = "must be .swc, .npz, or a folder of .swc files or of precomputed skeletons"
             raise InvalidInput(sentence("a file of skeletons", rule, repr(path.name), "convert it"))
         found.check()
-        return found
+        return _with_edges_once(found)
+
+
+def _with_edges_once(skeletons: Skeletons) -> Skeletons:
+    """Leave out edges that join what an edge before them joins, as graphs that are stored both ways round have."""
+    ends = np.sort(skeletons.edges, axis=1)
+    _, first = np.unique(ends[:, 0] * len(skeletons.nodes) + ends[:, 1], return_index=True)
+    return Skeletons(skeletons.nodes, skeletons.edges[np.sort(first)], skeletons.ids)
 
 
 def _stated(unit: Unit | None) -> float:

@@ -62,6 +62,14 @@ def test_arrays(tmp_path):
     same(read_skeletons(str(tmp_path / "s.npz"), "um"), NODES * 1000)
 
 
+def test_edges_that_are_named_twice_count_once(tmp_path):
+    np.savez(tmp_path / "s.npz", nodes=NODES, edges=np.concatenate([EDGES, EDGES[:, ::-1], EDGES[:1]]), ids=IDS)
+    found = read_skeletons(tmp_path / "s.npz")
+    assert np.array_equal(found.edges, EDGES)
+    (tmp_path / "a.swc").write_text("1 0 0 0 0 1 2\n2 0 3 4 0 1 1\n")
+    assert read_skeletons(tmp_path / "a.swc", "nm").lengths.tolist() == [5.0]
+
+
 def test_graphs_of_em_erl(tmp_path):
     which = np.array([0, 0, 0, 1, 1], np.uint32)
     more = {"skeleton_id": np.array([7, 9]), "skeleton_len": np.array([51.0, 40.0])}
