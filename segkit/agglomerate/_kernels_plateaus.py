@@ -297,6 +297,21 @@ def _make_room(cluster, expected, work):
 
 
 @njit(cache=True, nogil=True)
+def carry_edges(count, merges):
+    """Give merges the highest edge of those of the same score that made what they merge, if that is higher; in place.
+
+    A piece that runs out of room leaves a plateau half merged, and who goes on does not know its highest edge so far.
+    """
+    last = np.full(count, NONE, np.int32)
+    for k in range(len(merges)):
+        merge = merges[k]
+        for made in (last[merge.stays], last[merge.goes]):
+            if made != NONE and merges[made].score == merge.score:
+                merge.edge = max(merge.edge, merges[made].edge)
+        last[merge.stays] = k
+
+
+@njit(cache=True, nogil=True)
 def order_by_edge(merges, edges):
     """Positions of merges by edge, of equal ones as they came; the edges are numbered below `edges`."""
     places = np.zeros(edges + 1, np.int64)

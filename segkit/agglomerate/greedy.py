@@ -317,6 +317,8 @@ def merge_plateaus(
     if len(made) < len(found):
         return None
     merges = np.concatenate(made)
+    if pieces > 1:
+        plateaus.carry_edges(count, merges)
     order = plateaus.order_by_edge(merges, len(edges))
     order = order[np.argsort(merges["score"][order], kind="stable")]
     return plateaus.number_merges(count, merges, order), merges["score"][order]

@@ -141,6 +141,8 @@ def command(
     Its oracle merges every fragment into the skeleton that has most nodes in it.
     """
     _check(metrics, sweeps, {"truth": truth, **options})
+    if truth and options["skeletons"] and set(metrics) == {"nerl"} and not options["worst"]:
+        note("TRUTH is not read, for all is scored on --skeletons")
     parameters = component_parameters(assignments, border=options["border"])
     if sweeps:
         metric = _swept_metric(metrics, parameters)

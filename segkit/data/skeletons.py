@@ -32,7 +32,7 @@ class Skeletons:
     nodes: NDArray[np.float64]
     """Positions z, y, x in nm, float64 (N, 3)."""
     edges: NDArray[np.int64]
-    """Rows of `nodes` that an edge joins, int64 (E, 2)."""
+    """Rows of `nodes` that an edge joins, int64 (E, 2); each row counts, so that an edge stands here once."""
     ids: NDArray[np.uint64]
     """The neuron of each node, uint64 (N,), any number."""
 

@@ -8,6 +8,7 @@
   version 2 or older. Lengths are nm, unless another unit is said. Pickles are refused, graphs of networkx among them.
 """
 
+import codecs
 import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -44,6 +45,8 @@ class SkeletonInfo(Schema):
 def read_skeletons(place: str | AnyPath, unit: Unit | None = None) -> Skeletons:
     """Read all skeletons of a file or a folder, see above; `unit` is that of their lengths where the format has none.
 
+    An edge that the file names twice, either way round, counts once.
+
     Raises MissingFile if there is nothing, InvalidInput for what is no skeleton, or where a unit is missing or
     superfluous, StorageError for damaged files.
     """
@@ -65,7 +68,14 @@ def read_skeletons(place: str | AnyPath, unit: Unit | None = None) -> Skeletons:
             rule = "must be .swc, .npz, or a folder of .swc files or of precomputed skeletons"
             raise InvalidInput(sentence("a file of skeletons", rule, repr(path.name), "convert it"))
         found.check()
-        return found
+        return _with_edges_once(found)
+
+
+def _with_edges_once(skeletons: Skeletons) -> Skeletons:
+    """Leave out edges that join what an edge before them joins, as graphs that are stored both ways round have."""
+    ends = np.sort(skeletons.edges, axis=1)
+    _, first = np.unique(ends[:, 0] * len(skeletons.nodes) + ends[:, 1], return_index=True)
+    return Skeletons(skeletons.nodes, skeletons.edges[np.sort(first)], skeletons.ids)
 
 
 def _stated(unit: Unit | None) -> float:
@@ -103,7 +113,7 @@ def _united(parts: list[Part]) -> Skeletons:
 def _swc(path: AnyPath, neuron: int, scale: float) -> Part:
     """Samples: number, type, x, y, z, radius, number of the parent or -1."""
     with storage_errors("read", path):
-        text = path.read_bytes().decode("latin1")
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("latin1")
         table = np.empty((0, 5))
         if any(line.strip() and not line.lstrip().startswith("#") for line in text.splitlines()):
             table = np.loadtxt(io.StringIO(text), comments="#", usecols=(0, 2, 3, 4, 6), ndmin=2)
@@ -124,8 +134,26 @@ def _swc(path: AnyPath, neuron: int, scale: float) -> Part:
 
 
 def _archive(path: AnyPath, scale: float) -> Skeletons:
+    with storage_errors("read", path):
+        arrays = _arrays(path.read_bytes())
+        for names, made in LAYOUTS.items():
+            if arrays.keys() >= set(names):
+                nodes, edges, ids = made(arrays)
+                if nodes.dtype.kind not in "iuf":
+                    rule, next_step = "must be numbers, z, y, x", "correct the file"
+                    raise InvalidInput(sentence("nodes", rule, nodes.dtype, next_step))
+                return Skeletons(nodes.astype(np.float64) * scale, edges, ids)
+    rule = "must hold the arrays nodes, edges and ids, or be a graph of em_erl"
+    raise InvalidInput(sentence("a file of skeletons", rule, ", ".join(arrays) or "empty", "save them by numpy.savez"))
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a file .npz, none of which is a pickle."""
+    if not content.startswith(b"PK"):  # numpy.load would take it for one array, or for a pickle
+        rule, next_step = "must be an archive of NumPy", "save nodes, edges and ids by numpy.savez"
+        raise InvalidInput(sentence("a file of skeletons", rule, next_step=next_step))
     arrays = {}
-    with storage_errors("read", path), np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
         for name in file.files:
             try:
                 arrays[name] = file[name]
@@ -134,12 +162,7 @@ def _archive(path: AnyPath, scale: float) -> Skeletons:
                     raise
                 rule, next_step = "must hold no pickles, which may run code", "save nodes, edges and ids as numbers"
                 raise InvalidInput(sentence("a file of skeletons", rule, next_step=next_step)) from error
-        for names, made in LAYOUTS.items():
-            if arrays.keys() >= set(names):
-                nodes, edges, ids = made(arrays)
-                return Skeletons(np.asarray(nodes, np.float64) * scale, edges, ids)
-    rule = "must hold the arrays nodes, edges and ids, or be a graph of em_erl"
-    raise InvalidInput(sentence("a file of skeletons", rule, ", ".join(arrays) or "empty", "save them by numpy.savez"))
+    return arrays
 
 
 def _own(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -185,6 +208,9 @@ def _precomputed(path: AnyPath) -> Skeletons:
 def _in_files(path: AnyPath) -> Iterator[tuple[int, bytes]]:
     names = {item.name.removesuffix(item.suffix) if item.suffix in PACKED else item.name for item in path.iterdir()}
     for name in sorted((each for each in names if each.isascii() and each.isdigit()), key=int):
+        if int(name) >= 2**64:
+            rule = "must be numbers of 64 bits"
+            raise InvalidInput(sentence("names of skeletons", rule, name, "rename the file, or move it elsewhere"))
         content = unpacked_file(path / name)
         if content is not None:
             yield int(name), content

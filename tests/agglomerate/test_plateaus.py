@@ -169,3 +169,18 @@ def test_lists_of_affinities_that_grow_beyond_the_memory_set_aside(parameters, m
     assert_same_tree(GreedyMerging(score="quantile", **parameters).agglomerate(*data), expected)
     assert grown
     assert_same_tree(by_the_queue(**parameters).agglomerate(*data), expected)
+
+
+def test_a_plateau_that_a_piece_leaves_half_merged_is_merged_in_order(monkeypatch):
+    """A piece of six nodes has too little room for its lists, and leaves the plateau of score 0 half merged."""
+    letters = "iglrggsaanlghhmnkohjorcrbsknamjfmmmgkhkirqrgscjphiehepnjd"
+    along_y = "302123421011300024231001312134301423431303034012411230103"
+    along_x = "233121400321223302240232113312223011221313213140032123213"
+    ids = np.array([ord(letter) - ord("a") for letter in letters]).reshape(1, 19, 3)
+    values = np.array([[int(digit) / 4 for digit in digits] for digits in (along_y, along_x)], np.float32)
+    data = Affinities.convert(values.reshape(2, 1, 19, 3), [(0, -1, 0), (0, 0, -1)]), Labels.convert(ids, Grid())
+    monkeypatch.setattr(greedy, "NODES_OF_PIECE", 4)
+    monkeypatch.setattr(greedy, "thread_count", lambda: 3)
+    tree = GreedyMerging(score="max").agglomerate(*data)
+    tree.check()
+    assert_same_tree(tree, Reference(score="max").agglomerate(*data))

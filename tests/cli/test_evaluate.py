@@ -136,7 +136,10 @@ def skeletons(folder):
 def test_run_lengths_on_skeletons_need_no_truth(segkit, folder, skeletons):
     result = segkit("evaluate", folder / "cut.h5", "--metric", "nerl", "--skeletons", skeletons, "--json")
     found = answer(result)
-    assert "2 skeletons of 12 nodes, 0.1 um" in result.stderr
+    assert "2 skeletons of 12 nodes, 0.1 um" in result.stderr and "TRUTH" not in result.stderr
+    words = ["--metric", "nerl", "--skeletons", skeletons, "--json"]
+    both = segkit("evaluate", folder / "cut.h5", folder / "truth.h5", *words)
+    assert answer(both) == found and "TRUTH is not read" in both.stderr
     runs = 30**2 + 10**2 + 30**2 + 10**2  # of fragments 1 and 2, 3 and 4
     assert found["nerl_0"] == runs / (2 * 50**2) and found["erl_um_perfect"] == 0.05
     assert found["erl_um_50"] == pytest.approx(runs / 100 / 1000)

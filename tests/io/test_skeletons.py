@@ -1,5 +1,6 @@
 """Skeletons in files of each format: read back as they were written, and what is refused."""
 
+import codecs
 import gzip
 import json
 import pickle
@@ -61,6 +62,14 @@ def test_arrays(tmp_path):
     same(read_skeletons(str(tmp_path / "s.npz"), "um"), NODES * 1000)
 
 
+def test_edges_that_are_named_twice_count_once(tmp_path):
+    np.savez(tmp_path / "s.npz", nodes=NODES, edges=np.concatenate([EDGES, EDGES[:, ::-1], EDGES[:1]]), ids=IDS)
+    found = read_skeletons(tmp_path / "s.npz")
+    assert np.array_equal(found.edges, EDGES)
+    (tmp_path / "a.swc").write_text("1 0 0 0 0 1 2\n2 0 3 4 0 1 1\n")
+    assert read_skeletons(tmp_path / "a.swc", "nm").lengths.tolist() == [5.0]
+
+
 def test_graphs_of_em_erl(tmp_path):
     which = np.array([0, 0, 0, 1, 1], np.uint32)
     more = {"skeleton_id": np.array([7, 9]), "skeleton_len": np.array([51.0, 40.0])}
@@ -79,6 +88,8 @@ def test_swc(tmp_path):
     (tmp_path / "b.SWC").write_bytes(b"# \xe9\r\n1 0 500 0 0 1 -1\r\n2 0 500 0 40 1 1\r\n")
     same(read_skeletons(tmp_path, "nm"))
     same(read_skeletons(str(tmp_path), "um"), NODES * 1000)
+    (tmp_path / "a.swc").write_bytes(codecs.BOM_UTF8 + SWC.encode())  # as editors of Windows write it
+    same(read_skeletons(tmp_path, "nm"))
     one = read_skeletons(tmp_path / "a.swc", "nm")
     assert len(one.nodes) == 3 and len(one.edges) == 2 and len(one.skeleton_ids) == 1
     for place in (tmp_path, tmp_path / "a.swc"):
@@ -137,8 +148,17 @@ def test_pickles_are_refused_and_not_executed(tmp_path):
     with pytest.raises(InvalidInput, match="must hold no pickles"):
         read_skeletons(tmp_path / "s.npz")
     (tmp_path / "t.npz").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(StorageError, match=r"t\.npz"):
+    with pytest.raises(InvalidInput, match=r"t\.npz: .* must be an archive of NumPy"):
         read_skeletons(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-30], lambda content: b"\x93NUMPY"])
+def test_damaged_archives_are_refused(tmp_path, damage):
+    np.savez(tmp_path / "s.npz", nodes=NODES, edges=EDGES, ids=IDS)
+    (tmp_path / "s.npz").write_bytes(damage((tmp_path / "s.npz").read_bytes()))
+    with pytest.raises((InvalidInput, StorageError), match=r"s\.npz.*(must be an archive|cannot be read)") as caught:
+        read_skeletons(tmp_path / "s.npz")
+    assert "allow_pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +186,10 @@ def test_damaged_precomputed_skeletons_are_refused(tmp_path):
     (folder / "7").write_bytes(np.array([1, 1, 0, 0, 0, 0, 1], "<u4").tobytes())
     with pytest.raises(InvalidInput, match="edges must join two of 1 nodes, not 1"):
         read_skeletons(folder)
-    (folder / "7").unlink()
+    (folder / "7").rename(folder / str(2**64))
+    with pytest.raises(InvalidInput, match=f"names of skeletons must be numbers of 64 bits, not {2**64}"):
+        read_skeletons(folder)
+    (folder / str(2**64)).unlink()
     with pytest.raises(InvalidInput, match="must hold at least one"):
         read_skeletons(folder)
     (folder / "info").write_text('{"@type": "neuroglancer_legacy_mesh"}')
@@ -180,6 +203,8 @@ def test_damaged_precomputed_skeletons_are_refused(tmp_path):
         {"nodes": NODES},
         {"nodes": NODES[0], "edges": EDGES, "ids": IDS},
         {"nodes": NODES, "edges": EDGES * 9, "ids": IDS},
+        {"nodes": NODES * 1j, "edges": EDGES, "ids": IDS},
+        {"nodes": NODES.astype(str), "edges": EDGES, "ids": IDS},
     ],
 )
 def test_other_arrays_are_refused(tmp_path, arrays):
