@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from recipes import MAIN, keep
+from recipes import MAIN, checkout, keep
 
 from segkit import io
 from segkit.benchmark.measure import machine
@@ -97,7 +97,7 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--before", type=Path, required=True)
+    parser.add_argument("--before", type=checkout, required=True)
     parser.add_argument("--part", choices=("infer", "train"), default="infer")
     parser.add_argument("--train", default="0:110")
     parser.add_argument("--test", default="110:150")

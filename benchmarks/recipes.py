@@ -1,5 +1,6 @@
 """What the programs here share: running a recipe as a user would, keeping results, rewriting a page."""
 
+import argparse
 import json
 import shlex
 import subprocess
@@ -26,6 +27,14 @@ def segkit(*words: object) -> str:
     if process.returncode:
         raise RuntimeError(last)
     return text
+
+
+def checkout(text: str) -> Path:
+    """A folder with another version of segkit, for argparse: one without would be measured as this version is."""
+    folder = Path(text).resolve()
+    if not (folder / "segkit" / "__init__.py").exists():
+        raise argparse.ArgumentTypeError(f"must be a checkout of segkit, and {text} is none")
+    return folder
 
 
 def run_recipe(name: str, out: Path, settings: Sequence[str]) -> dict[str, dict]:

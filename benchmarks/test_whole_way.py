@@ -1,5 +1,6 @@
 """The table of the whole way."""
 
+import pytest
 import whole_way
 
 ABOUT = {"processor": "a processor", "cores": 2, "date": "2026-01-01"}
@@ -22,3 +23,9 @@ def test_the_recipe_is_one(tmp_path):
     steps = whole_way.steps_of(loaded)
     assert [step.name for step in steps] == list(FOUR)
     assert {step.words()[-1].rpartition("/")[2] for step in steps[:3]} == set(whole_way.FILES)
+
+
+def test_what_holds_no_segkit_is_no_version_before(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        whole_way.main(["a.h5", "--run", "run", "--before", str(tmp_path)])
+    assert "must be a checkout of segkit" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from recipes import MAIN, keep, publish
+from recipes import MAIN, checkout, keep, publish
 from report import PAGES
 
 from segkit.benchmark.measure import machine
@@ -97,7 +97,7 @@ def timed(options: argparse.Namespace, folder: Path) -> dict[str, list[dict[str,
     recipe.write_text(RECIPE)
     ways: dict[str, Callable[[list[str], Path], dict[str, float]]] = {}
     if options.before:
-        ways["separate before"] = partial(separate, recipe, options.before.resolve())
+        ways["separate before"] = partial(separate, recipe, options.before)
     ways["separate"] = partial(separate, recipe, None)
     if options.files:
         ways["files"] = partial(together, recipe, ["--in-memory", "1B"])
@@ -148,7 +148,7 @@ def table(results: dict) -> str:
     return "\n".join([*lines, "", f"{about['processor']}, {about['cores']} cores, {about['date']}."])
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure, keep and publish."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -156,8 +156,8 @@ def main() -> None:
     parser.add_argument("--crop", default="110:150")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--files", action="store_true")
-    parser.add_argument("--before", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--before", type=checkout)
+    options = parser.parse_args(words)
     results = {"data": options.data.name, "crop": options.crop, "machine": machine()}
     with tempfile.TemporaryDirectory() as folder:
         results["seconds"] = timed(options, Path(folder))
