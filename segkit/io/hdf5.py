@@ -359,18 +359,23 @@ def _create(group: h5py.Group, name: str, array: np.ndarray | Blocks) -> h5py.Da
 
 def _fill(dataset: h5py.Dataset, part: Sequence[slice], block: np.ndarray) -> None:
     """Write a box; chunks that it covers are encoded in threads, for HDF5 itself compresses in one."""
-    bounds = [along.indices(size)[:2] for along, size in zip(part, dataset.shape, strict=True)]
-    covered = all(
-        start % chunk == 0 and (stop % chunk == 0 or stop == size)
-        for (start, stop), chunk, size in zip(bounds, dataset.chunks, dataset.shape, strict=True)
-    )
-    if not covered or block.dtype != dataset.dtype:
+    bounds = [
+        along.indices(size) if isinstance(along, slice) else (0, 0, 0)  # (..., slice) is as good
+        for along, size in zip(part, dataset.shape, strict=False)
+    ]
+    covered = block.dtype == dataset.dtype and block.shape == tuple(stop - start for start, stop, _ in bounds)
+    if not covered or not all(
+        step == 1 and start % chunk == 0 and (stop % chunk == 0 or stop == size)
+        for (start, stop, step), chunk, size in zip(bounds, dataset.chunks, dataset.shape, strict=True)
+    ):
         dataset[tuple(part)] = block
         return
-    corners = list(product(*(range(*each, chunk) for each, chunk in zip(bounds, dataset.chunks, strict=True))))
+    corners = list(
+        product(*(range(start, stop, chunk) for (start, stop, _), chunk in zip(bounds, dataset.chunks, strict=True)))
+    )
 
     def encode(low: int, high: int, batch: list[tuple[int, ...]]) -> list[bytes]:
-        places = [[a - start for a, (start, _) in zip(corner, bounds, strict=True)] for corner in batch[low:high]]
+        places = [[a - start for a, (start, _, _) in zip(corner, bounds, strict=True)] for corner in batch[low:high]]
         return [_encoded(block, place, dataset.chunks) for place in places]
 
     for number in range(0, len(corners), ENCODED):

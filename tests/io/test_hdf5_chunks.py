@@ -56,3 +56,12 @@ def test_threads_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             chunks = [file["array"].id.get_chunk_info(n).chunk_offset for n in range(file["array"].id.get_num_chunks())]
             written.append([file["array"].id.read_direct_chunk(corner)[1] for corner in chunks])
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("part", [(..., slice(0, 64)), (slice(None), slice(0, 64)), (slice(0, 64, 2), slice(None))])
+def test_boxes_that_are_said_otherwise_are_written_by_h5py(tmp_path: Path, part: tuple) -> None:
+    array = np.random.default_rng(0).random((64, 64), dtype=np.float32)
+    blocks = Blocks(array.shape, array.dtype, [(part, array[part])])
+    hdf5.write(tmp_path / "file.h5", {"blocks": Record(blocks, {})})
+    with h5py.File(tmp_path / "file.h5") as file:
+        np.testing.assert_array_equal(file["blocks"][part], array[part])
