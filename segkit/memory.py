@@ -87,7 +87,7 @@ def keep_freed() -> bool:
     """Have the C library keep freed memory for whatever asks next, until the process ends; False where it cannot.
 
     A network on a CPU asks for the memory of each layer anew. glibc returns such large pieces to the system at once,
-    which clears every page before it gives it again: that takes a third of the time of a network. Afterwards
+    which clears every page before it gives it again: that takes much of the time of a network. Afterwards
     all threads share one heap; :func:`give_back` still returns what is free in it. The command line calls this before
     it uses a network; in a program of your own call it before threads are started. It leaves other C libraries alone,
     and does nothing where the environment has settings for malloc (MALLOC_..., GLIBC_TUNABLES).
