@@ -29,3 +29,15 @@ def test_what_holds_no_segkit_is_no_version_before(tmp_path, capsys):
     with pytest.raises(SystemExit):
         whole_way.main(["a.h5", "--run", "run", "--before", str(tmp_path)])
     assert "must be a checkout of segkit" in capsys.readouterr().err
+
+
+def test_the_version_before_is_called_from_whichever_folder(tmp_path, monkeypatch):
+    (tmp_path / "segkit" / "cli").mkdir(parents=True)
+    for folder in (tmp_path / "segkit", tmp_path / "segkit" / "cli"):
+        (folder / "__init__.py").touch()
+    said = tmp_path / "said"
+    code = f"import pathlib\n\n\ndef main(prog_name):\n    pathlib.Path({str(said)!r}).touch()\n"
+    (tmp_path / "segkit" / "cli" / "main.py").write_text(code)
+    monkeypatch.chdir(whole_way.PAGES.parents[1])
+    whole_way.call(["--version"], tmp_path)
+    assert said.exists()

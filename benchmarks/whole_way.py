@@ -70,7 +70,8 @@ TITLES = {
 
 def call(words: list[str], code: Path | None = None) -> float:
     """The seconds of a command in a process of its own, of the segkit in the folder `code` if one is given."""
-    found = os.environ | ({"PYTHONPATH": str(code)} if code else {})
+    found = os.environ | {"PYTHONSAFEPATH": "1"}  # else the folder that this is started in would come before `code`
+    found |= {"PYTHONPATH": str(code)} if code else {}
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", MAIN, *words], check=True, capture_output=True, env=found)
     return time.perf_counter() - begin
