@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from recipes import MAIN, checkout, keep
+from recipes import MAIN, checkout, environment, keep
 
 from segkit import io
 from segkit.benchmark.measure import machine
@@ -29,10 +29,9 @@ HERE = Path(__file__).parents[1]
 
 def run(folder: Path, *words: object) -> dict[str, object]:
     """Call the command line of a checkout: seconds, seconds in the system, the most memory, and what it printed."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-c", MAIN, *map(str, words)]
     started = time.perf_counter()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environment(folder), stdout=subprocess.PIPE, text=True) as process:
         printed = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

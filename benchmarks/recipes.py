@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -35,6 +36,11 @@ def checkout(text: str) -> Path:
     if not (folder / "segkit" / "__init__.py").exists():
         raise argparse.ArgumentTypeError(f"must be a checkout of segkit, and {text} is none")
     return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """That of a process which takes segkit from a checkout, whichever folder it is started in."""
+    return os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
 
 
 def run_recipe(name: str, out: Path, settings: Sequence[str]) -> dict[str, dict]:

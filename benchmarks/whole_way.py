@@ -14,7 +14,6 @@ rewrites the table in docs/results/benchmarks.md.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from recipes import MAIN, checkout, keep, publish
+from recipes import MAIN, checkout, environment, keep, publish
 from report import PAGES
 
 from segkit.benchmark.measure import machine
@@ -32,6 +31,7 @@ from segkit.cli.run import steps_of
 from segkit.parameters import parse_assignments
 from segkit.run import load_recipe
 
+HERE = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "whole-way.json"
 RECIPE = """
 title = "The whole way"
@@ -69,11 +69,9 @@ TITLES = {
 
 
 def call(words: list[str], code: Path | None = None) -> float:
-    """The seconds of a command in a process of its own, of the segkit in the folder `code` if one is given."""
-    found = os.environ | {"PYTHONSAFEPATH": "1"}  # else the folder that this is started in would come before `code`
-    found |= {"PYTHONPATH": str(code)} if code else {}
+    """The seconds of a command in a process of its own, of the segkit in `code`, or of this one."""
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", MAIN, *words], check=True, capture_output=True, env=found)
+    subprocess.run([sys.executable, "-c", MAIN, *words], check=True, capture_output=True, env=environment(code or HERE))
     return time.perf_counter() - begin
 
 
