@@ -64,9 +64,7 @@ class Jobs(Cluster):
         memory = [name for name in SETTINGS if ".worker.memory." in name]
         lines = {f"DASK_{name.upper().replace('.', '__')}": str(SETTINGS[name]) for name in memory}
         lines |= {name: str(self.threads) for name in THREADS} | {"PYTHONSAFEPATH": "1"}
-        lines |= {
-            name: str(value) for name, value in KEEPING.items()
-        }  # of the environment, Dask takes those it sets too
+        lines |= {name: str(value) for name, value in KEEPING.items()}  # else Dask sets its own
         return [f"export {name}={value}" for name, value in lines.items()]
 
     def connect(self, timeout: float) -> "Client":
