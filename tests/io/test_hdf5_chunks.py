@@ -32,8 +32,10 @@ def test_blocks_are_read_back_by_h5py(tmp_path: Path, dtype: str, shape: tuple[i
             np.testing.assert_array_equal(file[name][...], array)
 
 
-def test_a_chunk_is_encoded_as_hdf5_encodes_it(tmp_path: Path) -> None:
-    array = np.arange(2 * 70 * 64, dtype=np.float32).reshape(2, 70, 64)
+@pytest.mark.parametrize("dtype", ["uint64", "float32"])
+def test_a_chunk_is_encoded_as_hdf5_encodes_it(tmp_path: Path, dtype: str) -> None:
+    ids = np.arange(2 * 70 * 64, dtype=np.uint64).reshape(2, 70, 64)
+    array = ids if dtype == "uint64" else np.random.default_rng(0).random(ids.shape, dtype=np.float32)
     hdf5.write(tmp_path / "file.h5", {"ours": Record(array, {})})
     with h5py.File(tmp_path / "file.h5", "r+") as file:
         ours = file["ours"]
