@@ -1,26 +1,30 @@
 """Instance normalisation that leaves channels last on a CPU."""
 
 import math
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segkit.models.device import LAYOUT
+from segkit.threads import share
 
-ATEN = torch.ops.aten
-PIECE = 2**15 - 1
-"""Numbers whose statistics are summed at once. So few torch leaves to one thread, and they stay in its cache; of more,
-each thread would sum a part, and the sums would depend on how many there are."""
+LEAST = 2**14
+"""Numbers that are worth a thread."""
 
 
 def instance_norm(features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Normalise each channel of each item of `features` (B, C, [Z,] Y, X), as torch's function of that name.
 
     torch puts channels first for it, and the next convolution puts them last again, which together take longer than
-    all else that it does. Here they stay where they are if they are last. Differs from torch by rounding, and is the
-    same at any number of threads. A single voxel, which has no spread, is refused as torch does: ValueError.
+    all else that it does. Here they stay where they are if they are last. Differs from torch by rounding; values and
+    gradients are the same at any number of threads. A single voxel, which has no spread, is refused as torch does:
+    ValueError.
     """
     if features.device.type != "cpu" or torch.compiler.is_compiling() or not _kept_last(features):
         return nn.functional.instance_norm(features, weight=weight, bias=bias, eps=eps)
@@ -48,33 +52,50 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         mean, variance = _statistics(features)
-        ctx.save_for_backward(features, weight, mean, (variance + eps).rsqrt())
+        ctx.save_for_backward(features, weight, mean, variance)
         ctx.eps = eps
-        return nn.functional.batch_norm(features, mean, variance, weight, bias, False, 0.0, eps)
+        return nn.functional.batch_norm(features, mean.float(), variance.float(), weight, bias, False, 0.0, eps)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, mean, inverse = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=LAYOUT[features.ndim])
-        found = ATEN.native_batch_norm_backward(
-            gradient, features, weight, None, None, mean, inverse, True, ctx.eps, list(ctx.needs_input_grad[:3])
-        )
-        return *found, None
+        features, weight, mean, variance = ctx.saved_tensors
+        gradient = gradient.to(features.dtype).contiguous(memory_format=LAYOUT[features.ndim])
+        voxels, inverse = features[0, 0].numel(), (variance + ctx.eps).rsqrt()
+        slope, product = _summed("products", features, gradient, mean=mean.numpy())
+        common = weight.double() * inverse
+        along = -common * inverse**2 * product / voxels  # of each feature's distance from the mean
+        factors = torch.stack([common, along, -common * slope / voxels - along * mean]).float()
+        found = torch.empty_like(features)
+        rows = [_rows(each) for each in (features, gradient, found)]
+        share(kernels().combine, voxels, *rows[:2], factors.numpy(), rows[2], least=-(-LEAST // len(weight)))
+        return found, (product * inverse).to(weight.dtype), slope.to(weight.dtype), None
 
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel of one item, float32 (C,); those of pieces are put together in float64."""
-    channels = features.shape[1]
-    pieces = features.movedim(1, -1).reshape(-1, channels).split(max(PIECE // channels, 1))
-    means = [piece.sum(0, dtype=torch.float32) / len(piece) for piece in pieces]
-    spreads = [(piece - mean).square_().sum(0) / len(piece) for piece, mean in zip(pieces, means, strict=True)]
-    sizes = torch.tensor([len(piece) for piece in pieces], dtype=torch.float64)
-    shares = (sizes / sizes.sum())[:, None]
-    each, variances = torch.stack(means).double(), torch.stack(spreads).double()
-    mean = (shares * each).sum(0)
-    variance = (shares * (variances + (each - mean) ** 2)).sum(0)
-    return mean.float(), variance.float()
+    """Mean and variance of each channel of one item, float64 (C,)."""
+    total, squares = _summed("moments", features) / features[0, 0].numel()
+    return total, (squares - total**2).clamp_(min=0)
+
+
+def _summed(kernel: str, *tensors: Tensor, **more: np.ndarray) -> Tensor:
+    """The two sums of each channel that a kernel makes of rows, float64 (2, C)."""
+    rows = [_rows(each) for each in tensors]
+    found = np.empty((-(-len(rows[0]) // kernels().ROWS), 2, rows[0].shape[1]))
+    share(getattr(kernels(), kernel), len(found), *rows, *more.values(), found)
+    return torch.from_numpy(found.sum(0))
+
+
+def _rows(features: Tensor) -> np.ndarray:
+    """The numbers of one item where they lie, voxels by channels; of bfloat16 their bits."""
+    rows = features.detach().movedim(1, -1).reshape(-1, features.shape[1])
+    return (rows.view(torch.uint16) if features.dtype == torch.bfloat16 else rows).numpy()
+
+
+@cache
+def kernels() -> ModuleType:
+    """Import what is compiled once a network is used; to size one nothing is."""
+    return import_module("segkit.models._kernels_instance")
 
 
 def _kept_last(features: Tensor) -> bool:
