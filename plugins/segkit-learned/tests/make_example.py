@@ -26,6 +26,6 @@ def sample(seed: int, neighborhood=LONG[:3], size: int = 64) -> Sample:
 
 
 if __name__ == "__main__":
-    fitted = Learned(trees=20, leaves=5, learning_rate=0.3).fit([sample(seed) for seed in (1, 2, 3)])
+    fitted = Learned(trees=20, leaves=5, learning_rate=0.3, forests=1).fit([sample(seed) for seed in (1, 2, 3)])
     Path(sys.argv[1]).write_text(fitted.model, encoding="utf-8")
     print({name: round(value, 3) for name, value in fitted.figures.items()})

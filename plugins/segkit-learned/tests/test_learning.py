@@ -11,12 +11,12 @@ from segkit.protocols import Sample
 from segkit.testing import neurites
 
 from segkit_learned.agglomerator import Learned
-from segkit_learned.learning import calibrated, halves
+from segkit_learned.learning import calibrated, chosen_threshold, cut
 from segkit_learned.statistics import contact_statistics
 from segkit_learned.truth import gains, overlap_table, summed
 
 pytest.importorskip("lightgbm", reason="needs lightgbm")
-FAST = {"trees": 30, "leaves": 7, "learning_rate": 0.2}
+FAST = {"trees": 20, "leaves": 7, "learning_rate": 0.2, "forests": 2}
 
 
 def sample(seed, shape=(32, 48, 48), voxel=10.0):
@@ -121,7 +121,7 @@ def test_another_seed_is_another_model(fitted, samples):
 
 
 def test_one_volume_is_cut_in_two(samples):
-    parts = halves(samples[0])
+    parts = cut(samples[0], 2)
     assert [part.fragments.shape for part in parts] == [(32, 24, 48)] * 2
     assert parts[1].truth.grid.offset == (0, 240, 0)
     fitted = Learned(**FAST).fit(samples[:1])
@@ -164,6 +164,17 @@ def test_affinities_unlike_those_that_it_learned_from_are_refused(made, samples)
 def test_without_a_model_it_only_learns(samples):
     with pytest.raises(InvalidParameter, match="segkit fit"):
         Learned().agglomerate(samples[0].affinities, samples[0].fragments)
+
+
+def test_a_wide_low_is_chosen_before_a_narrow_one():
+    class Curve:
+        def at(self, thresholds):
+            narrow = [5.0 - 4.2 * (abs(t - 0.2) < 0.015) - 4.0 * (0.55 < t < 0.85) for t in thresholds]
+            return [{"voi_split": value, "voi_merge": 0.5} for value in narrow]
+
+    found = chosen_threshold([Curve(), Curve()])
+    assert 0.65 < found["threshold"] < 0.75
+    assert (found["voi_split"], found["voi_merge"]) == (1.0, 0.5)
 
 
 def test_calibration_of_sums_that_are_twice_too_sure():

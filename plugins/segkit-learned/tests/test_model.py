@@ -50,6 +50,14 @@ def test_trees_beside_lightgbm():
     np.testing.assert_allclose(forest.sums(new), booster.predict(new, raw_score=True), rtol=0, atol=1e-12)
 
 
+def test_the_mean_of_forests():
+    one = read_model(EXAMPLE).forest
+    other = Forest(one.roots, one.feature, one.threshold + 0.3, one.left, one.right, 3 * one.value)
+    rows = np.random.default_rng(0).normal(0, 2, (200, len(NAMES)))
+    expected = (one.sums(rows) + other.sums(rows)) / 2
+    np.testing.assert_allclose(Forest.mean([one, other]).sums(rows), expected, rtol=0, atol=1e-12)
+
+
 def test_a_damaged_file_is_refused_in_a_sentence(tmp_path):
     with open(EXAMPLE, "rb") as file:
         whole = file.read()

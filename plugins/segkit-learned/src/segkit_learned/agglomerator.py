@@ -26,7 +26,7 @@ class Learned(RagAgglomerator, LearningAgglomerator):
     shares of their surfaces, and what else both touch. What is surely one is merged, its statistics are added, and all
     contacts are judged anew, in rounds: J. Nunez-Iglesias et al. 2013, doi:10.1371/journal.pone.0071715. A score is 1
     minus the probability that the merge lowers the variation of information, a decision counting by what it is worth;
-    so large segments need more evidence, and 0.5 means that it may as well be left.
+    so large segments need more evidence.
 
     `segkit fit --backend learned` makes the file of a model. One made with a file only merges; the other parameters are
     for learning.
@@ -36,15 +36,18 @@ class Learned(RagAgglomerator, LearningAgglomerator):
     model
         A file of `segkit fit`. It is read when it is needed first.
     trees
-        Trees that are grown, 1..2000.
+        Trees of a forest, 1..2000.
     leaves
         Leaves of a tree at most, 2..255.
     learning_rate
         How much of what is left each tree learns, 0.001..1.
+    forests
+        Forests that are grown on other parts of the examples and averaged, 1..20: chance decides less.
     walks
         How often examples are taken from what a model makes of volumes that it has not seen, 0..5. 0: fragments alone.
     weight
-        Power of the bits that a merge gains or loses, by which an example counts, 0..1. 0: all alike.
+        Power of the bits that a merge gains or loses, by which an example counts, 0..1. 1: a score is below 0.5 where
+        the merge gains bits on average; 0: all examples alike.
     seed
         Of the examples and statistics that each tree is grown on.
     """
@@ -57,17 +60,19 @@ class Learned(RagAgglomerator, LearningAgglomerator):
         self,
         *,
         model: Path | None = None,
-        trees: Annotated[int, Field(ge=1, le=2000)] = 200,
+        trees: Annotated[int, Field(ge=1, le=2000)] = 100,
         leaves: Annotated[int, Field(ge=2, le=255)] = 15,
         learning_rate: Annotated[float, Field(ge=0.001, le=1)] = 0.05,
+        forests: Annotated[int, Field(ge=1, le=20)] = 4,
         walks: Annotated[int, Field(ge=0, le=5)] = 1,
-        weight: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        weight: Annotated[float, Field(ge=0, le=1)] = 1.0,
         seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0,
     ) -> None:
         self.model = model
         self.trees = trees
         self.leaves = leaves
         self.learning_rate = learning_rate
+        self.forests = forests
         self.walks = walks
         self.weight = weight
         self.seed = seed
@@ -76,7 +81,7 @@ class Learned(RagAgglomerator, LearningAgglomerator):
         """Learn a model; its figures are the threshold to cut at, and the scores there of volumes left out in turn."""
         from segkit_learned.learning import Settings, learn
 
-        chosen = Settings(self.trees, self.leaves, self.learning_rate, self.walks, self.weight, self.seed)
+        chosen = Settings(self.trees, self.leaves, self.learning_rate, self.forests, self.walks, self.weight, self.seed)
         return learn(samples, chosen)
 
     @cached_property

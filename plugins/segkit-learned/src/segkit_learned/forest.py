@@ -1,5 +1,6 @@
 """A forest of decision trees as flat arrays, checked, so that a file of one can do nothing but add up numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -61,6 +62,19 @@ class Forest:
         arrays = self.roots, self.feature, self.threshold, self.left, self.right, self.value
         share(lambda a, b: kernels.add_leaves(rows[a:b], *arrays, totals[a:b]), len(rows), least=ROWS)
         return totals
+
+    @classmethod
+    def mean(cls, forests: Sequence["Forest"]) -> "Forest":
+        """One whose sums are the mean of those of all."""
+        begins = np.cumsum([0, *(len(each.feature) for each in forests)])
+        roots, left, right = (
+            np.concatenate([getattr(each, name) + begin for each, begin in zip(forests, begins, strict=False)])
+            for name in ("roots", "left", "right")
+        )
+        feature, threshold, value = (
+            np.concatenate([getattr(each, name) for each in forests]) for name in ("feature", "threshold", "value")
+        )
+        return cls(roots, feature, threshold, left, right, value / len(forests))
 
     @classmethod
     def of_booster(cls, dumped: dict[str, Any]) -> "Forest":

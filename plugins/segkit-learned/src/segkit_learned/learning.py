@@ -8,6 +8,7 @@ their model has not seen.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,14 @@ from segkit_learned.statistics import contact_statistics
 from segkit_learned.truth import gains, overlap_table, summed
 
 THRESHOLDS = np.arange(1, 100) / 100
+FORESTS = 20
+"""Forests at most."""
+WIDTH = 10
+"""Thresholds on either side that are taken into account: a low that is wide holds for new volumes."""
+PARTS = 2
+"""Volumes at least, so that one can be left out."""
+ROWS_OF_THREAD = 2**16
+"""Examples that are worth a thread: with fewer, threads wait for each other at every leaf."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Settings:
     trees: int
     leaves: int
     learning_rate: float
+    forests: int
     walks: int
     weight: float
     seed: int
@@ -67,7 +77,8 @@ def learn(samples: Sequence[Sample], settings: Settings) -> Fitted:
     offsets, or of which nothing can be learned.
     """
     samples = checked(samples)
-    volumes = [prepared(each) for each in (halves(samples[0]) if len(samples) == 1 else samples)]
+    pieces = -(-PARTS // len(samples))
+    volumes = [prepared(part) for each in samples for part in cut(each, pieces)]
     first = [examples_of(each, each.graph, np.arange(len(each.graph.node_ids)), settings) for each in volumes]
     check_examples(first)
     pool = [[each] for each in first]
@@ -114,11 +125,12 @@ def check_examples(first: Sequence[Examples]) -> None:
             raise InvalidInput(sentence("the samples", rule, value, "take a larger volume, or smaller fragments"))
 
 
-def halves(sample: Sample) -> list[Sample]:
-    """Two samples of one."""
+def cut(sample: Sample, pieces: int) -> list[Sample]:
+    """Pieces of a sample along its longest axis."""
     axis = int(np.argmax(sample.fragments.shape))
-    middle, end = sample.fragments.shape[axis] // 2, sample.fragments.shape[axis]
-    return [part_of(sample, axis, *bounds) for bounds in ((0, middle), (middle, end))]
+    size = sample.fragments.shape[axis]
+    bounds = [size * k // pieces for k in range(pieces + 1)]
+    return [part_of(sample, axis, *each) for each in pairwise(bounds)] if pieces > 1 else [sample]
 
 
 def part_of(sample: Sample, axis: int, first: int, last: int) -> Sample:
@@ -192,16 +204,18 @@ def grow(examples: Examples, settings: Settings) -> Forest:
         "lambda_l2": 1.0,
         "min_sum_hessian_in_leaf": 1.0,
         "monotone_constraints": [int(name in RISING) for name in NAMES],
-        "seed": settings.seed,
         "deterministic": True,
         "force_row_wise": True,
         "boost_from_average": False,
-        "num_threads": thread_count(),
+        "num_threads": max(1, min(thread_count(), len(rows) // ROWS_OF_THREAD)),
         "verbosity": -1,
     }
     data = lightgbm.Dataset(rows, label=right, weight=worth / worth.mean(), params={"verbosity": -1})
-    booster = lightgbm.train(parameters, data, settings.trees)
-    return Forest.of_booster(booster.dump_model())
+    grown = []
+    for number in range(settings.forests):
+        booster = lightgbm.train({**parameters, "seed": FORESTS * settings.seed + number}, data, settings.trees)
+        grown.append(Forest.of_booster(booster.dump_model()))
+    return Forest.mean(grown)
 
 
 def calibrated(sums: np.ndarray, right: np.ndarray, worth: np.ndarray) -> tuple[float, float]:
@@ -227,10 +241,11 @@ def swept(volume: Volume, model: Model) -> Sweep:
 
 
 def chosen_threshold(sweeps: Sequence[Sweep]) -> dict[str, float]:
-    """The threshold of the lowest variation of information on average over the volumes, and its halves there."""
+    """The threshold around which the variation of information is lowest, and its halves there, on average."""
     split, merge = (
         np.mean([[row[name] for row in each.at(THRESHOLDS)] for each in sweeps], axis=0)
         for name in ("voi_split", "voi_merge")
     )
-    best = int(np.argmin(split + merge))
+    around = np.convolve(np.pad(split + merge, WIDTH, "edge"), np.ones(2 * WIDTH + 1), "valid")
+    best = int(np.argmin(around))
     return {"threshold": float(THRESHOLDS[best]), "voi_split": float(split[best]), "voi_merge": float(merge[best])}
