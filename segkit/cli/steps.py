@@ -11,7 +11,7 @@ import click
 
 from segkit.cli.common import Verb, parse_neighborhood
 from segkit.cli.main import VERBS, verb_named
-from segkit.cli.types import RUN_FOLDER, Assignment, components, texts
+from segkit.cli.types import COMPONENT_SETTING, RUN_FOLDER, Assignment, components, texts
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
 from segkit.parameters import nearest, parse_value
 from segkit.run.recipe import RecipeStage, Results, as_assignment, fill, flatten, result_among
@@ -172,8 +172,9 @@ class Step:
         from segkit.registry.settings import files_named
 
         named = self.components(values)
-        settings = values.get("assignments")
-        if len(named) != 1 or not isinstance(settings, Mapping) or not settings:
+        names = [str(param.name) for param in self.verb.params if param.type is COMPONENT_SETTING]
+        settings = values[names[0]] if names else ()
+        if len(named) != 1 or not isinstance(settings, Mapping):
             return []
         return list(files_named(*named[0], settings))
 

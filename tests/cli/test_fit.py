@@ -7,8 +7,10 @@ import pytest
 
 from segkit import io
 from segkit.blockwise.component import ComponentSpec
+from segkit.cli.steps import Step
 from segkit.fragment.watershed import Watershed
 from segkit.infer.oracle import oracle_affinities
+from segkit.run.recipe import RecipeStage
 from segkit.testing.phantoms import neurites
 
 MODULE = '''
@@ -213,3 +215,9 @@ def test_the_files_of_a_component(logistic):
     spec = ComponentSpec("agglomerators", logistic, {"model": "m.json"})
     assert [str(path) for path in spec.files()] == ["m.json"]
     assert ComponentSpec("agglomerators", "python").files() == []
+
+
+def test_settings_of_training_are_no_parameters_of_a_component():
+    options = {"data": ["a.h5"], "model": "unet3d", "loss": "mse", "out": "run", "set": {"patch": [8, 8, 8]}}
+    step = Step.of(RecipeStage("train", "train", options))
+    assert [str(path) for path in step.files(step.values())[0]] == ["a.h5"]
