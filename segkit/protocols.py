@@ -11,13 +11,15 @@ What every component promises:
 
 - It changes no input and returns nothing that shares memory with an input or with an earlier result.
 - Equal inputs give equal outputs, at any number of threads; ties go by the lowest index.
-- It keeps no global state, prints nothing, reads and writes no file.
+- It keeps no global state, prints nothing, writes no file, and reads none but those that parameters of the type
+  ``Path`` name (what was learned, say), when it is used first and not when it is made.
 - Bad input raises an error from :mod:`segkit.errors` whose one sentence names the argument, the rule, the value and
   the next step. It never gives a silent wrong answer.
 
 It may state ``segkit_api = "1"``, the version of this page that it was written for; a mismatch is reported by name.
 It may also state ``segkit_claims``, a mapping of attributes of its suite in :mod:`segkit.testing`, such as
-``{"merges_all": False}``: what it claims beyond this page, or does not; ``segkit plugins check`` goes by it.
+``{"merges_all": False}``: what it claims beyond this page, or does not; ``segkit plugins check`` goes by it. Where that
+shall try it with other parameters than the defaults, ``segkit_example`` states them.
 """
 
 from abc import ABC, abstractmethod
@@ -150,10 +152,22 @@ class RagAgglomerator(Agglomerator):
         return ("count", "sum")
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
-        """Build the graph with the statistics in `features`, and cluster it."""
+        """Build the graph, and cluster it."""
+        return self.cluster(self.graph(affinities, fragments))
+
+    def graph(
+        self, affinities: Affinities, fragments: Labels, inner: tuple[slice, slice, slice] | None = None
+    ) -> RegionAdjacencyGraph:
+        """Build the graph that :meth:`cluster` takes, with the statistics in `features`.
+
+        Arguments and errors are those of :func:`segkit.agglomerate.rag.region_adjacency_graph`. An agglomerator that
+        wants statistics of its own overrides it. By blocks, graphs of parts are put together, and `affinities` may
+        have some of the channels only: nodes and edges must be those of that function, and statistics integers, of
+        edges and of nodes, that add up (of "min" and "max", the extreme counts).
+        """
         from segkit.agglomerate.rag import region_adjacency_graph
 
-        return self.cluster(region_adjacency_graph(affinities, fragments, features=self.features))
+        return region_adjacency_graph(affinities, fragments, features=self.features, inner=inner)
 
     @property
     def reducible(self) -> bool:
@@ -173,6 +187,44 @@ class RagAgglomerator(Agglomerator):
     @abstractmethod
     def cluster(self, rag: RegionAdjacencyGraph) -> MergeTree:
         """All merges of the nodes of `rag`, which become the leaves, in the same order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What an agglomerator learns from; all three on one grid."""
+
+    affinities: Affinities
+    """Of a network that was trained on other volumes: those that it knows are better than any it will see."""
+    fragments: Labels
+    """What the affinities were cut into, as later volumes will be."""
+    truth: Labels
+    """Objects; 0 and voxels outside the annotation say nothing."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was learned."""
+
+    model: str
+    """The content of a file, text, that the parameter `model` of the agglomerator takes the name of."""
+    figures: Mapping[str, float]
+    """What learning came to, for people and recipes: "threshold" is the one to cut at."""
+
+
+class LearningAgglomerator(Agglomerator):
+    """An agglomerator that learns from truth how to merge.
+
+    Its constructor has a parameter `model`, of the type ``Path | None``: the file to merge by. Without one it can only
+    learn; its other parameters say how.
+    """
+
+    @abstractmethod
+    def fit(self, samples: Sequence[Sample]) -> Fitted:
+        """Learn from all samples, at least one; equal samples give an equal model.
+
+        The threshold holds for new volumes: it is found on samples, or parts of them, that what is tried has not seen.
+        Raises InvalidInput where samples do not fit together, or nothing can be learned of them.
+        """
 
 
 class Metric(ABC):

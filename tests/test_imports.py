@@ -20,7 +20,7 @@ LAYERS = [
     {"io"},
     {"blockwise"},
     {"models", "losses", "health"},
-    {"infer", "fragment", "agglomerate", "segment", "evaluate"},
+    {"infer", "fragment", "fit", "agglomerate", "segment", "evaluate"},
     {"fuse"},  # the three stages in one
     {"train"},  # it scores networks by what the other stages make of them
     {"run", "benchmark", "convert", "scaffold"},

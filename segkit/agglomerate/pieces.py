@@ -32,7 +32,7 @@ from segkit.protocols import RagAgglomerator
 from segkit.registry import calls
 
 RULES = {"count": np.add, "sum": np.add, "histogram": np.add, "min": np.minimum, "max": np.maximum}
-"""How a statistic of two contacts becomes that of both."""
+"""How a statistic of two contacts becomes that of both; integers of any other name are added."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,8 @@ def unite(pieces: Sequence[Piece], *, largest: bool = False) -> Piece:
     places = [np.searchsorted(ids, graph.node_ids) for graph in graphs]
     node_features = {}
     for name in _common([graph.node_features for graph in graphs]):
-        node_features[name] = np.zeros(len(ids), graphs[0].node_features[name].dtype)
+        first_of = graphs[0].node_features[name]
+        node_features[name] = np.zeros((len(ids), *first_of.shape[1:]), first_of.dtype)
         for graph, place in zip(graphs, places, strict=True):
             node_features[name][place] += graph.node_features[name]
     edges = np.concatenate([place[graph.edges] for graph, place in zip(graphs, places, strict=True)])
@@ -158,9 +159,14 @@ def _common(features: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
 
 
 def _reduced(name: str, values: np.ndarray, order: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    if name not in RULES:
-        raise InvalidInput(sentence("feature", f"must be among {', '.join(RULES)} to be united", repr(name)))
-    return RULES[name].reduceat(values[order], begins, axis=0).astype(values.dtype) if len(begins) else values[:0]
+    if name not in RULES and values.dtype.kind not in "iu":
+        rule = f"must be among {', '.join(RULES)} to be united, or hold integers, which add up"
+        raise InvalidInput(sentence("feature", rule, f"{name!r} of {values.dtype}"))
+    return (
+        RULES.get(name, np.add).reduceat(values[order], begins, axis=0).astype(values.dtype)
+        if len(begins)
+        else values[:0]
+    )
 
 
 def _joined(lists: Sequence[AffinityLists]) -> AffinityLists:
@@ -209,7 +215,7 @@ class Linkage:
         """The graph of a volume, or of its box `inner`: see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""
         features, backend = self.agglomerator.features, self._with_lists
         if backend is None:
-            return Piece(region_adjacency_graph(affinities, fragments, features, inner=inner))
+            return Piece(calls.graph(self.agglomerator, affinities, fragments, inner))
         if self.largest:
             graph = region_adjacency_graph(affinities, fragments, features, inner=inner)
             starts, numbers, _ = backend.lists(graph)

@@ -4,11 +4,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from segkit.blockwise.store import file_digest
 from segkit.registry import find
 from segkit.registry.component import Component
-from segkit.registry.settings import settings
+from segkit.registry.settings import files_named, settings
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,14 @@ class ComponentSpec:
         return settings(self.kind, self.name, self.parameters)
 
     def identity(self) -> list[object]:
-        """All that decides what it computes, the version of its distribution included, as plain values."""
+        """All that decides what it computes, as plain values: the version of it, and what its files hold."""
         component = find(self.kind, self.name)
-        return [self.kind, self.settings(), component.distribution, component.version]
+        contents = [file_digest(path) for path in self.files()]
+        return [self.kind, self.settings(), component.distribution, component.version, *contents]
+
+    def files(self) -> list[Path]:
+        """The files that it reads, such as one of what was learned."""
+        return files_named(self.kind, self.name, self.parameters)
 
 
 @lru_cache(maxsize=16)

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """Else torch's threads, when they have nothing to do, keep the cores busy for milliseconds, and ours wait for them."""
 
 ORDER = (
-    *("demo", "train", "infer", "fragment", "agglomerate", "fuse", "segment", "evaluate", "view", "report"),
+    *("demo", "train", "infer", "fragment", "fit", "agglomerate", "fuse", "segment", "evaluate", "view", "report"),
     *("diagnose", "benchmark", "convert", "run", "plugins"),
 )
 """That of the pipeline, in which --help shows the verbs; any other follows, by name."""

@@ -11,7 +11,7 @@ import click
 
 from segkit.cli.common import Verb, parse_neighborhood
 from segkit.cli.main import VERBS, verb_named
-from segkit.cli.types import RUN_FOLDER, Assignment, components, texts
+from segkit.cli.types import COMPONENT_SETTING, RUN_FOLDER, Assignment, components, texts
 from segkit.errors import InvalidInput, InvalidParameter, SegkitError, sentence
 from segkit.parameters import nearest, parse_value
 from segkit.run.recipe import RecipeStage, Results, as_assignment, fill, flatten, result_among
@@ -164,7 +164,19 @@ class Step:
         written = [values[str(param.name)] for param in self.verb.params if getattr(param.type, "writes", False)]
         given = [text for value in self.given(values).values() for text in texts(value)]
         read = [part for text in given for part in parts_of(text).values()]
-        return [parse_address(text).path for text in read], [parse_address(text).path for text in written if text]
+        found = [*(parse_address(text).path for text in read), *self._component_files(values)]
+        return found, [parse_address(text).path for text in written if text]
+
+    def _component_files(self, values: Values) -> "list[Path | Remote]":
+        """Name the files that its component reads, such as a model that was learned."""
+        from segkit.registry.settings import files_named
+
+        named = self.components(values)
+        names = [str(param.name) for param in self.verb.params if param.type is COMPONENT_SETTING]
+        settings = values[names[0]] if names else ()
+        if len(named) != 1 or not isinstance(settings, Mapping):
+            return []
+        return list(files_named(*named[0], settings))
 
     def components(self, values: Values) -> list[tuple[str, str]]:
         """Pick the components that it names: kind and name."""

@@ -105,6 +105,8 @@ NEW_RUN = Text(complete_run, "RUN", writes=True, here=True)
 """The folder that a training run makes, or goes on in."""
 SETTINGS_FILE = Text(complete_file, "F.toml", reads=True, here=True)
 """A file of settings."""
+NEW_FILE = Text(complete_file, "FILE", writes=True, here=True)
+"""A file of another kind, which a verb makes."""
 FILE = Text(complete_file, here=True)
 """Any other file or folder."""
 SKELETONS = Text(complete_file, "FILE", reads=True)

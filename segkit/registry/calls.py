@@ -6,7 +6,7 @@ an input, pass as they are, and so do those of segkit's own components, which ar
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from types import TracebackType
@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph, Volume
 from segkit.errors import BrokenComponent, InvalidInput, SegkitError, out_of_memory, sentence
-from segkit.protocols import Agglomerator, Fragmenter, Loss, Metric, Prediction
+from segkit.protocols import (
+    Agglomerator,
+    Fitted,
+    Fragmenter,
+    LearningAgglomerator,
+    Loss,
+    Metric,
+    Prediction,
+    Sample,
+)
 from segkit.registry import declarations
 from segkit.registry.component import OWN, Component
 
@@ -53,6 +62,26 @@ def cluster(agglomerator: Any, graph: RegionAdjacencyGraph, *lists: object) -> M
     return tree
 
 
+def graph(
+    agglomerator: Any, affinities: Affinities, fragments: Labels, inner: tuple[slice, slice, slice] | None = None
+) -> RegionAdjacencyGraph:
+    """Build the graph of a volume, or of a part; see :meth:`segkit.protocols.RagAgglomerator.graph`."""
+    with blaming(agglomerator):
+        found: object = agglomerator.graph(affinities, fragments, inner)
+    if not isinstance(found, RegionAdjacencyGraph):
+        raise _wrong(agglomerator, "graph", "a RegionAdjacencyGraph", found)
+    return found
+
+
+def fit(agglomerator: LearningAgglomerator, samples: Sequence[Sample]) -> Fitted:
+    """Learn from samples; see :meth:`segkit.protocols.LearningAgglomerator.fit`."""
+    with blaming(agglomerator):
+        found: object = agglomerator.fit(samples)
+    if not isinstance(found, Fitted) or not isinstance(found.model, str):
+        raise _wrong(agglomerator, "fit", "a Fitted", found)
+    return Fitted(found.model, _numbers(agglomerator, "fit", found.figures))
+
+
 def edge_scores(agglomerator: Any, graph: RegionAdjacencyGraph, *lists: object) -> NDArray[np.float64]:
     """Score each edge of a graph; see :meth:`segkit.protocols.RagAgglomerator.scores`."""
     with blaming(agglomerator):
@@ -69,13 +98,7 @@ def score(metric: Metric, call: Callable[[], object]) -> dict[str, float]:
     """
     with blaming(metric):
         found = call()
-    rule = "a mapping of names to numbers"
-    if not isinstance(found, Mapping):
-        raise _wrong(metric, "score", rule, found)
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, Real):
-            raise _wrong(metric, "score", rule, f"{name!r}: {_described(value)}")
-    return dict(found)
+    return _numbers(metric, "score", found)
 
 
 def loss(function: Loss, prediction: Prediction) -> tuple[Any, dict[str, Any]]:
@@ -118,6 +141,16 @@ def blaming(component: object) -> Iterator[None]:
         what = f"made what is no result ({error})" if made_wrong else f"raised {type(error).__name__}: {error}"
         next_step = f"report it to the authors of {holder.distribution} with what --debug shows"
         raise BrokenComponent(sentence(_named(holder), what, next_step=next_step)) from error
+
+
+def _numbers(component: object, method: str, found: object) -> dict[str, float]:
+    rule = "a mapping of names to numbers"
+    if not isinstance(found, Mapping):
+        raise _wrong(component, method, rule, found)
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Real):
+            raise _wrong(component, method, rule, f"{name!r}: {_described(value)}")
+    return dict(found)
 
 
 def _checked_tree(agglomerator: object, method: str, found: object, *inputs: np.ndarray) -> MergeTree:

@@ -2,10 +2,20 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from segkit.parameters import convert
 from segkit.registry import find
 from segkit.registry.component import OWN
+
+
+def files_named(kind: str, name: str, values: Mapping[str, object]) -> list[Path]:
+    """The files that a component reads: the values of its parameters of the type Path, or Path and others."""
+    component = find(kind, name)
+    known = component.parameters()
+    given = convert(known, values, component.title)
+    full = (given.get(each, parameter.default) for each, parameter in known.items())
+    return [value for value in full if isinstance(value, Path)]
 
 
 def settings(kind: str, name: str, values: Mapping[str, object]) -> dict[str, object]:

@@ -59,9 +59,12 @@ def components_of(distribution: str, kind: str | None = None, name: str | None =
 def check(component: Component, values: Mapping[str, object] | None = None) -> list[PromiseResult]:
     """Every promise of the component's kind, tried with the parameters `values`, in the order of the suite.
 
+    Without values it is tried with those that its class states as `segkit_example`, if any.
+
     A component that cannot be made is one finding. Raises SegkitError if pytest or hypothesis are not installed.
     """
     require_libraries()
+    values = values or getattr(_class_of(component), "segkit_example", {})
     source = (
         f"from segkit.testing import {SUITES[component.kind]}\n\n\n"
         f"class TestIt({SUITES[component.kind]}):\n"
@@ -74,6 +77,14 @@ def check(component: Component, values: Mapping[str, object] | None = None) -> l
         return [PromiseResult("component", MADE, FAILS, broken.pop())]
     findings = summed_up(records)
     return [*findings, PromiseResult("process", "It survives the tests.", FAILS, problem)] if problem else findings
+
+
+def _class_of(component: Component) -> type | None:
+    """The class; None where it cannot be loaded, which the suite will say."""
+    try:
+        return component.load()
+    except SegkitError:
+        return None
 
 
 def require_libraries() -> None:

@@ -89,6 +89,13 @@ def test_only_the_largest_of_equal_contacts_stays_on_request():
 def test_what_cannot_be_united_is_refused():
     with pytest.raises(InvalidInput, match="at least one"):
         unite([])
-    graph = RegionAdjacencyGraph([1, 2], [[0, 1]], {"colour": np.array([1])})
+    graph = RegionAdjacencyGraph([1, 2], [[0, 1]], {"colour": np.array([0.5])})
     with pytest.raises(InvalidInput, match="'colour'"):
         unite([Piece(graph), Piece(graph)])
+
+
+def test_integers_of_any_name_add_up():
+    graph = RegionAdjacencyGraph([1, 2], [[0, 1]], {"pits": np.array([[1, 2]])}, {"place": np.array([[3, 4], [5, 6]])})
+    found = unite([Piece(graph), Piece(graph)]).graph
+    assert found.features["pits"].tolist() == [[2, 4]]
+    assert found.node_features["place"].tolist() == [[6, 8], [10, 12]]

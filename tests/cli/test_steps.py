@@ -53,7 +53,7 @@ def test_what_a_step_reads_and_makes_and_names():
         ("infer", {"raw": ["a", "b"]}, "raw of stage 'own' must be one value"),
         ("infer", {"raw": {"a": 1}}, "must be no table"),
         ("fragment", {"per-section": 1}, "must be true or false"),
-        ("benchmark", {}, "must be one of train, infer, fragment, agglomerate, fuse, segment, evaluate, not"),
+        ("benchmark", {}, "must be one of train, infer, fragment, fit, agglomerate, fuse, segment, evaluate, not"),
         ("types", {}, "verb of stage 'own' must be one of"),
     ],
 )

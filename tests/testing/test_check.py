@@ -24,6 +24,19 @@ class Good(VOI):
     pass
 
 
+class Needy(VOI):
+    segkit_example = {"ready": True}
+
+    def __init__(self, *, ready: bool = False) -> None:
+        super().__init__()
+        self.ready = ready
+
+    def score(self, segmentation, truth):
+        if not self.ready:
+            raise ValueError("not ready")
+        return super().score(segmentation, truth)
+
+
 class Fatal(VOI):
     def score(self, segmentation, truth):
         os._exit(7)
@@ -32,7 +45,7 @@ class Fatal(VOI):
 class Wrong(VOI):
     segkit_api = "0"
 """
-NAMES = ("Loud", "Good", "Fatal", "Wrong")
+NAMES = ("Loud", "Good", "Needy", "Fatal", "Wrong")
 
 
 @pytest.fixture
@@ -54,7 +67,7 @@ def found(distribution, name):
 
 
 def test_what_a_distribution_offers(lab):
-    assert [each.name for each in components_of("Some_Lab")] == ["fatal", "good", "loud", "wrong"]
+    assert [each.name for each in components_of("Some_Lab")] == ["fatal", "good", "loud", "needy", "wrong"]
     assert [each.name for each in components_of("some.lab", "metrics", "good")] == ["good"]
     assert {each.kind for each in components_of("segkit-em", "losses")} == {"losses"}
 
@@ -136,3 +149,9 @@ def test_a_component_says_itself_what_it_does_not_claim(tmp_path, monkeypatch):
     differing = {test: result for test, result in found["stated"].items() if result != found["plain"][test]}
     assert differing == {"test_exchanged": "skipped"}
     assert set(found["misspelt"].values()) == {"FAILS"}
+
+
+def test_a_component_is_tried_with_the_example_that_it_states(lab):
+    (component,) = components_of(lab, name="needy")
+    assert not [each for each in check(component) if each.result == "FAILS"]
+    assert [each for each in check(component, {"ready": False}) if each.result == "FAILS"]

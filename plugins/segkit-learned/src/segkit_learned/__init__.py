@@ -1,0 +1,1 @@
+"""An agglomerator that learns from truth: see :mod:`segkit_learned.agglomerator`."""

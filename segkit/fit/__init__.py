@@ -1,0 +1,1 @@
+"""Learning agglomerators: what they learn from, and the file of what they learned."""
