@@ -16,10 +16,12 @@ from numba import njit
 from segkit.agglomerate import MILLION
 from segkit.agglomerate._kernels_rag import UNIT
 
-MEAN, MIN, MAX, QUANTILE = 0, 1, 2, 3
+MEAN, MIN, MAX, QUANTILE, SIGNED = 0, 1, 2, 3, 4
 NONE = -1
 DEAD = np.inf
 """What a contact that is gone has as `queued`."""
+APART = 2.0
+"""The score of a contact of SIGNED whose clusters do not touch: behind all others."""
 RECORD = np.dtype([("count", "i8"), ("sum", "i8"), ("score", "f8"), ("queued", "f8")])
 """Of a contact, in half a line of the cache: how many affinities it has, and their sum (of QUANTILE the value that all
 have, or ~ the place of its list); its score; and the score at which a queue holds it, if that is lower. The sum of one
@@ -143,6 +145,8 @@ def score_contacts(rule, records, runs):
     for e in range(len(records)):
         if rule.mode == MEAN:
             records[e].score = 1.0 - records[e].sum / UNIT / records[e].count
+        elif rule.mode == SIGNED:
+            records[e].score = _score_of_weights(records[e])
         elif rule.mode == QUANTILE:
             records[e].score = _score_of_quantile(rule, records[e], runs)
         records[e].queued = records[e].score
@@ -163,6 +167,11 @@ def unite(rule, kept, lost, records, runs):
         one.score = min(one.score, two.score)
     elif rule.mode == MIN:
         one.score = max(one.score, two.score)
+    elif rule.mode == SIGNED:
+        one.count += two.count
+        one.sum += two.sum
+        touches = min(one.score, two.score) < APART
+        one.score = _score_of_weights(one) if touches else APART
     else:
         if one.sum < 0 or one.sum != two.sum:
             one.sum = ~_united_list(one, two, runs, rule.home)
@@ -170,6 +179,12 @@ def unite(rule, kept, lost, records, runs):
         if one.score != two.score:
             one.score = _score_of_quantile(rule, one, runs)
     two.queued, two.sum = DEAD, kept
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _score_of_weights(record):
+    """(1 - the mean weight) / 2: what is summed up of a weight w is (1 + w) / 2, in half UNITs."""
+    return 1.0 - record.sum / (2 * UNIT) / record.count
 
 
 @njit(cache=True, nogil=True)

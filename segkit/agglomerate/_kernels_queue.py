@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from segkit.agglomerate._kernels_contacts import END, NONE, has_room, unite
+from segkit.agglomerate._kernels_contacts import APART, END, NONE, has_room, unite
 from segkit.kernels.growable import doubled
 from segkit.kernels.pair_table import EMPTY, find_slot, pair_key
 from segkit.kernels.union_find import find_root
@@ -64,7 +64,7 @@ def merge_all(nodes, edges, rule, contacts, sizes, max_size):
     """All merges in order: int64 (M, 2) nodes of the tree, float64 (M,) scores. Changes all but `edges`.
 
     Clusters whose `sizes` sum up above `max_size` are not merged, nor are those with a blocked contact between them;
-    `sizes` may be empty.
+    `sizes` may be empty. Contacts that score APART never merge, but may be united with others, and then have a score.
 
     Why no list of neighbours that is always up to date, nor a hash of all pairs? Either is changed at all contacts of a
     cluster whenever it merges. Here the shorter list is walked, at most E log N steps in all; the neighbours of the
@@ -86,7 +86,7 @@ def merge_all(nodes, edges, rule, contacts, sizes, max_size):
     merges, scores, merged = np.empty((max(nodes, 1), 2), np.int64), np.empty(max(nodes, 1)), 0
     while True:
         m = take_lowest(queue, records, lists.alive)
-        if m == NONE:
+        if m == NONE or records[m].score == APART:
             break
         stays, goes = _sides(find_root(lists.parent, edges[m, 0]), find_root(lists.parent, edges[m, 1]), hubs)
         if len(contacts.blocked) and contacts.blocked[m]:

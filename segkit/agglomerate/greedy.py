@@ -6,7 +6,16 @@ from typing import Literal
 
 import numpy as np
 
-from segkit.agglomerate import MILLION, Score, check_constraints, check_parameters, millionths
+from segkit.agglomerate import (
+    MILLION,
+    LongRange,
+    Score,
+    check_constraints,
+    check_long_range,
+    check_neighborhood,
+    check_parameters,
+    millionths,
+)
 from segkit.agglomerate import _kernels_clusters as clusters
 from segkit.agglomerate import _kernels_contacts as contacts
 from segkit.agglomerate import _kernels_plateaus as plateaus
@@ -73,6 +82,11 @@ class GreedyMerging(RagAgglomerator):
         Two fragments whose contact scores above this, 0..1, are never put into one cluster, nor are clusters that
         hold such a pair: a contact keeps them apart as long as any part of it does ("cannot link" of A. Bailoni et
         al. 2019, doi:10.48550/arXiv.1906.11713). Fragments without a contact are not kept apart. None: no such rule.
+    long_range
+        How edges longer than one voxel count, for the score "mean". "alike": as all others. "both": for and against a
+        merge, but only between clusters that touch. "against": between clusters that touch, as repulsion alone: an
+        affinity a has the weight a - 1, where one of direct neighbours has 2a - 1, and the score is (1 - the mean
+        weight) / 2; the signed average linkage of A. Bailoni et al. 2019. A neighborhood without long edges is refused.
     """
 
     def __init__(
@@ -84,15 +98,18 @@ class GreedyMerging(RagAgglomerator):
         histogram_init: Literal["all", "max"] = "all",
         max_size: int | None = None,
         mutex_above: float | None = None,
+        long_range: LongRange = "alike",
     ) -> None:
         check_parameters(score, quantile, bins, histogram_init)
         check_constraints(max_size, mutex_above)
+        check_long_range(long_range, score)
         self.score = score
         self.quantile = quantile
         self.bins = bins
         self.histogram_init = histogram_init
         self.max_size = max_size
         self.mutex_above = mutex_above
+        self.long_range = long_range
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -101,11 +118,13 @@ class GreedyMerging(RagAgglomerator):
         if self.score in ("min", "max"):
             return (self.score, *sizes)
         if self.score == "mean":
-            return ("count", "sum", *sizes)
+            far = () if self.long_range == "alike" else ("far_count", "far_sum")
+            return ("count", "sum", *far, *sizes)
         return ("max" if self.histogram_init == "max" else "histogram", *sizes)
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """Build the region adjacency graph and cluster it."""
+        check_neighborhood(affinities.neighborhood, self.long_range)
         if "histogram" not in self.features:
             with phase("region graph"):
                 rag = region_adjacency_graph(affinities, fragments, self.features)
@@ -159,6 +178,9 @@ class GreedyMerging(RagAgglomerator):
             records, runs, homes = self._contacts(rag, lists, np.array([0, nodes]))
             sizes = np.empty(0, np.int64) if self.max_size is None else rag.node_features["size"].astype(np.int64)
             blocked = np.empty(0, bool) if self.mutex_above is None else records["score"] > self.mutex_above
+            if self.long_range != "alike":
+                apart = rag.features["count"] == rag.features["far_count"]
+                records["score"][apart] = records["queued"][apart] = contacts.APART
             most = min(self.max_size or 0, 2**62)  # as far as the kernel counts; no volume has more voxels
             known = by_queue.Contacts(records, runs, blocked)
             whole = self._rule._replace(home=homes[-1])
@@ -173,12 +195,16 @@ class GreedyMerging(RagAgglomerator):
         For quantiles also the lists of affinities, and where in them the homes are: one for each piece, the nodes
         cuts[p] to cuts[p + 1] - 1, and one for the whole.
         """
-        runs, homes, mode = np.empty(0, np.int64), [0] * len(cuts), MODES[self.score]
+        runs, homes, mode = np.empty(0, np.int64), [0] * len(cuts), self._mode
         records = np.zeros(len(rag.edges), contacts.RECORD)
         if mode == contacts.QUANTILE:
             runs, homes = _listed(rag.edges, cuts, lists or self.lists(rag), self.bins, records)
         elif mode == contacts.MEAN:
             records["count"], records["sum"] = rag.features["count"], rag.features["sum"]
+        elif mode == contacts.SIGNED:
+            total, far = rag.features["sum"], rag.features["far_sum"]
+            records["count"] = rag.features["count"]
+            records["sum"] = 2 * total if self.long_range == "both" else 2 * total - far
         else:
             records["score"] = 1.0 - rag.features[self.score].astype(np.float64)
         rule = Rule(mode, millionths(self.score, self.quantile), self.bins)
@@ -188,14 +214,18 @@ class GreedyMerging(RagAgglomerator):
     @property
     def _rule(self) -> Rule:
         """How contacts are united; the quantile 0 is the least affinity, and 1 the largest."""
-        per_million, mode = millionths(self.score, self.quantile), MODES[self.score]
+        per_million, mode = millionths(self.score, self.quantile), self._mode
         if mode == contacts.QUANTILE and per_million in (0, MILLION):
             mode = contacts.MIN if per_million == 0 else contacts.MAX
         return Rule(mode, per_million, self.bins)
 
     @property
     def _constrained(self) -> bool:
-        return self.max_size is not None or self.mutex_above is not None
+        return self.max_size is not None or self.mutex_above is not None or self.long_range != "alike"
+
+    @property
+    def _mode(self) -> int:
+        return MODES[self.score] if self.long_range == "alike" else contacts.SIGNED
 
     def _check(self, rag: RegionAdjacencyGraph, lists: AffinityLists | None) -> None:
         known = {*rag.features, *rag.node_features}

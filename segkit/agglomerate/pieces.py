@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from segkit.agglomerate import _kernels_pieces as kernels
+from segkit.agglomerate import check_neighborhood
 from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.rag import AffinityLists, Box, contact_bins, region_adjacency_graph
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
@@ -31,7 +33,8 @@ from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.protocols import RagAgglomerator
 from segkit.registry import calls
 
-RULES = {"count": np.add, "sum": np.add, "histogram": np.add, "min": np.minimum, "max": np.maximum}
+SUMMED = ("count", "sum", "far_count", "far_sum", "histogram")
+RULES = {**dict.fromkeys(SUMMED, np.add), "min": np.minimum, "max": np.maximum}
 """How a statistic of two contacts becomes that of both; integers of any other name are added."""
 
 
@@ -210,6 +213,11 @@ class Linkage:
         """The agglomerator if it clusters by quantiles: dense histograms would take a kilobyte an edge."""
         backend = self.agglomerator
         return backend if isinstance(backend, GreedyMerging) and backend.score in ("median", "quantile") else None
+
+    def check_neighborhood(self, neighborhood: ArrayLike) -> None:
+        """Raise InvalidInput if the agglomerator cannot do with these offsets, (C, 3), whatever the blocks hold."""
+        if isinstance(self.agglomerator, GreedyMerging):
+            check_neighborhood(np.asarray(neighborhood), self.agglomerator.long_range)
 
     def piece(self, affinities: Affinities, fragments: Labels, inner: Box | None = None) -> Piece:
         """The graph of a volume, or of its box `inner`: see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""

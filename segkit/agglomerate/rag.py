@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate import MAX_BINS, _kernels_pieces, _kernels_rag
+from segkit.agglomerate import MAX_BINS, _kernels_pieces, _kernels_rag, is_far
 from segkit.data import Affinities, Labels, RegionAdjacencyGraph, check_aligned
 from segkit.data.rag import frozen
 from segkit.errors import InvalidInput, InvalidParameter, sentence
@@ -17,7 +17,7 @@ from segkit.threads import thread_count
 UNIT = _kernels_rag.UNIT
 """Sums of affinities are integers, in units of 1 / UNIT = 2^-30."""
 
-FEATURES = ("count", "sum", "min", "max", "histogram", "size")
+FEATURES = ("count", "sum", "far_count", "far_sum", "min", "max", "histogram", "size")
 VOXELS_OF_SLAB = 2**21
 Box = tuple[slice, slice, slice]
 Ranges = tuple[tuple[int, int], ...]
@@ -51,6 +51,7 @@ def region_adjacency_graph(
         - "count": how many there are, int64 (E,).
         - "sum": int64 (E,), in units of 2^-30, each affinity rounded to the nearest. Integers add up to the same sum
           in any order, over any blocks and threads; floats do not. A mean is off by at most 2^-31.
+        - "far_count", "far_sum": the same of the edges alone that are longer than one voxel.
         - "min", "max": float32 (E,).
         - "histogram": how many fall into each of `bins` equal bins of 0..1, int32 (E, bins). It needs 4 * bins bytes
           an edge: 1 KiB for 256.
@@ -82,12 +83,34 @@ def region_adjacency_graph(
     """
     _check_features(features, bins)
     wanted = Wanted("min" in features or "max" in features, "histogram" in features, "size" in features)
-    return _graph(_collect(affinities, fragments, wanted, bins, inner), features, bins)
+    contacts = _collect(affinities, fragments, wanted, bins, inner)
+    near = _near_totals(contacts, affinities, fragments, inner) if {"far_count", "far_sum"} & {*features} else None
+    return _graph(contacts, near, features, bins)
 
 
-def _graph(contacts: "_Contacts", features: Sequence[str], bins: int) -> RegionAdjacencyGraph:
-    """The graph with these features."""
+def _near_totals(contacts: "_Contacts", affinities: Affinities, fragments: Labels, inner: Box | None) -> np.ndarray:
+    """Count and sum of the affinities of direct neighbours alone, int64 (2, E); zeros where fragments do not touch.
+
+    Why those, and not the others, which are wanted? They are few, and little more than what touches.
+    """
+    near = np.flatnonzero(~is_far(affinities.neighborhood))
+    totals = np.zeros_like(contacts.totals)
+    if len(near):
+        consecutive = near[-1] - near[0] == len(near) - 1  # a view is enough
+        array = affinities.array[near[0] : near[-1] + 1] if consecutive else affinities.array[near]
+        chosen = Affinities(array, affinities.neighborhood[near], affinities.grid)
+        found = _collect(chosen, fragments, Wanted(extremes=False, values=False, sizes=False), 0, inner)
+        ends = np.searchsorted(contacts.node_ids, found.node_ids)[found.edges]
+        keys = (edges[:, 0] << 32 | edges[:, 1] for edges in (contacts.edges, ends))
+        totals[:, np.searchsorted(*keys)] = found.totals
+    return totals
+
+
+def _graph(contacts: "_Contacts", near: np.ndarray | None, features: Sequence[str], bins: int) -> RegionAdjacencyGraph:
+    """The graph with these features; `near` are the totals of direct neighbours, where they are wanted."""
     columns = dict(zip(("count", "sum", "min", "max"), (*contacts.totals, *contacts.extremes), strict=True))
+    if near is not None:
+        columns |= dict(zip(("far_count", "far_sum"), contacts.totals - near, strict=True))
     found = {name: columns[name] for name in features if name in columns}
     if "histogram" in features:
         found["histogram"] = _kernels_rag.dense_histograms(contacts.starts, contacts.numbers, bins)

@@ -7,20 +7,32 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from segkit.agglomerate import MILLION, Score, check_constraints, check_parameters, millionths
+from segkit.agglomerate import (
+    MILLION,
+    LongRange,
+    Score,
+    check_constraints,
+    check_long_range,
+    check_neighborhood,
+    check_parameters,
+    is_far,
+    millionths,
+)
 from segkit.data import Affinities, Labels, MergeTree, check_aligned, edge_slices
 from segkit.errors import InvalidInput, sentence
 from segkit.protocols import Agglomerator
 
-Contacts = dict[tuple[int, int], list[np.float32]]
+Contacts = dict[tuple[int, int], tuple[list[np.float32], list[np.float32]]]
+"""The affinities between direct neighbours, and those of longer edges."""
 
 
 class Statistic(NamedTuple):
-    """What is kept of the affinities of a contact: how it starts, how two become one, what it scores."""
+    """What is kept of the affinities of a contact: how it starts, how two become one, what it scores, if it merges."""
 
     start: Callable
     unite: Callable
     score: Callable
+    touches: Callable = lambda kept: True
 
 
 class Reference(Agglomerator):
@@ -50,6 +62,11 @@ class Reference(Agglomerator):
         Two fragments whose contact scores above this, 0..1, are never put into one cluster, nor are clusters that
         hold such a pair: a contact keeps them apart as long as any part of it does ("cannot link" of A. Bailoni et
         al. 2019, doi:10.48550/arXiv.1906.11713). Fragments without a contact are not kept apart. None: no such rule.
+    long_range
+        How edges longer than one voxel count, for the score "mean". "alike": as all others. "both": for and against a
+        merge, but only between clusters that touch. "against": between clusters that touch, as repulsion alone: an
+        affinity a has the weight a - 1, where one of direct neighbours has 2a - 1, and the score is (1 - the mean
+        weight) / 2; the signed average linkage of A. Bailoni et al. 2019. A neighborhood without long edges is refused.
     """
 
     def __init__(
@@ -61,19 +78,23 @@ class Reference(Agglomerator):
         histogram_init: Literal["all", "max"] = "all",
         max_size: int | None = None,
         mutex_above: float | None = None,
+        long_range: LongRange = "alike",
     ) -> None:
         check_parameters(score, quantile, bins, histogram_init)
         check_constraints(max_size, mutex_above)
+        check_long_range(long_range, score)
         self.score = score
         self.quantile = quantile
         self.bins = bins
         self.histogram_init = histogram_init
         self.max_size = max_size
         self.mutex_above = mutex_above
+        self.long_range = long_range
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """All merges, best first; see :class:`segkit.protocols.Agglomerator`."""
         check_aligned(affinities=affinities, fragments=fragments)
+        check_neighborhood(affinities.neighborhood, self.long_range)
         ids = fragments.ids()
         position = {int(fragment): k for k, fragment in enumerate(ids)}
         contacts = sorted(_contacts(affinities, fragments, position).items())
@@ -82,12 +103,19 @@ class Reference(Agglomerator):
         return MergeTree.from_merges(ids, merges, scores)
 
     def _statistic(self) -> Statistic:
+        if self.long_range != "alike":
+            return Statistic(self._start_signed, _added, _score_signed, lambda kept: kept[2] > 0)
         if self.score == "mean":
-            return Statistic(_start_mean, lambda a, b: (a[0] + b[0], a[1] + b[1]), _score_mean)
+            return Statistic(_of_all(_start_mean), _added, _score_mean)
         if self.score in ("min", "max"):
             choose = min if self.score == "min" else max
-            return Statistic(choose, choose, lambda a: 1.0 - float(a))
-        return Statistic(self._start_histogram, lambda a, b: a + b, self._score_histogram)
+            return Statistic(_of_all(choose), choose, lambda a: 1.0 - float(a))
+        return Statistic(_of_all(self._start_histogram), lambda a, b: a + b, self._score_histogram)
+
+    def _start_signed(self, near: list[np.float32], far: list[np.float32]) -> tuple[int, int, int]:
+        """The sum of 1 + weight, in units of 2^-30, the number of edges, and how many of them are short."""
+        (close, count), (distant, others) = _start_mean(near), _start_mean(far)
+        return 2 * close + (2 if self.long_range == "both" else 1) * distant, count + others, count
 
     def _start_histogram(self, values: list[np.float32]) -> Counter:
         values = [max(values)] if self.histogram_init == "max" else values
@@ -111,7 +139,7 @@ class Reference(Agglomerator):
         The heap holds (score, number); an entry is out of date if the contact of that number has another score by now.
         """
         statistic, leaves, sizes = self._statistic(), len(leaf_sizes), dict(enumerate(leaf_sizes))
-        state = {number: statistic.start(values) for number, (_, values) in enumerate(contacts)}
+        state = {number: statistic.start(*values) for number, (_, values) in enumerate(contacts)}
         score = {number: statistic.score(kept) for number, kept in state.items()}
         apart = {number for number, value in score.items() if self._keeps_apart(value)}
         neighbours: dict[int, dict[int, int]] = {node: {} for node in range(leaves)}
@@ -119,7 +147,7 @@ class Reference(Agglomerator):
         for number, ((u, v), _) in enumerate(contacts):
             neighbours[u][v] = neighbours[v][u] = number
             ends[number] = (u, v)
-        heap = [(value, number) for number, value in score.items()]
+        heap = [(value, number) for number, value in score.items() if statistic.touches(state[number])]
         heapq.heapify(heap)
         merges: list[tuple[int, int]] = []
         scores: list[float] = []
@@ -147,7 +175,8 @@ class Reference(Agglomerator):
                     if lost in apart:
                         apart.add(kept)
                     score[kept] = statistic.score(state[kept])
-                    heapq.heappush(heap, (score[kept], kept))
+                    if statistic.touches(state[kept]):
+                        heapq.heappush(heap, (score[kept], kept))
                 for node in (u, v):
                     neighbours[other].pop(node, None)
                 neighbours[merged][other] = neighbours[other][merged] = kept
@@ -169,22 +198,37 @@ def _score_mean(total_and_count: tuple[int, int]) -> float:
     return 1.0 - total / 2**30 / count
 
 
+def _score_signed(kept: tuple[int, int, int]) -> float:
+    total, count, _ = kept
+    return 1.0 - total / 2**31 / count
+
+
+def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _of_all(start: Callable) -> Callable:
+    """The start of a statistic to which short and long edges are alike."""
+    return lambda near, far: start(near + far)
+
+
 def _contacts(affinities: Affinities, fragments: Labels, position: dict[int, int]) -> Contacts:
     """The affinities between every two fragments, by their positions, the lower first."""
     contacts: Contacts = {}
-    for a, b, value in _affinity_edges(affinities, fragments):
+    for a, b, value, far in _affinity_edges(affinities, fragments):
         if a == b or a not in position or b not in position:
             continue
         if not 0 <= value <= 1:
             raise InvalidInput(sentence("affinities", "must lie in 0..1", f"{value} between fragments {a} and {b}"))
         low, high = sorted((position[a], position[b]))
-        contacts.setdefault((low, high), []).append(value)
+        contacts.setdefault((low, high), ([], []))[far].append(value)
     return contacts
 
 
-def _affinity_edges(affinities: Affinities, fragments: Labels) -> Iterator[tuple[int, int, np.float32]]:
-    """The ids at both ends and the affinity of every edge inside the volume."""
-    for values, offset in zip(affinities.array, affinities.neighborhood, strict=True):
+def _affinity_edges(affinities: Affinities, fragments: Labels) -> Iterator[tuple[int, int, np.float32, bool]]:
+    """Of every edge inside the volume the ids at both ends, the affinity, and whether it is longer than one voxel."""
+    far = is_far(affinities.neighborhood).tolist()
+    for values, offset, longer in zip(affinities.array, affinities.neighborhood, far, strict=True):
         source, target = edge_slices(fragments.shape, offset)
         ends = fragments.array[source].ravel().tolist(), fragments.array[target].ravel().tolist()
-        yield from zip(*ends, values[source].ravel(), strict=True)
+        yield from ((*edge, longer) for edge in zip(*ends, values[source].ravel(), strict=True))

@@ -305,6 +305,7 @@ def _from_graphs(
 ) -> Merged:
     """The tree of affinities, fragments and an agglomerator, from graphs of blocks, unless it is there already."""
     address, name = output.address, output.address.at("merge_tree")
+    Linkage(inputs[2].load()).check_neighborhood(np.asarray(inputs[0].neighborhood))
     with locked(lock_of(address.path, name), f"{address.path}:{name}"):
         return _made_once(output, inputs, notes, make_tree, work)
 

@@ -57,7 +57,9 @@ def fuse_files(
     if work.whole:
         raise InvalidParameter(sentence("work", "must be by blocks", next_step="give a size of blocks"))
     fragmenter.load()
-    Linkage(agglomerator.load())  # what is wrong with either is said before the work
+    Linkage(agglomerator.load()).check_neighborhood(
+        affinities.neighborhood
+    )  # what is wrong with either is said before the work
     lattice = work.lattice(affinities.shape, halo_of(fragmenter, work.halo))
     inputs = [affinities.identity, np.asarray(affinities.neighborhood).tolist()]
     methods = [fragmenter.identity(), agglomerator.identity()]

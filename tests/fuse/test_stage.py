@@ -32,6 +32,7 @@ SCORES = (
     {"score": "max"},
     {"score": "quantile", "quantile": 0.5, "histogram_init": "max"},
     {"score": "mean", "max_size": 4000},
+    {"score": "mean", "long_range": "against"},
 )
 TREE = ("leaf_ids", "parents", "altitudes")
 

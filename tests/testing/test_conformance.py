@@ -28,6 +28,12 @@ class TestPython(AgglomeratorConformance):
     )
 
 
+class TestPythonWithRepulsion(AgglomeratorConformance):
+    name = "python"
+    parameters = ({"long_range": "both"}, {"long_range": "against", "mutex_above": 0.9})
+    merges_all = False
+
+
 class TestPythonWithALargestSize(AgglomeratorConformance):
     name = "python"
     parameters = ({"max_size": 60},)

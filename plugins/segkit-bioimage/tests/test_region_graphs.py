@@ -123,6 +123,32 @@ def test_partitions_are_nested_and_their_parts_connected(linkage):
         assert all(any(fine <= coarse for coarse in partition(tree.cut(high))) for fine in partition(tree.cut(low)))
 
 
+@pytest.mark.parametrize("long_range", ["both", "against"])
+def test_gasp_cuts_are_those_of_segkits_signed_average_linkage(long_range):
+    """On fragments all of which touch; the signed weights are handed to the library as statistics of a graph."""
+    rng = np.random.default_rng(3)
+    cells = rng.integers(1, 16, (8, 14, 14))
+    levels = np.triu(rng.uniform(0.1, 0.9, (16, 16)))
+    offsets = [*NEAREST, (0, 0, -3), (0, 4, 0)]
+    pairs = [np.sort([cells, np.roll(cells, np.negative(offset), (0, 1, 2))], axis=0) for offset in offsets]
+    values = np.array([levels[tuple(pair)] for pair in pairs]) + rng.uniform(-0.1, 0.1, (5, *cells.shape))
+    affinities, fragments = Affinities.convert(values.astype(np.float32), offsets), Labels.convert(cells, Grid())
+    ours = load("agglomerators", "python", long_range=long_range)
+    rag = region_adjacency_graph(affinities, fragments, ours.features)
+    assert (rag.features["count"] > rag.features["far_count"]).all()
+    far = rag.features["far_sum"] if long_range == "against" else 0
+    mean = (rag.features["sum"] - far / 2) / UNIT / rag.features["count"]  # (1 + the mean weight) / 2
+    sums = np.round(mean * rag.features["count"] * UNIT).astype(np.int64)
+    none = dict.fromkeys(("min", "max"), np.zeros(len(mean), np.float32))
+    weights = RegionAdjacencyGraph(rag.node_ids, rag.edges, {"count": rag.features["count"], "sum": sums, **none})
+    tree, sizes = ours.cluster(rag), set()
+    for threshold in np.linspace(tree.altitudes[0], tree.altitudes[-1], 9)[1:-1]:
+        gasp = load("agglomerators", "gasp", thresholds=[float(threshold)]).cluster(weights)
+        assert partition(gasp.cut(1)) == partition(tree.cut(threshold)), threshold
+        sizes.add(len(partition(tree.cut(threshold))))
+    assert len(sizes) > 3
+
+
 def partitions(nodes: int):
     """All partitions of `nodes` nodes, as labels."""
     if nodes == 0:

@@ -28,6 +28,14 @@ class TestMonaiSegResNet(ModelConformance):
     )
 
 
+class TestMonaiMedNeXt(ModelConformance):
+    name = "monai-mednext"
+    parameters = (
+        {"features": 4, "blocks": [1, 1], "expansion": [2, 2]},
+        {"features": 2, "blocks": [2, 1, 1], "expansion": [2, 3, 1], "kernel": 5},
+    )
+
+
 class TestMonaiDice(LossConformance):
     name = "monai-dice"
     parameters = ({}, {"of": "boundaries", "squared": True})

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from monai.networks.nets import DynUNet, SegResNet, UNet
+from monai.networks.nets import DynUNet, MedNeXtB, MedNeXtL, MedNeXtM, MedNeXtS, SegResNet, UNet
 from segkit import Grid, Volume, load
 from segkit.data import NEAREST
 from segkit.errors import InvalidParameter, InvalidShape
@@ -31,6 +31,7 @@ DEFAULTS = {
         filters=[32, 64, 128, 256],
     ),
     "monai-segresnet": lambda: SegResNet(init_filters=16, out_channels=3),
+    "monai-mednext": lambda: MedNeXtS(out_channels=3),
 }
 
 
@@ -44,6 +45,21 @@ def test_defaults_give_what_monai_gives_with_the_same_weights(name):
     with torch.no_grad():
         assert torch.equal(ours(raw), theirs(raw))
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "blocks", "expansion"),
+    [
+        (MedNeXtB, [2, 2, 2, 2, 2], [2, 3, 4, 4, 4]),
+        (MedNeXtM, [3, 4, 4, 4, 4], [2, 3, 4, 4, 4]),
+        (MedNeXtL, [3, 4, 8, 8, 8], [3, 4, 8, 8, 8]),
+    ],
+)
+def test_mednext_has_the_sizes_of_the_paper(theirs, blocks, expansion):
+    with torch.device("meta"):
+        networks = load("models", "monai-mednext", blocks=blocks, expansion=expansion).network, theirs(out_channels=3)
+    shapes = [{name: weight.shape for name, weight in network.state_dict().items()} for network in networks]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -102,6 +118,10 @@ def test_no_weight_is_in_a_checkpoint_twice():
         ("monai-dynunet", {**SMALL, "kernels": [[3, 3, 3], [3, 3, 3]]}, "at least 3 levels"),
         ("monai-segresnet", {"blocks_up": [1]}, "blocks_up"),
         ("monai-segresnet", {"features": 0}, "features"),
+        ("monai-mednext", {"blocks": [2], "expansion": [2]}, "at least 2 levels"),
+        ("monai-mednext", {"blocks": [2, 2]}, "expansion"),
+        ("monai-mednext", {"blocks": [2, 0, 2, 2, 2]}, "blocks"),
+        ("monai-mednext", {"kernel": 4}, "odd"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(name, parameters, culprit):
@@ -113,7 +133,7 @@ def test_listing_and_showing_import_no_monai():
     code = (
         "import sys; from segkit.registry import components\n"
         "own = [c for kind in ('models', 'losses') for c in components(kind) if c.distribution == 'segkit-monai']\n"
-        "assert len(own) == 6 and all(c.parameters() for c in own)\n"
+        "assert len(own) == 7 and all(c.parameters() for c in own)\n"
         "sys.exit('monai' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
