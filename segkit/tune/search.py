@@ -104,12 +104,13 @@ def search(
         blocks that are the same for all. One that failed has a `problem` instead, and is tried again the next time.
     """
     seen = [scene.digest() for scene in scenes]
-    keys = [_key(each, seen, goal) for each in combinations]
+    named = _named(combinations)
+    keys = [_key(each, seen, goal, named) for each in combinations]
     records: list[Record] = [read_json_if_whole(_file(out, key)) for key in keys]
     todo: dict[str, list[int]] = {}
     for number, (each, record) in enumerate(zip(combinations, records, strict=True)):
         if "threshold" not in record:
-            todo.setdefault(_name(each.fragmenter), []).append(number)
+            todo.setdefault(json.dumps(named[id(each.fragmenter)], sort_keys=True), []).append(number)
     with storage_errors("written", out):
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
     groups, lock = list(todo.values()), Lock()
@@ -119,7 +120,7 @@ def search(
         nonlocal done
         for group in groups[start:stop]:
             some = [combinations[number] for number in group]
-            for number, record in zip(group, _tried(some, scenes, goal), strict=True):
+            for number, record in zip(group, _tried(some, scenes, goal, named), strict=True):
                 if "problem" not in record:
                     _keep(_file(out, keys[number]), record)
                 with lock:
@@ -146,7 +147,9 @@ def _title(spec: ComponentSpec) -> str:
     return " ".join([spec.name, *(f"{name}={value}" for name, value in spec.parameters.items())])
 
 
-def _tried(combinations: Sequence[Combination], scenes: Sequence[Scene], goal: Goal) -> list[Record]:
+def _tried(
+    combinations: Sequence[Combination], scenes: Sequence[Scene], goal: Goal, named: Mapping[int, list]
+) -> list[Record]:
     """The records of combinations of one fragmentation."""
     spec, started = combinations[0].fragmenter, time.perf_counter()
     try:
@@ -161,7 +164,7 @@ def _tried(combinations: Sequence[Combination], scenes: Sequence[Scene], goal: G
             record = _scored(combination.agglomerator, cuts, goal)
         except Exception as error:
             record = _failed(error)
-        names = {"fragmenter": spec.settings(), "agglomerator": combination.agglomerator.settings()}
+        names = {"fragmenter": named[id(spec)][1], "agglomerator": named[id(combination.agglomerator)][1]}
         found.append(names | record | {"seconds": time.perf_counter() - started + each})
     return found
 
@@ -225,13 +228,18 @@ def _at(curves: Mapping[str, np.ndarray], rows: int | list[int]) -> dict[str, An
     return {name: values[rows].tolist() for name, values in curves.items()}
 
 
-def _key(combination: Combination, seen: Sequence[str], goal: Goal) -> str:
-    both = combination.fragmenter.identity(), combination.agglomerator.identity()
+def _named(combinations: Sequence[Combination]) -> dict[int, list]:
+    """What decides the results of each component, by the id of the object that says it.
+
+    Combinations share these, and to look a component up takes as long as to merge the fragments of a small volume.
+    """
+    specs = {id(spec): spec for each in combinations for spec in (each.fragmenter, each.agglomerator)}
+    return {number: spec.identity() for number, spec in specs.items()}
+
+
+def _key(combination: Combination, seen: Sequence[str], goal: Goal, named: Mapping[int, list]) -> str:
+    both = named[id(combination.fragmenter)], named[id(combination.agglomerator)]
     return fingerprint(combination=both, volumes=seen, by=goal.by)
-
-
-def _name(spec: ComponentSpec) -> str:
-    return json.dumps(spec.settings(), sort_keys=True)
 
 
 def _file(out: Path, key: str) -> Path:
