@@ -152,7 +152,7 @@ def command(data: Data, tried: Tried, out: str, by: str, as_json: bool) -> dict:
     table.json with all rows, pareto.png, and what every combination came to: the same command goes on where it was
     stopped.
 
-    Of a threshold the mean over those within 0.03 of it counts, of a combination also what its neighbours come to, and
+    Of a threshold the mean over those within 0.02 of it counts, of a combination also what its neighbours come to, and
     of several volumes the worst as much as the mean. Then also each volume is left out in turn, and scored with what
     the others choose. `spread` is the standard deviation of the score over draws of blocks.
     """

@@ -4,8 +4,8 @@ One number is not to be trusted: the lowest score of many combinations at many t
 
 - the score of a threshold is the mean over those within :data:`WINDOW` of it: a plateau beats a peak;
 - the score of a combination on several volumes is the mean of the average and of the worst;
-- a combination counts as the mean of itself and of the average of its neighbours, which differ by one step of one
-  parameter that is a number: each at its own best threshold.
+- a combination counts as the mean over itself and its neighbours, which differ by one step of one parameter that is a
+  number: each at its own best threshold.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from segkit.evaluate.sweep import SCORES
 STEP = 0.005
 THRESHOLDS = tuple(round(STEP * k, 3) for k in range(201))
 """Those that are looked at: 0..1."""
-WINDOW = 0.03
+WINDOW = 0.02
 """The score of a threshold is the mean over those at most so far from it."""
 DRAWS = 200
 """Draws of blocks, for the spread."""
@@ -116,8 +116,7 @@ def values_of(costs: np.ndarray, neighbours: Sequence[Sequence[int]]) -> tuple[n
     own = level[np.arange(len(costs)), places]
     values = own.copy()
     for number, near in enumerate(neighbours):
-        around = [own[each] for each in near if known[each]]
-        values[number] = (own[number] + np.mean(around)) / 2 if around else own[number]
+        values[number] = np.mean([own[number], *(own[each] for each in near if known[each])])
     return values, places
 
 

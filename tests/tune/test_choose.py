@@ -56,13 +56,13 @@ def test_of_several_volumes_the_worst_counts_as_much_as_the_mean():
 
 
 def test_a_combination_among_good_ones_beats_a_lone_one():
-    """0.30 beside 0.60 and 0.60 counts (0.30 + 0.60) / 2; 0.40 beside 0.42, 0.41; one without neighbours itself."""
-    levels = [0.6, 0.3, 0.6, 0.42, 0.4, 0.44]
+    """0.30 beside 0.60 and 0.60 counts 0.50, the mean of the three; 0.42 beside 0.40 counts 0.41."""
+    levels = [0.6, 0.3, 0.6, 0.42, 0.4, 0.46]
     neighbours = [[1], [0, 2], [1], [4], [3, 5], [4]]
     rows = ranked([record(curve(level)) for level in levels], neighbours, Goal())
-    assert [row.number for row in rows] == [3, 4, 5, 0, 1, 2]
+    assert [row.number for row in rows] == [3, 4, 5, 0, 2, 1]
     assert {row.number: row.value for row in rows} == pytest.approx(
-        {0: 0.45, 1: 0.45, 2: 0.45, 3: 0.41, 4: 0.415, 5: 0.42}
+        {0: 0.45, 1: 0.5, 2: 0.45, 3: 0.41, 4: 1.28 / 3, 5: 0.43}
     )
 
 
