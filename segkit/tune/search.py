@@ -31,7 +31,7 @@ from segkit.io.lookup import AnyAddress
 from segkit.registry import calls
 from segkit.segment.cut import segments_at
 from segkit.threads import share
-from segkit.tune.choose import DRAWS, THRESHOLDS, TOLERANCE, Goal, threshold_of
+from segkit.tune.choose import DRAWS, STEP, THRESHOLDS, TOLERANCE, WINDOW, Goal, threshold_of
 from segkit.tune.space import Combination
 
 FOLDER = "combinations"
@@ -239,7 +239,7 @@ def _named(combinations: Sequence[Combination]) -> dict[int, list]:
 
 def _key(combination: Combination, seen: Sequence[str], goal: Goal, named: Mapping[int, list]) -> str:
     both = named[id(combination.fragmenter)], named[id(combination.agglomerator)]
-    return fingerprint(combination=both, volumes=seen, by=goal.by)
+    return fingerprint(combination=both, volumes=seen, by=goal.by, rule=(STEP, WINDOW, DRAWS))
 
 
 def _file(out: Path, key: str) -> Path:
