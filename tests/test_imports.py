@@ -23,7 +23,7 @@ LAYERS = [
     {"infer", "fragment", "fit", "agglomerate", "segment", "evaluate"},
     {"fuse"},  # the three stages in one
     {"train"},  # it scores networks by what the other stages make of them
-    {"run", "benchmark", "convert", "scaffold"},
+    {"run", "benchmark", "convert", "scaffold", "tune"},
     {"view", "report"},
     {"testing"},
     {"demo"},
@@ -68,7 +68,8 @@ PLACES = {
     "dask_jobqueue": {"blockwise"},
     "entrypoints": {"registry"},
     "jinja2": {"report"},
-    "matplotlib": {"report"},
+    "matplotlib": {"report", "tune/plot.py"},
+    "optuna": {"tune/trials.py"},
 }
 """Library -> the packages, or single modules, that may import it."""
 MODULES = sorted(ROOT.rglob("*.py"))
