@@ -69,15 +69,17 @@ def keep(path: Path, results: dict) -> None:
 class Runs:
     """Measurements that are kept one by one in a file: a program that was stopped goes on where it was.
 
-    `about` says of what they are; what was measured of something else, or on another machine, is thrown away.
+    `about` says of what they are; what was measured of something else, or on another machine, is thrown away. With
+    `again` each one that is asked for is measured anew, once, and the others stay.
     """
 
     def __init__(self, path: Path, about: dict, *, again: bool = False) -> None:
-        old = {} if again else read(path)
+        old = read(path)
         if old and self._compared(old) != self._compared(about):
             print(f"{path} holds measurements of other inputs or of another machine: all are made anew")
             old = {}
-        self.path, self.results = path, old or {**about, "runs": []}
+        self.path, self.results = path, {"runs": [], **old, **about} if again else old or {**about, "runs": []}
+        self._stale = [run | {} for run in self.results["runs"]] if again else []
 
     @staticmethod
     def _compared(results: dict) -> dict:
@@ -89,7 +91,7 @@ class Runs:
         """Return the run that goes by these names; it is measured unless it is there and did not fail."""
         runs = self.results["runs"]
         place = next((k for k, run in enumerate(runs) if named.items() <= run.items()), len(runs))
-        if place == len(runs) or "error" in runs[place]:
+        if place == len(runs) or "error" in runs[place] or runs[place] in self._stale:
             runs[place:] = [named | measure(), *runs[place + 1 :]]
             keep(self.path, self.results)
         return runs[place]

@@ -292,7 +292,7 @@ def main() -> None:
     files = arguments.results or sorted((HERE / "results").glob("*.json"))
     measured = [json.loads(file.read_text()) for file in files]
     losses = [report for report in measured if report.get("verb") == "loss"]
-    runs = [report for report in measured if "runs" in report]
+    runs = [report for report in measured if {"runs", "inputs"} <= report.keys()]
     reports = sorted((r for r in runs if isinstance(r["inputs"], dict)), key=lambda r: prod(r["inputs"]["shape"]))
     grown = [report for report in runs if report not in reports]
     if not losses + runs:

@@ -117,7 +117,9 @@ def as_fractions(array: np.ndarray) -> NDArray[np.float32]:
     [0.0, 0.20000000298023224, 1.0]
     """
     if array.dtype in (np.uint8, np.uint16):
-        return np.divide(array, np.float32(np.iinfo(array.dtype).max), dtype=np.float32)  # without a copy before it
+        largest = np.float32(np.iinfo(array.dtype).max)
+        fractions: NDArray[np.float32] = np.divide(array, largest, dtype=np.float32)  # without a copy before it
+        return fractions
     if array.dtype.kind != "f":
         raise InvalidInput(sentence("affinities", "must be floats in 0..1, uint8 or uint16", array.dtype))
     return array.astype(np.float32, copy=False)
