@@ -21,7 +21,7 @@ from segkit.data import Affinities, Labels, MergeTree, check_aligned
 from segkit.data.skeletons import Skeletons
 from segkit.errors import SegkitError, StorageError
 from segkit.evaluate.bootstrap import BlockTables, block_tables, draws, scores_of_draws
-from segkit.evaluate.contingency import Contingency
+from segkit.evaluate.contingency import Contingency, contingency
 from segkit.evaluate.run_length import placed
 from segkit.evaluate.run_length_sweep import sweep_run_lengths
 from segkit.evaluate.sweep import SCORES, rows_at, shortest_at, sweep_of
@@ -66,10 +66,14 @@ def read_scene(
     border: float = 0.0,
     skeletons: Skeletons | None = None,
 ) -> Scene:
-    """Read a volume to choose by. Raises InvalidInput if affinities and truth are not aligned."""
+    """Read a volume to choose by.
+
+    Raises InvalidInput if affinities and truth are not aligned, or no voxel of the truth counts.
+    """
     found = io.read_affinities(affinities, neighborhood=neighborhood)
     labels = io.read_labels(truth, role="truth")
     check_aligned(affinities=found, truth=labels)
+    contingency(labels, labels, border=border)  # refuses a truth in which nothing counts
     return Scene(found, labels, border, skeletons)
 
 

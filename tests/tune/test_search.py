@@ -179,3 +179,16 @@ def test_volumes_must_be_aligned(scenes, tmp_path):
     io.write(tmp_path / "t.h5", Labels(scenes[0].truth.array[:4].copy(), scenes[0].truth.grid), "truth")
     with pytest.raises(InvalidInput):
         read_scene(tmp_path / "a.h5", tmp_path / "t.h5")
+
+
+def test_a_truth_in_which_nothing_counts_is_refused_before_the_work(scenes, tmp_path):
+    from segkit import io
+    from segkit.errors import InvalidInput
+
+    affinities, truth = scenes[0].affinities, scenes[0].truth
+    io.write_all(tmp_path / "a.h5", {"affinities": affinities, "truth": truth})
+    io.write(tmp_path / "zero.h5", Labels(np.zeros_like(truth.array), truth.grid), "truth")
+    with pytest.raises(InvalidInput, match="must hold a voxel that counts"):
+        read_scene(tmp_path / "a.h5", tmp_path / "zero.h5")
+    with pytest.raises(InvalidInput, match="lower the border of 5000"):
+        read_scene(tmp_path / "a.h5", tmp_path / "a.h5", border=5000)
