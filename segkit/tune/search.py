@@ -174,9 +174,14 @@ def _tried(
 
 
 def _failed(error: Exception) -> Record:
-    """What is known of a combination that could not be scored; a full disk ends the search."""
+    """What is known of a combination that could not be scored; a full disk ends the search, and an interrupt."""
     if isinstance(error, StorageError):
         raise error
+    cause: BaseException | None = error
+    while cause is not None:  # one that comes while Numba calls a kernel arrives as the cause of a SystemError
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause
+        cause = cause.__cause__
     return {"problem": str(error) if isinstance(error, SegkitError) else f"{type(error).__name__}: {error}"}
 
 

@@ -73,6 +73,19 @@ def test_it_goes_on_where_it_stopped_and_gives_the_same(found, scenes, space, tm
     assert left_out(again, space.neighbours, Goal()) == left_out(found[0], space.neighbours, Goal())
 
 
+@pytest.mark.parametrize("step", ["fragment", "agglomerate"])
+def test_an_interrupt_inside_a_kernel_is_no_failed_combination(step, scenes, space, tmp_path, monkeypatch):
+    from segkit.agglomerate.greedy import GreedyMerging
+    from segkit.fragment.watershed import Watershed
+
+    def interrupted(self, *arguments, **options):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr(Watershed if step == "fragment" else GreedyMerging, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(space.combinations[:2], scenes[:1], tmp_path, Goal())
+
+
 def test_what_decides_a_record_is_in_its_name(found, scenes, space, tmp_path):
     some = space.combinations[:1]
     names = set()
