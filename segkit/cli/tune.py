@@ -364,10 +364,14 @@ def _left(data: Data, space: "Space", goal: "Goal", found: Mapping[str, Any]) ->
 
 def _show(table: Sequence[Mapping[str, Any]], left: Sequence[dict], goal: "Goal", folder: Path) -> None:
     """Print the first rows, and what each volume that is left out comes to."""
+    import numpy as np
+
     shown = table[:ROWS]
     names = [{"row": k} | {what: _words(row, what) for what in PARTS} for k, row in enumerate(shown, 1)]
     echo_table(f"the best of {len(table)} combinations by {goal.by}; table.json has all", names)
-    figures = ("worst", "spread", "wins", "around", "best", "oracle", "voi_split", "voi_merge")
+    figures = ["worst"] if left else []  # of one volume it is the score itself
+    figures += ["spread", "wins"] if np.isfinite([row["spread"] for row in shown]).all() else []
+    figures += ["around", "best", "oracle", "voi_split", "voi_merge"]
     cells = [
         {"row": k, "threshold": f"{row['threshold']:g}", goal.by: row["mean"]} | {name: row[name] for name in figures}
         for k, row in enumerate(shown, 1)

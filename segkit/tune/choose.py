@@ -79,7 +79,7 @@ class Row:
     oracle: float
     """The mean cost of the fragments merged by the truth."""
     drawn: np.ndarray
-    """The cost of each draw of blocks, mean over the volumes, float64 (R,); none for NERL."""
+    """The cost of each draw of blocks, mean over the volumes, float64 (R,); none for NERL, and of a single block."""
 
 
 def plateaus(costs: np.ndarray, window: float = WINDOW) -> np.ndarray:

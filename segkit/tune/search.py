@@ -105,7 +105,8 @@ def search(
         A record for each, in order. `threshold`, and for each of `volumes` `fragments`, `merges`, the `curves` of each
         score at :data:`segkit.tune.choose.THRESHOLDS`, the scores of the `best` threshold, of the `oracle` and of the
         fragments (`unmerged`), and `draws`: what `goal` is about, of the segmentation at the threshold, on draws of
-        blocks that are the same for all. One that failed has a `problem` instead, and is tried again the next time.
+        blocks that are the same for all; none where a volume has a single block in which a voxel counts. One that
+        failed has a `problem` instead, and is tried again the next time.
     """
     seen = [scene.digest() for scene in scenes]
     named = _named(combinations)
@@ -212,10 +213,13 @@ def _scored(spec: ComponentSpec, cuts: Sequence[_Cut], goal: Goal) -> Record:
     trees = [calls.agglomerate(spec.load(), cut.scene.affinities, cut.fragments) for cut in cuts]
     volumes = [_swept(tree, cut, goal) for tree, cut in zip(trees, cuts, strict=True)]
     threshold = threshold_of(np.array([goal.costs(volume["curves"]) for volume in volumes]))
+    told = goal.counts_voxels and all(len(cut.blocks.tables) > 1 for cut in cuts)  # one block is always drawn the same
     for number, (tree, cut) in enumerate(zip(trees, cuts, strict=True)):
-        blocks = cut.blocks.renamed(tree.leaf_ids, segments_at(tree, threshold))
-        drawn = scores_of_draws(blocks, draws(len(blocks.tables), DRAWS, seed=number))
-        volumes[number]["draws"] = goal.costs(drawn).tolist() if goal.counts_voxels else []
+        volumes[number]["draws"] = []
+        if told:
+            blocks = cut.blocks.renamed(tree.leaf_ids, segments_at(tree, threshold))
+            drawn = scores_of_draws(blocks, draws(len(blocks.tables), DRAWS, seed=number))
+            volumes[number]["draws"] = goal.costs(drawn).tolist()
     return {"threshold": threshold, "volumes": volumes}
 
 

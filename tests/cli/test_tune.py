@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from segkit import io
@@ -58,7 +59,7 @@ def test_the_same_command_goes_on_and_prints_the_same(segkit, inputs, tmp_path):
     volumes = [inputs / "a.h5", inputs / "b.h5"]
     words = ["tune", *volumes, "--truth", volumes[0], "--truth", volumes[1], "--out", tmp_path, *FEW]
     first = called(segkit, *words)
-    assert "each volume scored with what the others choose" in first.stdout
+    assert "each volume scored with what the others choose" in first.stdout and "worst" in first.stdout
     kept = sorted((tmp_path / "combinations").iterdir())
     kept[1].unlink()
     again = called(segkit, *words)
@@ -80,6 +81,21 @@ def test_a_space_in_a_file_and_another_score(segkit, inputs, tmp_path):
     for row in report["rows"]:
         assert row["mean"] == pytest.approx(row["voi_split"] + row["voi_merge"])
     assert "border = 10" in (tmp_path / "out" / "recipe.toml").read_text()
+
+
+def test_columns_that_say_nothing_are_left_out(segkit, inputs, tmp_path):
+    """The worst of one volume; the spread of lengths of skeletons."""
+    one, line = inputs / "a.h5", tmp_path / "s.swc"
+    grid = io.read_labels(one, role="truth").grid
+    nodes = [(np.array([6, 6 + k, 6]) + 0.5) * grid.voxel_size + grid.offset for k in range(4)]
+    line.write_text("\n".join(f"{k + 1} 0 {n[2]} {n[1]} {n[0]} 1 {k or -1}" for k, n in enumerate(nodes)) + "\n")
+    words = ["tune", one, "--truth", one, *FEW, "--out"]
+    voxels = called(segkit, *words, tmp_path / "v").stdout
+    assert "worst" not in voxels and "spread" in voxels and "wins" in voxels
+    words = [*words, tmp_path / "n", "--by", "nerl", "--skeletons", line, "--skeletons-unit", "nm"]
+    found = called(segkit, *words).stdout
+    assert "nerl" in found and not any(word in found for word in ("worst", "spread", "wins", "nan"))
+    assert f'skeletons = "{line}"' in (tmp_path / "n" / "recipe.toml").read_text()
 
 
 def test_raw_data_and_a_run(segkit, inputs, tmp_path):

@@ -10,7 +10,7 @@ from segkit.errors import InvalidParameter, StorageError
 from segkit.evaluate import sweep
 from segkit.evaluate.sweep import SCORES
 from segkit.segment import segment
-from segkit.tune import Goal, Grid, Scene, Space, left_out, ranked, read_scene, search
+from segkit.tune import Goal, Grid, Scene, Space, left_out, ranked, read_scene, search, wins
 from segkit.tune.choose import THRESHOLDS
 
 
@@ -51,6 +51,16 @@ def test_draws_are_of_the_segmentation_at_the_threshold(found, scenes, space):
         expected = scores_of_draws(tables, draws(len(tables.tables), 200, seed=number))["cremi_score"]
         assert volume["draws"] == pytest.approx(expected, abs=1e-12)
         assert np.std(expected) > 0
+
+
+def test_a_single_block_has_no_spread(scenes, space, tmp_path):
+    """Its draws are all the same, which would say that nothing depends on what was annotated."""
+    ids = np.full_like(scenes[0].truth.array, 2**64 - 1)
+    ids[:3, :7, :7] = scenes[0].truth.array[:3, :7, :7]
+    corner = Scene(scenes[0].affinities, Labels(ids, scenes[0].truth.grid))
+    records = search(space.combinations[:2], [corner, scenes[1]], tmp_path, Goal())
+    for row in ranked(records, [[], []], Goal()):
+        assert np.isnan(row.spread) and np.isnan(wins(row, row))
 
 
 def test_it_goes_on_where_it_stopped_and_gives_the_same(found, scenes, space, tmp_path):
