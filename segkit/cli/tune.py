@@ -38,6 +38,7 @@ from segkit.errors import InvalidParameter, sentence
 from segkit.parameters import parse_value
 
 if TYPE_CHECKING:
+    from segkit.blockwise import ComponentSpec
     from segkit.data.skeletons import Skeletons
     from segkit.tune import Combination, Goal, Row, Scene, Space
 
@@ -190,6 +191,8 @@ def _check(data: Data, tried: Tried, goal: "Goal") -> None:
     if tried.space and (tried.methods or tried.backends or tried.fragment_assignments or tried.assignments):
         rule = "must stand alone, without --method, --fragment-set, --backend and --set"
         raise InvalidParameter(sentence("--space", rule, tried.space, "write it all into the file"))
+    if tried.seed is not None and not tried.trials:
+        raise InvalidParameter(sentence("--seed", "needs --trials", next_step="leave it out: nothing else is random"))
     if tried.trials:
         from segkit.tune.trials import check_optuna
 
@@ -214,22 +217,24 @@ def _space(tried: Tried, scene: "Scene | None") -> "Space":
     volume = (scene.affinities.grid, scene.affinities.neighborhood) if scene else (VoxelGrid(), NEAREST)
     usual = default_space(*volume)
     return Space(
-        named_grids("fragmenters", tried.methods, _values(tried.fragment_assignments), usual.fragmenters),
-        named_grids("agglomerators", tried.backends, _values(tried.assignments), usual.agglomerators),
+        named_grids(
+            "fragmenters", tried.methods, _values("--fragment-set", tried.fragment_assignments), usual.fragmenters
+        ),
+        named_grids("agglomerators", tried.backends, _values("--set", tried.assignments), usual.agglomerators),
     )
 
 
-def _values(assignments: Sequence[str]) -> dict[str, list[object]]:
+def _values(option: str, assignments: Sequence[str]) -> dict[str, list[object]]:
     """The values of each ``NAME=VALUE,...``; in brackets they may hold commas.
 
-    >>> _values(["threshold=0.5,0.7", "score=mean,max", "offsets=[[1, 2], [3, 4]]"])
+    >>> _values("--set", ["threshold=0.5,0.7", "score=mean,max", "offsets=[[1, 2], [3, 4]]"])
     {'threshold': [0.5, 0.7], 'score': ['mean', 'max'], 'offsets': [[1, 2], [3, 4]]}
     """
     found: dict[str, list[object]] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
-            raise InvalidParameter(sentence("--set", "must look like name=value,value", repr(assignment)))
+            raise InvalidParameter(sentence(option, "must look like name=value,value", repr(assignment)))
         value = parse_value(text.strip())
         if isinstance(value, str) and "," in value and not text.strip().startswith(("'", '"')):
             found[name.strip()] = [parse_value(part.strip()) for part in value.split(",")]
@@ -301,8 +306,9 @@ def _finish(data: Data, space: "Space", records: list[dict], folder: Path, goal:
     from segkit.tune.search import title
 
     failed = [number for number, record in enumerate(records) if "problem" in record]
-    for number in failed:
-        note(f"{title(space.combinations[number])}: {records[number]['problem']}")
+    for problem, numbers in _alike(records, failed).items():
+        others = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        note(f"{title(space.combinations[numbers[0]])}{others}: {problem}")
     rows = ranked(records, space.neighbours, goal)
     if not rows:
         raise Failure("no combination could be scored; see above why", 1)
@@ -314,7 +320,7 @@ def _finish(data: Data, space: "Space", records: list[dict], folder: Path, goal:
     with writing(folder / "table.json") as temporary:
         temporary.write_text(as_json_text(report) + "\n")
     with writing(folder / "recipe.toml") as temporary:
-        temporary.write_text(_recipe(data, space.combinations[rows[0].number], rows[0], goal))
+        temporary.write_text(_recipe(data, space.combinations[rows[0].number], rows[0], goal), encoding="utf-8")
     if can_plot():
         save_pareto(folder / "pareto.png", records, rows, names)
     else:
@@ -323,6 +329,14 @@ def _finish(data: Data, space: "Space", records: list[dict], folder: Path, goal:
     if failed:
         raise Failure(f"{len(failed)} of {len(records)} combinations failed; the others are in {folder}", 1)
     return table[0]
+
+
+def _alike(records: Sequence[Mapping[str, Any]], failed: Sequence[int]) -> dict[str, list[int]]:
+    """The numbers of those that failed, by their problem."""
+    found: dict[str, list[int]] = {}
+    for number in failed:
+        found.setdefault(records[number]["problem"], []).append(number)
+    return found
 
 
 def _row(
@@ -337,7 +351,7 @@ def _row(
     shown = {name: goal.shown(cost) for name, cost in figures.items()}
     counted = {"fragments": sum(volume["fragments"] for volume in record["volumes"])}
     found = named | {"threshold": row.threshold} | shown | {"spread": row.spread, "wins": wins(row, first)}
-    return found | row.scores | counted
+    return found | row.scores | counted | {"seconds": record["seconds"]}
 
 
 def _left(data: Data, space: "Space", goal: "Goal", found: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,15 +359,19 @@ def _left(data: Data, space: "Space", goal: "Goal", found: Mapping[str, Any]) ->
 
     named = {"volume": data.data[found["volume"]], "chosen_by_others": title(space.combinations[found["number"]])}
     figures = {"threshold": found["threshold"], goal.by: goal.shown(found["chosen"])}
-    return named | figures | {f"best {goal.by}": goal.shown(found["best"])}
+    return named | figures | {"best": goal.shown(found["best"])}
 
 
 def _show(table: Sequence[Mapping[str, Any]], left: Sequence[dict], goal: "Goal", folder: Path) -> None:
     """Print the first rows, and what each volume that is left out comes to."""
+    import numpy as np
+
     shown = table[:ROWS]
     names = [{"row": k} | {what: _words(row, what) for what in PARTS} for k, row in enumerate(shown, 1)]
     echo_table(f"the best of {len(table)} combinations by {goal.by}; table.json has all", names)
-    figures = ("worst", "spread", "wins", "around", "best", "oracle", "voi_split", "voi_merge")
+    figures = ["worst"] if left else []  # of one volume it is the score itself
+    figures += ["spread", "wins"] if np.isfinite([row["spread"] for row in shown]).all() else []
+    figures += ["around", "best", "oracle", "voi_split", "voi_merge"]
     cells = [
         {"row": k, "threshold": f"{row['threshold']:g}", goal.by: row["mean"]} | {name: row[name] for name in figures}
         for k, row in enumerate(shown, 1)
@@ -372,6 +390,7 @@ def _recipe(data: Data, combination: "Combination", row: "Row", goal: "Goal") ->
     """The recipe of the choice, which reads the first volume unless it is told others."""
     from segkit.tune.recipe import Inputs, recipe_text
 
+    combination = replace(combination, **{what: _anywhere(getattr(combination, what)) for what in PARTS})
     options: dict[str, dict[str, object]] = {"evaluate": {"border": data.border} if data.border else {}}
     if not goal.counts_voxels:
         options["evaluate"] |= {"metric": ["cremi", "nerl"]}
@@ -386,6 +405,14 @@ def _recipe(data: Data, combination: "Combination", row: "Row", goal: "Goal") ->
     score = f"{goal.by} {goal.shown(row.mean):.4g}"
     told = f"{score} on {len(data.data)} volume(s): the mean at this threshold; the worst {goal.shown(row.worst):.4g}."
     return recipe_text(combination, row.threshold, inputs, told)
+
+
+def _anywhere(spec: "ComponentSpec") -> "ComponentSpec":
+    """The component with the files that it reads named whatever the working folder."""
+    files = {str(path): str(path.absolute()) for path in spec.files()}
+    named = {name: str(Path(value)) for name, value in spec.parameters.items() if isinstance(value, str)}
+    values = {name: files.get(named.get(name, ""), value) for name, value in spec.parameters.items()}
+    return replace(spec, parameters=values)
 
 
 def _absolute(address: str) -> str:

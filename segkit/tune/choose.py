@@ -5,7 +5,8 @@ One number is not to be trusted: the lowest score of many combinations at many t
 - the score of a threshold is the mean over those within :data:`WINDOW` of it: a plateau beats a peak;
 - the score of a combination on several volumes is the mean of the average and of the worst;
 - a combination counts as the mean over itself and its neighbours, which differ by one step of one parameter that is a
-  number: each at its own best threshold.
+  number: each at its own best threshold. Of equals the better one itself comes first: two values of one parameter are
+  neighbours of each other, and come to the same mean.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,7 +79,7 @@ class Row:
     oracle: float
     """The mean cost of the fragments merged by the truth."""
     drawn: np.ndarray
-    """The cost of each draw of blocks, mean over the volumes, float64 (R,); none for NERL."""
+    """The cost of each draw of blocks, mean over the volumes, float64 (R,); none for NERL, and of a single block."""
 
 
 def plateaus(costs: np.ndarray, window: float = WINDOW) -> np.ndarray:
@@ -123,7 +124,7 @@ def values_of(costs: np.ndarray, neighbours: Sequence[Sequence[int]]) -> tuple[n
 def ranked(
     records: Sequence[Mapping[str, Any]], neighbours: Sequence[Sequence[int]], goal: Goal, volumes: Iterable[int] = ()
 ) -> list[Row]:
-    """Sort combinations, the best first, by `volumes` alone or by all; ties: as they came.
+    """Sort combinations, the best first, by `volumes` alone or by all; ties: by the score itself, then as they came.
 
     Those that have a `problem`, or were not tried, are left out.
     """
@@ -136,15 +137,17 @@ def ranked(
         costs[number] = [goal.costs(records[number]["volumes"][each]["curves"]) for each in some]
     values, places = values_of(costs, neighbours)
     rows = [_row(records[n], n, float(values[n]), int(places[n]), goal, some) for n in known]
-    return sorted(rows, key=lambda row: row.value)
+    return sorted(rows, key=lambda row: (row.value, row.mean + row.worst))
 
 
 def wins(row: Row, first: Row) -> float:
     """Return the share of draws in which one row scores better than another; NaN where there are no draws.
 
-    The draws of both are of the same blocks, so what blocks have in common does not count.
+    Draws in which they score the same count half, so a row wins 0.5 against itself. The draws of both are of the same
+    blocks, so what blocks have in common does not count.
     """
-    return float(np.mean(row.drawn < first.drawn)) if len(row.drawn) else float("nan")
+    found = np.mean(row.drawn < first.drawn) + np.mean(row.drawn == first.drawn) / 2 if len(row.drawn) else np.nan
+    return float(found)
 
 
 def left_out(

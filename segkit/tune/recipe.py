@@ -51,4 +51,4 @@ def _toml(value: object) -> str:
     """A value as TOML, whose strings and lists may be written as those of JSON."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + " }"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON writes 😀 as two escapes: no TOML

@@ -21,7 +21,7 @@ from segkit.data import Affinities, Labels, MergeTree, check_aligned
 from segkit.data.skeletons import Skeletons
 from segkit.errors import SegkitError, StorageError
 from segkit.evaluate.bootstrap import BlockTables, block_tables, draws, scores_of_draws
-from segkit.evaluate.contingency import Contingency
+from segkit.evaluate.contingency import Contingency, contingency
 from segkit.evaluate.run_length import placed
 from segkit.evaluate.run_length_sweep import sweep_run_lengths
 from segkit.evaluate.sweep import SCORES, rows_at, shortest_at, sweep_of
@@ -66,10 +66,14 @@ def read_scene(
     border: float = 0.0,
     skeletons: Skeletons | None = None,
 ) -> Scene:
-    """Read a volume to choose by. Raises InvalidInput if affinities and truth are not aligned."""
+    """Read a volume to choose by.
+
+    Raises InvalidInput if affinities and truth are not aligned, or no voxel of the truth counts.
+    """
     found = io.read_affinities(affinities, neighborhood=neighborhood)
     labels = io.read_labels(truth, role="truth")
     check_aligned(affinities=found, truth=labels)
+    contingency(labels, labels, border=border)  # refuses a truth in which nothing counts
     return Scene(found, labels, border, skeletons)
 
 
@@ -101,7 +105,8 @@ def search(
         A record for each, in order. `threshold`, and for each of `volumes` `fragments`, `merges`, the `curves` of each
         score at :data:`segkit.tune.choose.THRESHOLDS`, the scores of the `best` threshold, of the `oracle` and of the
         fragments (`unmerged`), and `draws`: what `goal` is about, of the segmentation at the threshold, on draws of
-        blocks that are the same for all. One that failed has a `problem` instead, and is tried again the next time.
+        blocks that are the same for all; none where a volume has a single block in which a voxel counts. One that
+        failed has a `problem` instead, and is tried again the next time.
     """
     seen = [scene.digest() for scene in scenes]
     named = _named(combinations)
@@ -170,9 +175,14 @@ def _tried(
 
 
 def _failed(error: Exception) -> Record:
-    """What is known of a combination that could not be scored; a full disk ends the search."""
+    """What is known of a combination that could not be scored; a full disk ends the search, and an interrupt."""
     if isinstance(error, StorageError):
         raise error
+    cause: BaseException | None = error
+    while cause is not None:  # one that comes while Numba calls a kernel arrives as the cause of a SystemError
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause
+        cause = cause.__cause__
     return {"problem": str(error) if isinstance(error, SegkitError) else f"{type(error).__name__}: {error}"}
 
 
@@ -203,10 +213,13 @@ def _scored(spec: ComponentSpec, cuts: Sequence[_Cut], goal: Goal) -> Record:
     trees = [calls.agglomerate(spec.load(), cut.scene.affinities, cut.fragments) for cut in cuts]
     volumes = [_swept(tree, cut, goal) for tree, cut in zip(trees, cuts, strict=True)]
     threshold = threshold_of(np.array([goal.costs(volume["curves"]) for volume in volumes]))
+    told = goal.counts_voxels and all(len(cut.blocks.tables) > 1 for cut in cuts)  # one block is always drawn the same
     for number, (tree, cut) in enumerate(zip(trees, cuts, strict=True)):
-        blocks = cut.blocks.renamed(tree.leaf_ids, segments_at(tree, threshold))
-        drawn = scores_of_draws(blocks, draws(len(blocks.tables), DRAWS, seed=number))
-        volumes[number]["draws"] = goal.costs(drawn).tolist() if goal.counts_voxels else []
+        volumes[number]["draws"] = []
+        if told:
+            blocks = cut.blocks.renamed(tree.leaf_ids, segments_at(tree, threshold))
+            drawn = scores_of_draws(blocks, draws(len(blocks.tables), DRAWS, seed=number))
+            volumes[number]["draws"] = goal.costs(drawn).tolist()
     return {"threshold": threshold, "volumes": volumes}
 
 

@@ -16,6 +16,7 @@ from segkit.blockwise import ComponentSpec
 from segkit.data import Grid as VoxelGrid
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.io.atomic import storage_errors
+from segkit.io.missing import missing_file
 from segkit.registry import find
 
 KINDS = {"fragmenter": "fragmenters", "agglomerator": "agglomerators"}
@@ -35,14 +36,14 @@ class Grid:
     """As in :data:`segkit.protocols.GROUPS`: "fragmenters"."""
     name: str
     values: Mapping[str, Sequence[object]] = field(default_factory=dict)
-    """Numbers of one parameter are sorted: those beside each other are neighbours."""
+    """Each is tried once. Numbers of one parameter are sorted: those beside each other are neighbours."""
 
     def __post_init__(self) -> None:
         for name, tried in self.values.items():
             if not tried:
                 what = f"{name} of {self.kind[:-1]} {self.name!r}"
                 raise InvalidParameter(sentence(what, "must have a value", next_step="leave it out, or give one"))
-        tidy = {name: _sorted(tried) if _numbers(tried) else tuple(tried) for name, tried in self.values.items()}
+        tidy = {name: _sorted(tried) if _numbers(tried) else _once(tried) for name, tried in self.values.items()}
         object.__setattr__(self, "values", tidy)
 
     def __len__(self) -> int:
@@ -145,6 +146,8 @@ def read_space(path: Path) -> Space:
     Each has a `name`, and parameters: a list is the values that are tried, anything else the only one. Raises
     InvalidInput for what is no such file.
     """
+    if not path.exists():
+        raise missing_file(path)
     with storage_errors("read", path):
         text = path.read_bytes()
     try:
@@ -174,7 +177,7 @@ def named_grids(
     """
     if not names and not values:
         return tuple(usual)
-    names = names or list(dict.fromkeys(grid.name for grid in usual))
+    names = list(dict.fromkeys(names or (grid.name for grid in usual)))
     known = {name: find(kind, name).parameters() for name in names}
     strange = {key: tried for key, tried in values.items() if not any(key in each for each in known.values())}
     found: list[Grid] = []
@@ -197,6 +200,10 @@ def _example(key: str) -> str:
 
 def _numbers(values: Sequence[object]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _once(values: Sequence[object]) -> tuple[object, ...]:
+    return tuple(value for k, value in enumerate(values) if value not in values[:k])
 
 
 def _sorted(values: Sequence[Any]) -> tuple[object, ...]:

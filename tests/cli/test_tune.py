@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from segkit import io
@@ -33,6 +34,7 @@ def test_a_row_and_the_recipe_give_what_the_verbs_give(segkit, inputs, tmp_path)
     one, out = inputs / "a.h5", tmp_path / "tuned"
     table = json.loads(called(segkit, "tune", one, "--truth", one, "--out", out, *FEW, "--json").stdout)
     assert table == json.loads((out / "table.json").read_text()) and len(table["rows"]) == 4
+    assert all(row["seconds"] > 0 for row in table["rows"])
     assert [row["around"] for row in table["rows"]] == sorted(row["around"] for row in table["rows"])
     assert (out / "pareto.png").exists()
     for row in (table["rows"][0], table["rows"][3]):
@@ -57,7 +59,7 @@ def test_the_same_command_goes_on_and_prints_the_same(segkit, inputs, tmp_path):
     volumes = [inputs / "a.h5", inputs / "b.h5"]
     words = ["tune", *volumes, "--truth", volumes[0], "--truth", volumes[1], "--out", tmp_path, *FEW]
     first = called(segkit, *words)
-    assert "each volume scored with what the others choose" in first.stdout
+    assert "each volume scored with what the others choose" in first.stdout and "worst" in first.stdout
     kept = sorted((tmp_path / "combinations").iterdir())
     kept[1].unlink()
     again = called(segkit, *words)
@@ -65,7 +67,7 @@ def test_the_same_command_goes_on_and_prints_the_same(segkit, inputs, tmp_path):
     assert sorted((tmp_path / "combinations").iterdir()) == kept
     report = json.loads((tmp_path / "table.json").read_text())
     assert [each["volume"] for each in report["left_out"]] == [str(volume) for volume in volumes]
-    assert all(each["best cremi_score"] <= each["cremi_score"] for each in report["left_out"])
+    assert all(each["best"] <= each["cremi_score"] for each in report["left_out"])
 
 
 def test_a_space_in_a_file_and_another_score(segkit, inputs, tmp_path):
@@ -79,6 +81,21 @@ def test_a_space_in_a_file_and_another_score(segkit, inputs, tmp_path):
     for row in report["rows"]:
         assert row["mean"] == pytest.approx(row["voi_split"] + row["voi_merge"])
     assert "border = 10" in (tmp_path / "out" / "recipe.toml").read_text()
+
+
+def test_columns_that_say_nothing_are_left_out(segkit, inputs, tmp_path):
+    """The worst of one volume; the spread of lengths of skeletons."""
+    one, line = inputs / "a.h5", tmp_path / "s.swc"
+    grid = io.read_labels(one, role="truth").grid
+    nodes = [(np.array([6, 6 + k, 6]) + 0.5) * grid.voxel_size + grid.offset for k in range(4)]
+    line.write_text("\n".join(f"{k + 1} 0 {n[2]} {n[1]} {n[0]} 1 {k or -1}" for k, n in enumerate(nodes)) + "\n")
+    words = ["tune", one, "--truth", one, *FEW, "--out"]
+    voxels = called(segkit, *words, tmp_path / "v").stdout
+    assert "worst" not in voxels and "spread" in voxels and "wins" in voxels
+    words = [*words, tmp_path / "n", "--by", "nerl", "--skeletons", line, "--skeletons-unit", "nm"]
+    found = called(segkit, *words).stdout
+    assert "nerl" in found and not any(word in found for word in ("worst", "spread", "wins", "nan"))
+    assert f'skeletons = "{line}"' in (tmp_path / "n" / "recipe.toml").read_text()
 
 
 def test_raw_data_and_a_run(segkit, inputs, tmp_path):
@@ -108,7 +125,10 @@ def test_raw_data_and_a_run(segkit, inputs, tmp_path):
         (["--truth", "t.h5", "--method", "watreshed"], "did you mean 'watershed'"),
         (["--truth", "t.h5", "--fragment-set", "treshold=0.5"], "has no parameter 'treshold'"),
         (["--truth", "t.h5", "--set", "quantile=0.5,1.5"], "quantile"),
-        (["--truth", "t.h5", "--set", "quantile"], "must look like name=value"),
+        (["--truth", "t.h5", "--set", "quantile"], "--set must look like name=value"),
+        (["--truth", "t.h5", "--fragment-set", "threshold"], "--fragment-set must look like name=value"),
+        (["--truth", "t.h5", "--space", "nowhere/s.toml"], "does not exist"),
+        (["--truth", "t.h5", "--seed", 3], "--seed needs --trials"),
         (["--truth", "t.h5", "--space", "s.toml", "--backend", "python"], "--space must stand alone"),
         (["--truth", "t.h5", "--augment", "flips"], "--augment needs --run"),
         (["--truth", "t.h5", "--skeletons", "s.npz"], "--skeletons needs --by nerl"),
@@ -135,4 +155,33 @@ def test_those_that_fail_are_told_and_the_others_chosen_from(segkit, inputs, tmp
     one = inputs / "a.h5"
     result = segkit("tune", one, "--truth", one, "--out", tmp_path / "out", *FEW)
     assert result.exit_code == 1 and "not this volume" in result.stderr and "2 of 4 combinations" in result.stderr
+    assert result.stderr.count("not this volume") == 1 and "score=max and 1 more: not this volume" in result.stderr
     assert 'score = "mean"' in (tmp_path / "out" / "recipe.toml").read_text()
+
+
+def test_the_recipe_runs_in_another_folder(segkit, inputs, tmp_path, monkeypatch):
+    """Its volumes were named relative to the first folder, in any letters."""
+    (tmp_path / "here 😀").mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here 😀" / "a.h5").write_bytes((inputs / "a.h5").read_bytes())
+    monkeypatch.chdir(tmp_path / "here 😀")
+    called(segkit, "tune", "a.h5", "--truth", "a.h5", "--out", "tuned", *FEW)
+    first = json.loads((tmp_path / "here 😀" / "tuned" / "table.json").read_text())["rows"][0]
+    monkeypatch.chdir(tmp_path / "there")
+    words = ["run", "../here 😀/tuned/recipe.toml", "--out", "run", "--no-report", "--json"]
+    assert json.loads(called(segkit, *words).stdout)["evaluate"]["cremi_score"] == pytest.approx(first["mean"])
+
+
+def test_a_file_that_a_component_reads_is_named_whatever_the_folder(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    from segkit.blockwise import ComponentSpec
+    from segkit.cli.tune import _anywhere
+
+    class Reading(ComponentSpec):
+        def files(self):
+            return [Path("m.json")]
+
+    monkeypatch.chdir(tmp_path)
+    found = _anywhere(Reading("agglomerators", "one", {"model": "./m.json", "score": "mean", "size": 3}))
+    assert found.parameters == {"model": str(tmp_path / "m.json"), "score": "mean", "size": 3}

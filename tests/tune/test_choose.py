@@ -91,13 +91,20 @@ def test_spread_and_wins_are_over_draws_of_all_volumes():
     first, second = ranked([one, other], [[], []], Goal())
     assert first.spread == pytest.approx(np.std([0.2, 0.4, 0.4], ddof=1))
     assert wins(second, first) == pytest.approx(2 / 3)
-    assert wins(first, first) == 0
+    assert wins(first, first) == 0.5
+    assert wins(first, second) == pytest.approx(1 / 3)
 
 
 def test_ties_go_to_the_first_and_to_the_lowest_threshold():
     rows = ranked([record(curve(0.5)), record(curve(0.5))], [[], []], Goal())
     assert [row.number for row in rows] == [0, 1]
     assert rows[0].threshold == 0
+
+
+def test_of_two_values_that_are_neighbours_of_each_other_the_better_one_is_first():
+    """Both come to the mean of the two."""
+    rows = ranked([record(curve(0.5)), record(curve(0.1))], [[1], [0]], Goal())
+    assert [row.number for row in rows] == [1, 0] and rows[0].value == rows[1].value == pytest.approx(0.3)
 
 
 def test_goals():

@@ -10,7 +10,7 @@ from segkit.errors import InvalidParameter, StorageError
 from segkit.evaluate import sweep
 from segkit.evaluate.sweep import SCORES
 from segkit.segment import segment
-from segkit.tune import Goal, Grid, Scene, Space, left_out, ranked, read_scene, search
+from segkit.tune import Goal, Grid, Scene, Space, left_out, ranked, read_scene, search, wins
 from segkit.tune.choose import THRESHOLDS
 
 
@@ -53,6 +53,16 @@ def test_draws_are_of_the_segmentation_at_the_threshold(found, scenes, space):
         assert np.std(expected) > 0
 
 
+def test_a_single_block_has_no_spread(scenes, space, tmp_path):
+    """Its draws are all the same, which would say that nothing depends on what was annotated."""
+    ids = np.full_like(scenes[0].truth.array, 2**64 - 1)
+    ids[:3, :7, :7] = scenes[0].truth.array[:3, :7, :7]
+    corner = Scene(scenes[0].affinities, Labels(ids, scenes[0].truth.grid))
+    records = search(space.combinations[:2], [corner, scenes[1]], tmp_path, Goal())
+    for row in ranked(records, [[], []], Goal()):
+        assert np.isnan(row.spread) and np.isnan(wins(row, row))
+
+
 def test_it_goes_on_where_it_stopped_and_gives_the_same(found, scenes, space, tmp_path):
     def interrupt(done, total, text):
         if done == 5:
@@ -71,6 +81,19 @@ def test_it_goes_on_where_it_stopped_and_gives_the_same(found, scenes, space, tm
         (row.number, row.threshold, row.value, row.spread) for row in expected
     ]
     assert left_out(again, space.neighbours, Goal()) == left_out(found[0], space.neighbours, Goal())
+
+
+@pytest.mark.parametrize("step", ["fragment", "agglomerate"])
+def test_an_interrupt_inside_a_kernel_is_no_failed_combination(step, scenes, space, tmp_path, monkeypatch):
+    from segkit.agglomerate.greedy import GreedyMerging
+    from segkit.fragment.watershed import Watershed
+
+    def interrupted(self, *arguments, **options):
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    monkeypatch.setattr(Watershed if step == "fragment" else GreedyMerging, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(space.combinations[:2], scenes[:1], tmp_path, Goal())
 
 
 def test_what_decides_a_record_is_in_its_name(found, scenes, space, tmp_path):
@@ -179,3 +202,16 @@ def test_volumes_must_be_aligned(scenes, tmp_path):
     io.write(tmp_path / "t.h5", Labels(scenes[0].truth.array[:4].copy(), scenes[0].truth.grid), "truth")
     with pytest.raises(InvalidInput):
         read_scene(tmp_path / "a.h5", tmp_path / "t.h5")
+
+
+def test_a_truth_in_which_nothing_counts_is_refused_before_the_work(scenes, tmp_path):
+    from segkit import io
+    from segkit.errors import InvalidInput
+
+    affinities, truth = scenes[0].affinities, scenes[0].truth
+    io.write_all(tmp_path / "a.h5", {"affinities": affinities, "truth": truth})
+    io.write(tmp_path / "zero.h5", Labels(np.zeros_like(truth.array), truth.grid), "truth")
+    with pytest.raises(InvalidInput, match="must hold a voxel that counts"):
+        read_scene(tmp_path / "a.h5", tmp_path / "zero.h5")
+    with pytest.raises(InvalidInput, match="lower the border of 5000"):
+        read_scene(tmp_path / "a.h5", tmp_path / "a.h5", border=5000)

@@ -55,6 +55,12 @@ def test_neighbours_differ_by_one_step_of_a_number():
     assert seen[0.5, False, "quantile", 0.8] == {(0.7, False, "quantile", 0.8), (0.5, False, "quantile", 0.5)}
 
 
+def test_a_value_and_a_name_are_tried_once():
+    grid = Grid("agglomerators", "python", {"score": ["mean", "max", "mean"], "quantile": [0.5, 0.50]})
+    assert dict(grid.values) == {"score": ("mean", "max"), "quantile": (0.5,)}
+    assert named_grids("fragmenters", ["threshold", "threshold"], {}, ()) == (Grid("fragmenters", "threshold"),)
+
+
 def test_the_default_space_has_60_combinations_and_goes_by_the_voxels():
     cubes, flat = (default_space(VoxelGrid(size), NEAREST) for size in ((8, 8, 8), (40, 4, 4)))
     for space in (cubes, flat):
