@@ -92,6 +92,14 @@ class SegkitWarning(UserWarning):
     """Something works, but not as one might think."""
 
 
+def interrupt_in(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the interrupt that an error came of, if any: one inside a call of a kernel arrives as a SystemError."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether Python or torch, which need not be imported here, ran out of memory, on a GPU or on the CPU."""
     of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

@@ -19,7 +19,7 @@ import click
 
 from segkit.cli.compiling import telling_of_compiling
 from segkit.cli.types import COMPONENT_SETTING, SETTINGS_FILE, TARGET, TRAINING_SETTING, Bytes, ComponentName, LossSum
-from segkit.errors import InvalidParameter, SegkitError, out_of_memory, sentence
+from segkit.errors import InvalidParameter, SegkitError, interrupt_in, out_of_memory, sentence
 from segkit.memory import give_back, keep_freed
 from segkit.parameters import parse_assignments, parse_value
 
@@ -174,6 +174,8 @@ def failures(debug: bool) -> Iterator[None]:
             raise Failure(f"{type(error).__name__}: {error}", 1) from error
         raise
     except Exception as error:
+        if interrupt := interrupt_in(error):
+            raise interrupt from None
         if debug:
             raise
         if isinstance(error, SegkitError):

@@ -19,7 +19,7 @@ from segkit.blockwise import ComponentSpec
 from segkit.blockwise.store import array_digest, fingerprint
 from segkit.data import Affinities, Labels, MergeTree, check_aligned
 from segkit.data.skeletons import Skeletons
-from segkit.errors import SegkitError, StorageError
+from segkit.errors import SegkitError, StorageError, interrupt_in
 from segkit.evaluate.bootstrap import BlockTables, block_tables, draws, scores_of_draws
 from segkit.evaluate.contingency import Contingency, contingency
 from segkit.evaluate.run_length import placed
@@ -178,11 +178,8 @@ def _failed(error: Exception) -> Record:
     """What is known of a combination that could not be scored; a full disk ends the search, and an interrupt."""
     if isinstance(error, StorageError):
         raise error
-    cause: BaseException | None = error
-    while cause is not None:  # one that comes while Numba calls a kernel arrives as the cause of a SystemError
-        if isinstance(cause, KeyboardInterrupt):
-            raise cause
-        cause = cause.__cause__
+    if interrupt := interrupt_in(error):
+        raise interrupt
     return {"problem": str(error) if isinstance(error, SegkitError) else f"{type(error).__name__}: {error}"}
 
 

@@ -76,3 +76,12 @@ def test_a_reader_that_goes_away(words):
 def test_no_place_for_compiled_code():
     with pytest.raises(Exception, match="set NUMBA_CACHE_DIR to a folder that you may write to"), failures(False):
         raise RuntimeError("cannot cache function 'find_root': no locator available for file 'union_find.py'")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_interrupt_inside_a_kernel_is_an_interrupt(debug: bool) -> None:
+    with pytest.raises(KeyboardInterrupt), failures(debug):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:  # as Python itself chains them, where Numba returns with one set
+            raise SystemError("CPUDispatcher returned a result with an exception set") from interrupt
