@@ -96,8 +96,12 @@ class Learned(RagAgglomerator, LearningAgglomerator):
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """Build the graph, and merge it. Raises InvalidInput for affinities unlike those that it learned from."""
-        self.learned.check(affinities, all_offsets=True)
+        self.check_neighborhood(affinities.neighborhood)
         return super().agglomerate(affinities, fragments)
+
+    def check_neighborhood(self, neighborhood: np.ndarray) -> None:
+        """Raise InvalidInput unless the offsets are all those that it learned from."""
+        self.learned.check_offsets(neighborhood)
 
     def graph(self, affinities: Affinities, fragments: Labels, inner: Box | None = None) -> RegionAdjacencyGraph:
         """Build the graph with the statistics that the model speaks of; they add up."""
