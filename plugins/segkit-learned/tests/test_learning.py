@@ -142,6 +142,29 @@ def test_volumes_that_do_not_fit_together_are_refused(samples):
         Learned(**FAST).fit([])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trees", 0),
+        ("leaves", 1),
+        ("learning_rate", 0.0),
+        ("forests", 21),
+        ("walks", -1),
+        ("weight", 1.5),
+        ("seed", -1),
+    ],
+)
+def test_parameters_out_of_range_are_refused(name, value):
+    with pytest.raises(InvalidParameter, match=f"{name} must lie in "):
+        Learned(**{name: value})
+    with pytest.raises(InvalidParameter, match=name):
+        segkit.load("agglomerators", "learned", **{name: value})
+
+
+def test_the_largest_seed_is_one_of_lightgbm(samples):
+    Learned(trees=1, forests=2, walks=0, seed=10**8).fit(samples)
+
+
 @pytest.mark.parametrize("name", ["fragments", "truth"])
 def test_volumes_that_are_aligned_only_once_they_are_cut_are_refused(samples, name):
     """A single sample is cut along its longest axis; what is too long there, or lies elsewhere, could pass."""
