@@ -169,6 +169,12 @@ class RagAgglomerator(Agglomerator):
 
         return region_adjacency_graph(affinities, fragments, features=self.features, inner=inner)
 
+    def check_neighborhood(self, neighborhood: "NDArray[np.int64]") -> None:
+        """Raise InvalidInput for affinities of offsets, int64 (C, 3), that it cannot do with: here there are none.
+
+        By blocks this is asked first, since parts of the graph are made of some of the channels.
+        """
+
     @property
     def reducible(self) -> bool:
         """Whether parts of a graph may be merged before the rest is known, as volumes larger than memory are.

@@ -122,9 +122,13 @@ class GreedyMerging(RagAgglomerator):
             return ("count", "sum", *far, *sizes)
         return ("max" if self.histogram_init == "max" else "histogram", *sizes)
 
+    def check_neighborhood(self, neighborhood: np.ndarray) -> None:
+        """Raise InvalidInput unless there are short edges and long ones, where `long_range` needs them."""
+        check_neighborhood(neighborhood, self.long_range)
+
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """Build the region adjacency graph and cluster it."""
-        check_neighborhood(affinities.neighborhood, self.long_range)
+        self.check_neighborhood(affinities.neighborhood)
         if "histogram" not in self.features:
             with phase("region graph"):
                 rag = region_adjacency_graph(affinities, fragments, self.features)

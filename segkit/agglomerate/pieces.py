@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from segkit.agglomerate import _kernels_pieces as kernels
-from segkit.agglomerate import check_neighborhood
 from segkit.agglomerate.greedy import GreedyMerging
 from segkit.agglomerate.rag import AffinityLists, Box, contact_bins, region_adjacency_graph
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
@@ -216,8 +215,8 @@ class Linkage:
 
     def check_neighborhood(self, neighborhood: ArrayLike) -> None:
         """Raise InvalidInput if the agglomerator cannot do with these offsets, (C, 3), whatever the blocks hold."""
-        if isinstance(self.agglomerator, GreedyMerging):
-            check_neighborhood(np.asarray(neighborhood), self.agglomerator.long_range)
+        with calls.blaming(self.agglomerator):
+            self.agglomerator.check_neighborhood(np.asarray(neighborhood, np.int64))
 
     def piece(self, affinities: Affinities, fragments: Labels, inner: Box | None = None) -> Piece:
         """The graph of a volume, or of its box `inner`: see :func:`segkit.agglomerate.rag.region_adjacency_graph`."""

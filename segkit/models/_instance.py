@@ -36,6 +36,8 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """torch's layer, with :func:`instance_norm`."""
 
     def forward(self, features: Tensor) -> Tensor:
+        if not _alone(self, features, 4):
+            return super().forward(features)
         return instance_norm(features, self.weight, self.bias, self.eps)
 
 
@@ -43,7 +45,14 @@ class InstanceNorm3d(nn.InstanceNorm3d):
     """torch's layer, with :func:`instance_norm`."""
 
     def forward(self, features: Tensor) -> Tensor:
+        if not _alone(self, features, 5):
+            return super().forward(features)
         return instance_norm(features, self.weight, self.bias, self.eps)
+
+
+def _alone(layer: nn.InstanceNorm2d | nn.InstanceNorm3d, features: Tensor, ndim: int) -> bool:
+    """Whether a layer does what :func:`instance_norm` does: weigh each channel, keep no statistics, of a batch."""
+    return layer.affine and not layer.track_running_stats and features.ndim == ndim
 
 
 class _Normalised(torch.autograd.Function):
@@ -54,7 +63,8 @@ class _Normalised(torch.autograd.Function):
         mean, variance = _statistics(features)
         ctx.save_for_backward(features, weight, mean, variance)
         ctx.eps = eps
-        return nn.functional.batch_norm(features, mean.float(), variance.float(), weight, bias, False, 0.0, eps)
+        whole = mean.float(), variance.float(), weight.float(), bias.float()  # of one dtype, as torch asks
+        return nn.functional.batch_norm(features, *whole, False, 0.0, eps)
 
     @staticmethod
     @once_differentiable

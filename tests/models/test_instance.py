@@ -113,3 +113,37 @@ def test_a_single_voxel_is_refused_wherever_channels_lie(shape):
     """Less itself it is 0: whatever the network saw, the bias would come out."""
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         instance_norm(*made(shape), 1e-5)
+
+
+def test_a_network_all_in_bfloat16():
+    """Weights and bias have its numbers then; their gradients too."""
+    rough = gradients(lambda x, w, b: instance_norm(x, w, b, 1e-5), *made((2, 4, 6, 9, 8), torch.bfloat16))
+    exact = gradients(
+        lambda x, w, b: nn.functional.instance_norm(x, weight=w, bias=b),
+        *(each.double() for each in made((2, 4, 6, 9, 8), torch.bfloat16)),
+    )
+    for found, expected in zip(rough, exact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2**-7, atol=2**-7 * max(1, float(expected.abs().max())))
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": True, "track_running_stats": True}], ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layers_without_weights_or_with_statistics_are_torchs(shape, options):
+    features, *_ = made(shape)
+    own, torchs = (kind(shape[1], **options) for kind in KINDS[len(shape)])
+    slopes = []
+    for layer in (own, torchs):
+        given = features.clone(memory_format=torch.preserve_format).requires_grad_()
+        layer(given).pow(3).sum().backward()
+        slopes.append(given.grad)
+    torch.testing.assert_close(*slopes)
+    for name, values in torchs.state_dict().items():
+        torch.testing.assert_close(own.state_dict()[name], values, msg=name)
+    assert torch.equal(own.eval()(features), torchs.eval()(features))
+
+
+def test_an_item_without_a_batch_is_normalised_as_one():
+    """Of the four axes of it the first are its channels, not items."""
+    features = made((4, 3, 12, 17))[0]
+    own, torchs = (kind(4, affine=True) for kind in KINDS[5])
+    torch.testing.assert_close(own(features), torchs(features), rtol=0, atol=1e-5)

@@ -6,7 +6,8 @@ from segkit import io
 from segkit.agglomerate.stage import agglomerate_files
 from segkit.blockwise.component import ComponentSpec
 from segkit.blockwise.work import Work
-from segkit.data import Grid, Labels
+from segkit.data import Affinities, Grid, Labels
+from segkit.errors import InvalidInput
 from segkit.infer.oracle import oracle_affinities
 from segkit.testing import neurites
 
@@ -46,6 +47,16 @@ def test_by_blocks(stored):
     assert len(trees[0].altitudes) > 50
     for name in ("leaf_ids", "parents", "altitudes"):
         np.testing.assert_array_equal(getattr(trees[0], name), getattr(trees[1], name))
+
+
+def test_missing_channels_are_refused(stored):
+    """The graph of a block may be made of some of them: what is there in all is looked at first."""
+    spec = ComponentSpec("agglomerators", "learned", {"model": str(stored / "model.json")})
+    given = io.read_affinities(stored / "a.zarr")
+    io.write(stored / "b.zarr", Affinities(given.array[:3], given.neighborhood[:3], given.grid))
+    for work in (Work(), Work((8, 16, 20), (0, 0, 0))):
+        with pytest.raises(InvalidInput, match="offsets of the affinities"):
+            agglomerate_files(stored / "b.zarr", stored / "f.zarr", stored / "t.zarr", spec, work=work)
 
 
 def test_another_model_of_the_same_name_makes_the_tree_again(stored):

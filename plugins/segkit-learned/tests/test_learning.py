@@ -1,5 +1,7 @@
 """Learning: what a merge is worth beside the metric, what is learned, and that it is the same every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import segkit
@@ -138,6 +140,41 @@ def test_volumes_that_do_not_fit_together_are_refused(samples):
         Learned(**FAST).fit([first, Sample(other, first.fragments, first.truth)])
     with pytest.raises(InvalidInput, match="at least one"):
         Learned(**FAST).fit([])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("trees", 0),
+        ("leaves", 1),
+        ("learning_rate", 0.0),
+        ("forests", 21),
+        ("walks", -1),
+        ("weight", 1.5),
+        ("seed", -1),
+    ],
+)
+def test_parameters_out_of_range_are_refused(name, value):
+    with pytest.raises(InvalidParameter, match=f"{name} must lie in "):
+        Learned(**{name: value})
+    with pytest.raises(InvalidParameter, match=name):
+        segkit.load("agglomerators", "learned", **{name: value})
+
+
+def test_the_largest_seed_is_one_of_lightgbm(samples):
+    Learned(trees=1, forests=2, walks=0, seed=10**8).fit(samples)
+
+
+@pytest.mark.parametrize("name", ["fragments", "truth"])
+def test_volumes_that_are_aligned_only_once_they_are_cut_are_refused(samples, name):
+    """A single sample is cut along its longest axis; what is too long there, or lies elsewhere, could pass."""
+    given = replace(samples[0], truth=Labels(samples[0].truth.array, samples[0].fragments.grid))
+    labels = getattr(given, name)
+    longer = Labels(np.concatenate([labels.array, labels.array], axis=1), labels.grid)
+    elsewhere = Labels(labels.array, labels.grid.crop((0, 5, 0)))
+    for wrong in (longer, elsewhere):
+        with pytest.raises(InvalidInput, match=name):
+            Learned(**FAST).fit([replace(given, **{name: wrong})])
 
 
 def test_truth_of_one_object_is_refused(samples):

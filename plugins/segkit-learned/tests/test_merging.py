@@ -102,6 +102,15 @@ def test_ties_go_by_the_lowest_row():
     assert best_pairs(edges, np.full(4, 0.5), 0.5).tolist() == []
 
 
+def test_each_graph_is_watched_once():
+    """The first of them too, at whatever level its first merge is: it is what examples are weighed by."""
+    graph, watched = random_graph(1), []
+    merge_in_rounds(graph, lambda each: np.full(len(each.edges), 0.5), lambda each, _: watched.append(each))
+    assert watched[0] is graph
+    sizes = [len(each.node_ids) for each in watched]
+    assert len(sizes) > 2 and (np.diff(sizes) < 0).all()
+
+
 def test_nothing_to_merge():
     tree = merge_in_rounds(RegionAdjacencyGraph([4], [], {"count": [], "sum": []}), judge)
     assert tree.leaf_ids.tolist() == [4] and len(tree.altitudes) == 0

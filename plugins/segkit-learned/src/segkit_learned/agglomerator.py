@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 from segkit.agglomerate.rag import Box
 from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
 from segkit.errors import InvalidInput, InvalidParameter, sentence
@@ -17,6 +16,17 @@ from segkit_learned.model import Model, read_model
 
 NEEDED = {"count": (), "sum": (4,), "histogram": (4, 12), "moments": (9,)}
 """Statistics of contacts and their shapes beside the contacts."""
+
+RANGES = {
+    "trees": (1, 2000),
+    "leaves": (2, 255),
+    "learning_rate": (0.001, 1),
+    "forests": (1, 20),
+    "walks": (0, 5),
+    "weight": (0, 1),
+    "seed": (0, 10**8),
+}
+"""The least and the largest value of each parameter; LightGBM counts seeds to 2^31, and each forest has its own."""
 
 
 class Learned(RagAgglomerator, LearningAgglomerator):
@@ -49,7 +59,7 @@ class Learned(RagAgglomerator, LearningAgglomerator):
         Power of the bits that a merge gains or loses, by which an example counts, 0..1. 1: a score is below 0.5 where
         the merge gains bits on average; 0: all examples alike.
     seed
-        Of the examples and statistics that each tree is grown on.
+        Of the examples and statistics that each tree is grown on, 0..100000000.
     """
 
     segkit_api = "1"
@@ -60,14 +70,18 @@ class Learned(RagAgglomerator, LearningAgglomerator):
         self,
         *,
         model: Path | None = None,
-        trees: Annotated[int, Field(ge=1, le=2000)] = 100,
-        leaves: Annotated[int, Field(ge=2, le=255)] = 15,
-        learning_rate: Annotated[float, Field(ge=0.001, le=1)] = 0.05,
-        forests: Annotated[int, Field(ge=1, le=20)] = 4,
-        walks: Annotated[int, Field(ge=0, le=5)] = 1,
-        weight: Annotated[float, Field(ge=0, le=1)] = 1.0,
-        seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0,
+        trees: int = 100,
+        leaves: int = 15,
+        learning_rate: float = 0.05,
+        forests: int = 4,
+        walks: int = 1,
+        weight: float = 1.0,
+        seed: int = 0,
     ) -> None:
+        given = locals()
+        for name, (least, most) in RANGES.items():
+            if not least <= given[name] <= most:
+                raise InvalidParameter(sentence(name, f"must lie in {least}..{most}", given[name]))
         self.model = model
         self.trees = trees
         self.leaves = leaves
@@ -96,8 +110,12 @@ class Learned(RagAgglomerator, LearningAgglomerator):
 
     def agglomerate(self, affinities: Affinities, fragments: Labels) -> MergeTree:
         """Build the graph, and merge it. Raises InvalidInput for affinities unlike those that it learned from."""
-        self.learned.check(affinities, all_offsets=True)
+        self.check_neighborhood(affinities.neighborhood)
         return super().agglomerate(affinities, fragments)
+
+    def check_neighborhood(self, neighborhood: np.ndarray) -> None:
+        """Raise InvalidInput unless the offsets are all those that it learned from."""
+        self.learned.check_offsets(neighborhood)
 
     def graph(self, affinities: Affinities, fragments: Labels, inner: Box | None = None) -> RegionAdjacencyGraph:
         """Build the graph with the statistics that the model speaks of; they add up."""

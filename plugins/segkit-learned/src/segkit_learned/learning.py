@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph
+from segkit.data import Affinities, Labels, MergeTree, RegionAdjacencyGraph, check_aligned
 from segkit.errors import InvalidInput, sentence
 from segkit.evaluate.sweep import Sweep, sweep
 from segkit.protocols import Fitted, Sample
@@ -101,9 +101,11 @@ def learn(samples: Sequence[Sample], settings: Settings) -> Fitted:
 
 
 def checked(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples. Raises InvalidInput for none, or if they differ in voxels or offsets."""
+    """The samples. Raises InvalidInput for none, one not on one grid, or if they differ in voxels or offsets."""
     if not samples:
         raise InvalidInput(sentence("samples", "must be at least one", "none"))
+    for each in samples:  # whole: parts of them may look as if they were aligned
+        check_aligned(affinities=each.affinities, fragments=each.fragments, truth=each.truth)
     size, offsets = samples[0].affinities.grid.voxel_size, offsets_of(samples[0].affinities)
     for each in samples[1:]:
         own = each.affinities.grid.voxel_size

@@ -30,10 +30,10 @@ def merge_in_rounds(graph: RegionAdjacencyGraph, judge: Judge, watch: Watcher | 
     merges: list[np.ndarray] = []
     altitudes: list[np.ndarray] = []
     scores = judge(graph)
+    if watch is not None:
+        watch(graph, clusters)
     for level in LEVELS:
         while len(scores):
-            if watch is not None and not merges:
-                watch(piece.graph, clusters)
             rows = best_pairs(piece.graph.edges, scores, level)
             if not len(rows):
                 break

@@ -54,17 +54,21 @@ class Model:
         sums = self.forest.sums(describe(graph, np.array(self.voxel_size)))
         return 1 / (1 + np.exp(np.clip(slope * sums + shift, -500, 500)))
 
-    def check(self, affinities: Affinities, *, all_offsets: bool = False) -> None:
+    def check(self, affinities: Affinities) -> None:
         """Raise InvalidInput for affinities of other voxels or offsets: the statistics would mean something else.
 
-        They may have some of the offsets only, unless `all_offsets`: a part of a graph is made of one channel, say.
+        They may have some of the offsets only: a part of a graph is made of one channel, say.
         """
         size = affinities.grid.voxel_size
         if not np.allclose(size, self.voxel_size, rtol=0.02):
             rule = f"must be {self.voxel_size} nm, those that the model was learned from"
             raise InvalidInput(sentence("voxels of the affinities", rule, size, "learn a model of such volumes"))
-        found = offsets_of(affinities)
-        if not set(found) <= set(self.offsets) or (all_offsets and found != self.offsets):
+        self.check_offsets(affinities.neighborhood, some=True)
+
+    def check_offsets(self, neighborhood: np.ndarray, *, some: bool = False) -> None:
+        """Raise InvalidInput unless the offsets, int64 (C, 3), are those learned from: all, or at least `some`."""
+        found = sorted_offsets(neighborhood)
+        if not set(found) <= set(self.offsets) or (found != self.offsets and not some):
             rule = f"must be {list(self.offsets)}, those that the model was learned from"
             raise InvalidInput(
                 sentence("offsets of the affinities", rule, list(found), "learn a model of such volumes")
@@ -88,7 +92,12 @@ class Model:
 
 def offsets_of(affinities: Affinities) -> tuple[tuple[int, int, int], ...]:
     """The offsets as `Model.offsets` has them: one edge can be stored at either end."""
-    found = (tuple(map(int, offset)) for offset in affinities.neighborhood)
+    return sorted_offsets(affinities.neighborhood)
+
+
+def sorted_offsets(neighborhood: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    """The same of int64 (C, 3)."""
+    found = (tuple(map(int, offset)) for offset in neighborhood)
     return tuple(sorted(min((z, y, x), (-z, -y, -x)) for z, y, x in found))
 
 
