@@ -54,6 +54,8 @@ def fit_files(
     """
     component = learner(agglomerator)
     check_folder(out)
+    if out.is_dir():  # said before the work, which may take hours
+        raise InvalidParameter(sentence("--out", "must be a file", f"the folder {out}", "name a file in it"))
     fitted = calls.fit(component, [read_sample(each, neighborhood) for each in samples])
     with storage_errors("written", out), writing(out) as temporary:
         temporary.write_text(fitted.model, encoding="utf-8")

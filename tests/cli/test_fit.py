@@ -136,6 +136,7 @@ def test_by_blocks_a_new_model_makes_a_new_tree(segkit, logistic, volumes, tmp_p
         (("--set", "step=3"), "steps"),
         (("--backend", "wordy"), "must return a Fitted from fit()"),
         (("--out", "nowhere/model.json"), "must exist"),
+        (("--out", "."), "--out must be a file"),
     ],
 )
 def test_refusals(segkit, logistic, volumes, tmp_path, monkeypatch, changed, said):
