@@ -80,7 +80,7 @@ class Tried:
     seed: int | None
 
 
-@click.command("tune", cls=Verb, stopped=lambda params: AGAIN, network=True, epilog=EXAMPLES)
+@click.command("tune", cls=Verb, stopped=lambda params: AGAIN, epilog=EXAMPLES)
 @click.argument("data", type=ADDRESS, nargs=-1, required=True)
 @click.option(
     "--truth", "truths", type=TRUTH, multiple=True, required=True, help="Annotation of each of DATA, in their order."
