@@ -26,7 +26,9 @@ SMALL = {"features": 2, "growth": 2, "pooling": [[1, 2, 2]]}
 SOURCES = ("raw.h5", "raw.zarr", "raw.tif", "raw.precomputed")
 """Those that segkit writes; the others, of `WRITERS`, do not say where they lie."""
 PLACES = [("here", name) for name in SOURCES] + [("web", name) for name in ("raw.h5", "raw.zarr", "raw.precomputed")]
-PLACES += [("s3", name) for name in (*SOURCES, *(write.__name__ for write in WRITERS))]
+PLACES += [("s3", name) for name in (*SOURCES, "write_n5")]
+OTHERS = [write.__name__ for write in WRITERS if write.__name__ != "write_n5"]
+PLACES += [pytest.param("s3", name, marks=pytest.mark.slow) for name in OTHERS]
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_what_lies_far_from_a_part_is_not_read(raw):
 
 
 @pytest.mark.parametrize("kind", ["anisotropic", "padded"])
-@pytest.mark.parametrize("augment", ["none", "flips"])
+@pytest.mark.parametrize("augment", ["none", pytest.param("flips", marks=pytest.mark.slow)])
 def test_where_raw_data_are_0_nothing_is_computed(monkeypatch, kind, augment):
     """Edges without an end in an empty tile are what they are otherwise."""
     model, blank = NETWORKS[kind](), []
