@@ -72,7 +72,7 @@ class _Normalised(torch.autograd.Function):
         features, weight, mean, variance = ctx.saved_tensors
         gradient = gradient.to(features.dtype).contiguous(memory_format=LAYOUT[features.ndim])
         voxels, inverse = features[0, 0].numel(), (variance + ctx.eps).rsqrt()
-        slope, product = _summed("products", features, gradient, mean=mean.numpy())
+        slope, product = _summed(features, gradient, mean)
         common = weight.double() * inverse
         along = -common * inverse**2 * product / voxels  # of each feature's distance from the mean
         factors = torch.stack([common, along, -common * slope / voxels - along * mean]).float()
@@ -84,15 +84,16 @@ class _Normalised(torch.autograd.Function):
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel of one item, float64 (C,)."""
-    total, squares = _summed("moments", features) / features[0, 0].numel()
+    nothing = torch.zeros(features.shape[1], dtype=torch.float64)
+    total, squares = _summed(features, features, nothing) / features[0, 0].numel()
     return total, (squares - total**2).clamp_(min=0)
 
 
-def _summed(kernel: str, *tensors: Tensor, **more: np.ndarray) -> Tensor:
-    """The two sums of each channel that a kernel makes of rows, float64 (2, C)."""
-    rows = [_rows(each) for each in tensors]
-    found = np.empty((-(-len(rows[0]) // kernels().ROWS), 2, rows[0].shape[1]))
-    share(getattr(kernels(), kernel), len(found), *rows, *more.values(), found)
+def _summed(features: Tensor, factors: Tensor, mean: Tensor) -> Tensor:
+    """The sums of each channel's factors, and of these times feature less mean, float64 (2, C)."""
+    rows, other = _rows(features), _rows(factors)
+    found = np.empty((-(-len(rows) // kernels().ROWS), 2, rows.shape[1]))
+    share(kernels().products, len(found), rows, other, mean.numpy(), found)
     return torch.from_numpy(found.sum(0))
 
 

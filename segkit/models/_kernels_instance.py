@@ -42,8 +42,11 @@ def _narrow_compiled(number, like):
 
 
 @njit(cache=True, nogil=True)
-def moments(low, high, features, found):
-    """Of pieces low to high: found[piece] = the sum of each channel and that of its squares, float64 (2, C)."""
+def products(low, high, features, factors, mean, found):
+    """Of pieces low to high: found[piece] = the sum of each channel's factors, and that times feature less mean.
+
+    The features themselves as factors, and the mean 0, give their sum and that of their squares.
+    """
     rows, channels = features.shape
     for piece in range(low, high):
         first, second = found[piece, 0], found[piece, 1]
@@ -51,24 +54,9 @@ def moments(low, high, features, found):
         second[:] = 0
         for row in range(piece * ROWS, min((piece + 1) * ROWS, rows)):
             for channel in range(channels):
-                value = np.float64(_wide(features[row, channel]))
-                first[channel] += value
-                second[channel] += value * value
-
-
-@njit(cache=True, nogil=True)
-def products(low, high, features, gradient, mean, found):
-    """Of pieces low to high: found[piece] = the sum of each channel's gradient, and that times feature less mean."""
-    rows, channels = features.shape
-    for piece in range(low, high):
-        first, second = found[piece, 0], found[piece, 1]
-        first[:] = 0
-        second[:] = 0
-        for row in range(piece * ROWS, min((piece + 1) * ROWS, rows)):
-            for channel in range(channels):
-                slope = np.float64(_wide(gradient[row, channel]))
-                first[channel] += slope
-                second[channel] += slope * (np.float64(_wide(features[row, channel])) - mean[channel])
+                factor = np.float64(_wide(factors[row, channel]))
+                first[channel] += factor
+                second[channel] += factor * (np.float64(_wide(features[row, channel])) - mean[channel])
 
 
 @njit(cache=True, nogil=True)
