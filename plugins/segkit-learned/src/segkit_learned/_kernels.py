@@ -2,10 +2,8 @@
 
 import numpy as np
 from numba import njit
+from segkit.agglomerate.rag import UNIT
 from segkit.kernels.pair_table import find_id, hashed_ids
-
-UNIT = 2.0**30
-"""Sums of affinities are integers in units of 1 / UNIT, as in the region adjacency graph of segkit."""
 
 
 @njit(cache=True, nogil=True)
