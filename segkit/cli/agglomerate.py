@@ -124,7 +124,6 @@ def command(
     """
     from segkit import io
     from segkit.agglomerate.stage import agglomerate_files
-    from segkit.io.missing import missing_file
     from segkit.segment.stage import segment_files
 
     numbers = tuple(each for each in thresholds if not isinstance(each, str))
@@ -132,9 +131,7 @@ def command(
     io.check_writable(out, dataset=False)
     agglomerator = chosen.component()
     agglomerator.load()  # what is wrong with it is said before anything is read
-    for path in agglomerator.files():
-        if not path.exists():
-            raise missing_file(path)
+    agglomerator.check_files()
     fragments = fragments or _fragments_of_same_file(io.parse_address(affinities))
     notes = io.read_notes(affinities, "affinities"), io.read_notes(fragments, "fragments")
     choice = choice_for(*notes, agglomerator.settings())

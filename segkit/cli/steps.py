@@ -169,14 +169,15 @@ class Step:
 
     def _component_files(self, values: Values) -> "list[Path | Remote]":
         """Name the files that its component reads, such as a model that was learned."""
-        from segkit.registry.settings import files_named
+        from segkit.registry import find
+        from segkit.registry.settings import files_of
 
         named = self.components(values)
         names = [str(param.name) for param in self.verb.params if param.type is COMPONENT_SETTING]
         settings = values[names[0]] if names else ()
         if len(named) != 1 or not isinstance(settings, Mapping):
             return []
-        return list(files_named(*named[0], settings))
+        return list(files_of(find(*named[0]), settings).values())
 
     def components(self, values: Values) -> list[tuple[str, str]]:
         """Pick the components that it names: kind and name."""

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 ROWS = 10
 """Rows of the table that are printed."""
-PARTS = ("fragmenter", "agglomerator")
 EXAMPLES = examples(
     "segkit tune affinities.h5 --truth sample_B.hdf --out tuned",
     "segkit tune a.h5 b.h5 --truth sample_A.hdf --truth sample_B.hdf --out tuned",
@@ -207,20 +206,19 @@ def _as_many(option: str, given: Sequence[str], data: Sequence[str]) -> None:
 
 def _space(tried: Tried, scene: "Scene | None") -> "Space":
     """What is tried; the default one goes by the volume."""
-    from segkit.data import NEAREST
-    from segkit.data import Grid as VoxelGrid
+    from segkit.data import NEAREST, Grid
     from segkit.tune import Space, default_space, read_space
-    from segkit.tune.space import named_grids
+    from segkit.tune.space import named_choices
 
     if tried.space:
         return read_space(Path(tried.space))
-    volume = (scene.affinities.grid, scene.affinities.neighborhood) if scene else (VoxelGrid(), NEAREST)
+    volume = (scene.affinities.grid, scene.affinities.neighborhood) if scene else (Grid(), NEAREST)
     usual = default_space(*volume)
     return Space(
-        named_grids(
+        named_choices(
             "fragmenters", tried.methods, _values("--fragment-set", tried.fragment_assignments), usual.fragmenters
         ),
-        named_grids("agglomerators", tried.backends, _values("--set", tried.assignments), usual.agglomerators),
+        named_choices("agglomerators", tried.backends, _values("--set", tried.assignments), usual.agglomerators),
     )
 
 
@@ -301,70 +299,39 @@ def _records(space: "Space", scenes: "Sequence[Scene]", folder: Path, goal: "Goa
 def _finish(data: Data, space: "Space", records: list[dict], folder: Path, goal: "Goal", as_json: bool) -> dict:
     """Choose, write what was found, and show it."""
     from segkit.io.lock import writing
-    from segkit.tune import left_out, ranked
+    from segkit.tune import ranked
     from segkit.tune.plot import can_plot, save_pareto
-    from segkit.tune.search import title
+    from segkit.tune.table import problems, table, table_of_left_out
 
-    failed = [number for number, record in enumerate(records) if "problem" in record]
-    for problem, numbers in _alike(records, failed).items():
-        others = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-        note(f"{title(space.combinations[numbers[0]])}{others}: {problem}")
-    rows = ranked(records, space.neighbours, goal)
-    if not rows:
+    failed = problems(space, records)
+    for problem, names in failed.items():
+        note(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {problem}")
+    chosen = ranked(records, space.neighbours, goal)
+    if not chosen:
         raise Failure("no combination could be scored; see above why", 1)
-    names = [(each.fragmenter.name, each.agglomerator.name) for each in space.combinations]
-    apart = left_out(records, space.neighbours, goal)
-    table = [_row(space.combinations[row.number], records[row.number], row, goal, rows[0]) for row in rows]
-    left = [_left(data, space, goal, each) for each in apart]
-    report = {"by": goal.by, "inputs": list(data.data), "truths": list(data.truths), "rows": table, "left_out": left}
+    rows, left = table(space, records, chosen, goal), table_of_left_out(space, records, goal, data.data)
+    report = {"by": goal.by, "inputs": list(data.data), "truths": list(data.truths), "rows": rows, "left_out": left}
     with writing(folder / "table.json") as temporary:
         temporary.write_text(as_json_text(report) + "\n")
     with writing(folder / "recipe.toml") as temporary:
-        temporary.write_text(_recipe(data, space.combinations[rows[0].number], rows[0], goal), encoding="utf-8")
+        temporary.write_text(_recipe(data, space.combinations[chosen[0].number], chosen[0], goal), encoding="utf-8")
     if can_plot():
-        save_pareto(folder / "pareto.png", records, rows, names)
+        pairs = [(each.fragmenter.name, each.agglomerator.name) for each in space.combinations]
+        save_pareto(folder / "pareto.png", records, chosen, pairs)
     else:
         note("pareto.png needs matplotlib: pip install 'segkit-em[tune]'")
-    echo_json(report) if as_json else _show(table, left, goal, folder)
+    echo_json(report) if as_json else _show(rows, left, goal, folder)
     if failed:
-        raise Failure(f"{len(failed)} of {len(records)} combinations failed; the others are in {folder}", 1)
-    return table[0]
-
-
-def _alike(records: Sequence[Mapping[str, Any]], failed: Sequence[int]) -> dict[str, list[int]]:
-    """The numbers of those that failed, by their problem."""
-    found: dict[str, list[int]] = {}
-    for number in failed:
-        found.setdefault(records[number]["problem"], []).append(number)
-    return found
-
-
-def _row(
-    combination: "Combination", record: Mapping[str, Any], row: "Row", goal: "Goal", first: "Row"
-) -> dict[str, Any]:
-    """A row of the table, as JSON has it."""
-    from segkit.tune.choose import wins
-
-    named: dict[str, Any] = {what: record[what]["name"] for what in PARTS}
-    named |= {f"{what}_parameters": dict(getattr(combination, what).parameters) for what in PARTS}
-    figures = {"around": row.value} | {name: getattr(row, name) for name in ("mean", "worst", "best", "oracle")}
-    shown = {name: goal.shown(cost) for name, cost in figures.items()}
-    counted = {"fragments": sum(volume["fragments"] for volume in record["volumes"])}
-    found = named | {"threshold": row.threshold} | shown | {"spread": row.spread, "wins": wins(row, first)}
-    return found | row.scores | counted | {"seconds": record["seconds"]}
-
-
-def _left(data: Data, space: "Space", goal: "Goal", found: Mapping[str, Any]) -> dict[str, Any]:
-    from segkit.tune.search import title
-
-    named = {"volume": data.data[found["volume"]], "chosen_by_others": title(space.combinations[found["number"]])}
-    figures = {"threshold": found["threshold"], goal.by: goal.shown(found["chosen"])}
-    return named | figures | {"best": goal.shown(found["best"])}
+        count = sum(map(len, failed.values()))
+        raise Failure(f"{count} of {len(records)} combinations failed; the others are in {folder}", 1)
+    return rows[0]
 
 
 def _show(table: Sequence[Mapping[str, Any]], left: Sequence[dict], goal: "Goal", folder: Path) -> None:
     """Print the first rows, and what each volume that is left out comes to."""
     import numpy as np
+
+    from segkit.tune.table import PARTS
 
     shown = table[:ROWS]
     names = [{"row": k} | {what: _words(row, what) for what in PARTS} for k, row in enumerate(shown, 1)]
@@ -389,6 +356,7 @@ def _words(row: Mapping[str, Any], what: str) -> str:
 def _recipe(data: Data, combination: "Combination", row: "Row", goal: "Goal") -> str:
     """The recipe of the choice, which reads the first volume unless it is told others."""
     from segkit.tune.recipe import Inputs, recipe_text
+    from segkit.tune.table import PARTS
 
     combination = replace(combination, **{what: _anywhere(getattr(combination, what)) for what in PARTS})
     options: dict[str, dict[str, object]] = {"evaluate": {"border": data.border} if data.border else {}}
@@ -409,10 +377,8 @@ def _recipe(data: Data, combination: "Combination", row: "Row", goal: "Goal") ->
 
 def _anywhere(spec: "ComponentSpec") -> "ComponentSpec":
     """The component with the files that it reads named whatever the working folder."""
-    files = {str(path): str(path.absolute()) for path in spec.files()}
-    named = {name: str(Path(value)) for name, value in spec.parameters.items() if isinstance(value, str)}
-    values = {name: files.get(named.get(name, ""), value) for name, value in spec.parameters.items()}
-    return replace(spec, parameters=values)
+    files = {name: str(path.absolute()) for name, path in spec.files().items() if name in spec.parameters}
+    return replace(spec, parameters={**spec.parameters, **files})
 
 
 def _absolute(address: str) -> str:

@@ -21,13 +21,13 @@ Addresses = tuple[AnyAddress, AnyAddress, AnyAddress]
 
 def learner(agglomerator: ComponentSpec) -> LearningAgglomerator:
     """Load an agglomerator. Raises InvalidParameter for one that does not learn, or that has learned already."""
+    if files := agglomerator.files():
+        rule, value = "must not be given, for it names what was learned", ", ".join(map(str, files.values()))
+        raise InvalidParameter(sentence(f"the parameter {', '.join(files)}", rule, value, "use --out"))
     component = agglomerator.load()
     if not isinstance(component, LearningAgglomerator):
         rule = "must be an agglomerator that learns"
         raise InvalidParameter(sentence("--backend", rule, repr(agglomerator.name), "choose 'learned', say"))
-    if agglomerator.files():
-        rule, files = "must not be given, for it names what was learned", ", ".join(map(str, agglomerator.files()))
-        raise InvalidParameter(sentence("the parameter model", rule, files, "use --out"))
     return component
 
 

@@ -56,10 +56,10 @@ def fuse_files(
     """
     if work.whole:
         raise InvalidParameter(sentence("work", "must be by blocks", next_step="give a size of blocks"))
+    for each in (fragmenter, agglomerator):
+        each.check_files()  # what is wrong with either is said before the work
     fragmenter.load()
-    Linkage(agglomerator.load()).check_neighborhood(
-        affinities.neighborhood
-    )  # what is wrong with either is said before the work
+    Linkage(agglomerator.load()).check_neighborhood(affinities.neighborhood)
     lattice = work.lattice(affinities.shape, halo_of(fragmenter, work.halo))
     inputs = [affinities.identity, np.asarray(affinities.neighborhood).tolist()]
     methods = [fragmenter.identity(), agglomerator.identity()]

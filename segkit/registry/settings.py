@@ -6,16 +6,14 @@ from pathlib import Path
 
 from segkit.parameters import convert
 from segkit.registry import find
-from segkit.registry.component import OWN
+from segkit.registry.component import OWN, Component
 
 
-def files_named(kind: str, name: str, values: Mapping[str, object]) -> list[Path]:
-    """The files that a component reads: the values of its parameters of the type Path, or Path and others."""
-    component = find(kind, name)
+def files_of(component: Component, values: Mapping[str, object]) -> dict[str, Path]:
+    """The files that a component reads, by the parameter: those of the type Path, or Path and others."""
     known = component.parameters()
-    given = convert(known, values, component.title)
-    full = (given.get(each, parameter.default) for each, parameter in known.items())
-    return [value for value in full if isinstance(value, Path)]
+    full = {name: parameter.default for name, parameter in known.items()} | convert(known, values, component.title)
+    return {name: value for name, value in full.items() if isinstance(value, Path)}
 
 
 def settings(kind: str, name: str, values: Mapping[str, object]) -> dict[str, object]:

@@ -5,12 +5,12 @@
 
 from segkit.tune.choose import Goal, Row, left_out, ranked, wins
 from segkit.tune.search import Scene, read_scene, search
-from segkit.tune.space import Combination, Grid, Space, default_space, read_space
+from segkit.tune.space import Choices, Combination, Space, default_space, read_space
 
 __all__ = [
+    "Choices",
     "Combination",
     "Goal",
-    "Grid",
     "Row",
     "Scene",
     "Space",

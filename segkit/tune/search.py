@@ -140,9 +140,9 @@ def search(
 def title(combination: Combination) -> str:
     """Name a combination, with the parameters that were chosen.
 
-    >>> from segkit.tune import Grid, Space
-    >>> python = Grid("agglomerators", "python", {"score": ["max"]})
-    >>> title(Space((Grid("fragmenters", "threshold"),), (python,)).combinations[0])
+    >>> from segkit.tune import Choices, Space
+    >>> python = Choices("agglomerators", "python", {"score": ["max"]})
+    >>> title(Space((Choices("fragmenters", "threshold"),), (python,)).combinations[0])
     'threshold + python score=max'
     """
     return f"{_title(combination.fragmenter)} + {_title(combination.agglomerator)}"

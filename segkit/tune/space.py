@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from segkit.blockwise import ComponentSpec
-from segkit.data import Grid as VoxelGrid
+from segkit.data import Grid
 from segkit.errors import InvalidInput, InvalidParameter, sentence
 from segkit.io.atomic import storage_errors
 from segkit.io.missing import missing_file
@@ -29,7 +29,7 @@ Place = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Grid:
+class Choices:
     """One component, and the values that are tried of each of its parameters; the others keep their defaults."""
 
     kind: str
@@ -70,15 +70,15 @@ class Combination:
     fragmenter: ComponentSpec
     agglomerator: ComponentSpec
     position: tuple[int, Place, int, Place]
-    """The numbers of both grids in the space, and the places in them."""
+    """The numbers of both choices in the space, and the places in them."""
 
 
 @dataclass(frozen=True)
 class Space:
     """Every fragmenter with every agglomerator."""
 
-    fragmenters: tuple[Grid, ...]
-    agglomerators: tuple[Grid, ...]
+    fragmenters: tuple[Choices, ...]
+    agglomerators: tuple[Choices, ...]
 
     @cached_property
     def combinations(self) -> tuple[Combination, ...]:
@@ -86,15 +86,15 @@ class Space:
 
         Raises InvalidParameter if there are none, or more than 100000.
         """
-        numbers = [sum(map(len, grids)) for grids in (self.fragmenters, self.agglomerators)]
+        numbers = [sum(map(len, choices)) for choices in (self.fragmenters, self.agglomerators)]
         if not 0 < prod(numbers) <= MOST:
             rule = f"must have a fragmenter and an agglomerator, and at most {MOST} combinations"
             raise InvalidParameter(sentence("the space", rule, prod(numbers), "name fewer values, or more"))
-        merging = [(b, place, spec) for b, grid in enumerate(self.agglomerators) for place, spec in grid.points()]
+        merging = [(b, place, spec) for b, choice in enumerate(self.agglomerators) for place, spec in choice.points()]
         return tuple(
             Combination(cutting, agglomerator, (a, at, b, place))
-            for a, grid in enumerate(self.fragmenters)
-            for at, cutting in grid.points()
+            for a, choice in enumerate(self.fragmenters)
+            for at, cutting in choice.points()
             for b, place, agglomerator in merging
         )
 
@@ -111,12 +111,13 @@ class Space:
 
     def check(self) -> None:
         """Refuse unknown components and parameters, and values that they do not take, as the registry does."""
-        for grid in (*self.fragmenters, *self.agglomerators):
-            for _, spec in grid.points():
+        for choice in (*self.fragmenters, *self.agglomerators):
+            for _, spec in choice.points():
                 spec.load()
+                spec.check_files()
 
 
-def default_space(voxels: VoxelGrid, neighborhood: ArrayLike) -> Space:
+def default_space(voxels: Grid, neighborhood: ArrayLike) -> Space:
     """Return the 60 combinations that are tried unless others are named; all are built in.
 
     Fragments: `watershed` on the least affinity of a voxel, at three thresholds and seed distances, and
@@ -130,12 +131,12 @@ def default_space(voxels: VoxelGrid, neighborhood: ArrayLike) -> Space:
     seeded = {"threshold": (0.6, 0.75, 0.9), "statistic": ("min",), "seed_distance": (6, 8, 12)}
     return Space(
         (
-            Grid("fragmenters", "watershed", seeded | {"size_threshold": (least,)} | common),
-            Grid("fragmenters", "affinity-watershed", {"size_threshold": sizes} | common),
+            Choices("fragmenters", "watershed", seeded | {"size_threshold": (least,)} | common),
+            Choices("fragmenters", "affinity-watershed", {"size_threshold": sizes} | common),
         ),
         (
-            Grid("agglomerators", "python", {"score": ("mean",)}),
-            Grid("agglomerators", "python", {"score": ("quantile",), "quantile": (0.5, 0.65, 0.8, 0.9)}),
+            Choices("agglomerators", "python", {"score": ("mean",)}),
+            Choices("agglomerators", "python", {"score": ("quantile",), "quantile": (0.5, 0.65, 0.8, 0.9)}),
         ),
     )
 
@@ -157,41 +158,41 @@ def read_space(path: Path) -> Space:
     for key in content:
         if key not in KINDS:
             raise InvalidInput(sentence(f"{key!r} in space {path}", "must be [[fragmenter]] or [[agglomerator]]"))
-    grids: dict[str, tuple[Grid, ...]] = {}
+    choices: dict[str, tuple[Choices, ...]] = {}
     for key, kind in KINDS.items():
         tables = content.get(key)
         if not isinstance(tables, list) or not all(isinstance(each, dict) and "name" in each for each in tables):
             rule = f"must have tables [[{key}]], each with a name"
             raise InvalidInput(sentence(f"space {path}", rule, next_step=f"add one such as name = {_example(key)}"))
-        grids[key] = tuple(_grid(kind, dict(each)) for each in tables)
-    return Space(grids["fragmenter"], grids["agglomerator"])
+        choices[key] = tuple(_choices(kind, dict(each)) for each in tables)
+    return Space(choices["fragmenter"], choices["agglomerator"])
 
 
-def named_grids(
-    kind: str, names: Sequence[str], values: Mapping[str, Sequence[object]], usual: Sequence[Grid]
-) -> tuple[Grid, ...]:
-    """Return grids of the components `names` with the `values` of those parameters that they know.
+def named_choices(
+    kind: str, names: Sequence[str], values: Mapping[str, Sequence[object]], usual: Sequence[Choices]
+) -> tuple[Choices, ...]:
+    """Return choices of the components `names` with the `values` of those parameters that they know.
 
-    One that is given no value has the grids of `usual` that are its own, if there are such; without names those of
+    One that is given no value has the choices of `usual` that are its own, if there are such; without names those of
     `usual` are meant. A parameter that none knows is refused by the first, in the words of the registry.
     """
     if not names and not values:
         return tuple(usual)
-    names = list(dict.fromkeys(names or (grid.name for grid in usual)))
+    names = list(dict.fromkeys(names or (choice.name for choice in usual)))
     known = {name: find(kind, name).parameters() for name in names}
     strange = {key: tried for key, tried in values.items() if not any(key in each for each in known.values())}
-    found: list[Grid] = []
+    found: list[Choices] = []
     for name in names:
         own = {key: tried for key, tried in values.items() if key in known[name]}
         own |= strange if name == names[0] else {}
-        own_usual = [grid for grid in usual if grid.name == name]
-        found += [Grid(kind, name, own)] if own or not own_usual else own_usual
+        own_usual = [choice for choice in usual if choice.name == name]
+        found += [Choices(kind, name, own)] if own or not own_usual else own_usual
     return tuple(found)
 
 
-def _grid(kind: str, table: dict[str, object]) -> Grid:
+def _choices(kind: str, table: dict[str, object]) -> Choices:
     name = str(table.pop("name"))
-    return Grid(kind, name, {key: value if isinstance(value, list) else [value] for key, value in table.items()})
+    return Choices(kind, name, {key: value if isinstance(value, list) else [value] for key, value in table.items()})
 
 
 def _example(key: str) -> str:

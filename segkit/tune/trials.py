@@ -8,7 +8,7 @@ import numpy as np
 
 from segkit.errors import BrokenComponent, sentence
 from segkit.tune.choose import Goal, overall, plateaus
-from segkit.tune.space import Combination, Grid, Space
+from segkit.tune.space import Choices, Combination, Space
 
 BATCH = 8
 """Combinations that are proposed before the scores of the first are known, whatever the number of threads."""
@@ -62,9 +62,9 @@ def _proposed(space: Space, trial: Any) -> tuple[int, tuple[int, ...], int, tupl
     return a, at, b, place
 
 
-def _chosen(trial: Any, what: str, grids: Sequence[Grid]) -> tuple[int, tuple[int, ...]]:
-    number = trial.suggest_categorical(what, range(len(grids)))
-    axes = grids[number].values.items()
+def _chosen(trial: Any, what: str, choices: Sequence[Choices]) -> tuple[int, tuple[int, ...]]:
+    number = trial.suggest_categorical(what, range(len(choices)))
+    axes = choices[number].values.items()
     return number, tuple(trial.suggest_int(f"{what} {number} {name}", 0, len(tried) - 1) for name, tried in axes)
 
 

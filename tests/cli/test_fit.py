@@ -1,6 +1,7 @@
 """segkit fit, with a learner of a distribution of its own: logistic regression of the mean affinity."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,8 +215,8 @@ def test_a_recipe_without_its_model(segkit, logistic, volumes, tmp_path):
 
 def test_the_files_of_a_component(logistic):
     spec = ComponentSpec("agglomerators", logistic, {"model": "m.json"})
-    assert [str(path) for path in spec.files()] == ["m.json"]
-    assert ComponentSpec("agglomerators", "python").files() == []
+    assert spec.files() == {"model": Path("m.json")}
+    assert ComponentSpec("agglomerators", "python").files() == {}
 
 
 def test_settings_of_training_are_no_parameters_of_a_component():

@@ -180,7 +180,7 @@ def test_a_file_that_a_component_reads_is_named_whatever_the_folder(tmp_path, mo
 
     class Reading(ComponentSpec):
         def files(self):
-            return [Path("m.json")]
+            return {"model": Path("m.json")}
 
     monkeypatch.chdir(tmp_path)
     found = _anywhere(Reading("agglomerators", "one", {"model": "./m.json", "score": "mean", "size": 3}))

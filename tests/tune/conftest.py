@@ -4,7 +4,7 @@ import pytest
 
 from segkit.infer.oracle import oracle_affinities
 from segkit.testing.phantoms import neurites
-from segkit.tune import Grid, Scene, Space
+from segkit.tune import Choices, Scene, Space
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +22,11 @@ def space():
     """Six fragmentations of two fragmenters, three scores."""
     return Space(
         (
-            Grid("fragmenters", "watershed", {"threshold": [0.7, 0.5], "seed_distance": [3, 5]}),
-            Grid("fragmenters", "affinity-watershed", {"size_threshold": [5, 20]}),
+            Choices("fragmenters", "watershed", {"threshold": [0.7, 0.5], "seed_distance": [3, 5]}),
+            Choices("fragmenters", "affinity-watershed", {"size_threshold": [5, 20]}),
         ),
         (
-            Grid("agglomerators", "python", {"score": ["mean", "max"]}),
-            Grid("agglomerators", "python", {"score": ["quantile"], "quantile": [0.6]}),
+            Choices("agglomerators", "python", {"score": ["mean", "max"]}),
+            Choices("agglomerators", "python", {"score": ["quantile"], "quantile": [0.6]}),
         ),
     )

@@ -10,7 +10,7 @@ from segkit.errors import InvalidParameter, StorageError
 from segkit.evaluate import sweep
 from segkit.evaluate.sweep import SCORES
 from segkit.segment import segment
-from segkit.tune import Goal, Grid, Scene, Space, left_out, ranked, read_scene, search, wins
+from segkit.tune import Choices, Goal, Scene, Space, left_out, ranked, read_scene, search, wins
 from segkit.tune.choose import THRESHOLDS
 
 
@@ -124,7 +124,9 @@ def test_one_that_fails_is_said_and_tried_again(scenes, tmp_path, monkeypatch):
     """The others go on."""
     from segkit.agglomerate.greedy import GreedyMerging
 
-    space = Space((Grid("fragmenters", "watershed"),), (Grid("agglomerators", "python", {"score": ["mean", "max"]}),))
+    space = Space(
+        (Choices("fragmenters", "watershed"),), (Choices("agglomerators", "python", {"score": ["mean", "max"]}),)
+    )
     whole = GreedyMerging.agglomerate
 
     def fail(self, affinities, fragments):
@@ -143,7 +145,9 @@ def test_one_that_fails_is_said_and_tried_again(scenes, tmp_path, monkeypatch):
 def test_a_fragmentation_that_fails_fails_with_all_its_agglomerators(scenes, tmp_path):
     affinities = scenes[0].affinities
     in_plane = type(affinities)(affinities.array[1:], affinities.neighborhood[1:], affinities.grid)
-    space = Space((Grid("fragmenters", "watershed"),), (Grid("agglomerators", "python", {"score": ["mean", "max"]}),))
+    space = Space(
+        (Choices("fragmenters", "watershed"),), (Choices("agglomerators", "python", {"score": ["mean", "max"]}),)
+    )
     records = search(space.combinations, [Scene(in_plane, scenes[0].truth)], tmp_path, Goal())
     assert all("must have the edge to the next voxel along z" in record["problem"] for record in records)
     assert ranked(records, space.neighbours, Goal()) == [] and left_out(records, space.neighbours, Goal()) == []

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from segkit.data import NEAREST
-from segkit.data import Grid as VoxelGrid
+from segkit.data import NEAREST, Grid
 from segkit.errors import InvalidInput, InvalidParameter, UnknownComponent
-from segkit.tune import Grid, Space, default_space, read_space
-from segkit.tune.space import named_grids
+from segkit.tune import Choices, Space, default_space, read_space
+from segkit.tune.space import named_choices
 
 FILE = """
 [[fragmenter]]
@@ -36,8 +35,8 @@ def test_combinations_are_every_one_with_every_other(tmp_path):
 
 
 def test_neighbours_differ_by_one_step_of_a_number():
-    watershed = Grid("fragmenters", "watershed", {"threshold": [0.9, 0.5, 0.7], "fill": [False, True]})
-    python = Grid("agglomerators", "python", {"score": ["quantile"], "quantile": [0.5, 0.8]})
+    watershed = Choices("fragmenters", "watershed", {"threshold": [0.9, 0.5, 0.7], "fill": [False, True]})
+    python = Choices("agglomerators", "python", {"score": ["quantile"], "quantile": [0.5, 0.8]})
     space = Space((watershed,), (python,))
 
     def numbers(each):
@@ -56,45 +55,45 @@ def test_neighbours_differ_by_one_step_of_a_number():
 
 
 def test_a_value_and_a_name_are_tried_once():
-    grid = Grid("agglomerators", "python", {"score": ["mean", "max", "mean"], "quantile": [0.5, 0.50]})
-    assert dict(grid.values) == {"score": ("mean", "max"), "quantile": (0.5,)}
-    assert named_grids("fragmenters", ["threshold", "threshold"], {}, ()) == (Grid("fragmenters", "threshold"),)
+    choice = Choices("agglomerators", "python", {"score": ["mean", "max", "mean"], "quantile": [0.5, 0.50]})
+    assert dict(choice.values) == {"score": ("mean", "max"), "quantile": (0.5,)}
+    assert named_choices("fragmenters", ["threshold", "threshold"], {}, ()) == (Choices("fragmenters", "threshold"),)
 
 
 def test_the_default_space_has_60_combinations_and_goes_by_the_voxels():
-    cubes, flat = (default_space(VoxelGrid(size), NEAREST) for size in ((8, 8, 8), (40, 4, 4)))
+    cubes, flat = (default_space(Grid(size), NEAREST) for size in ((8, 8, 8), (40, 4, 4)))
     for space in (cubes, flat):
         space.check()
         assert len(space.combinations) == 60
-    assert all(grid.values.get("per_section") == (True,) for grid in flat.fragmenters)
-    assert not any("per_section" in grid.values for grid in cubes.fragmenters)
-    in_plane = default_space(VoxelGrid((8, 8, 8)), np.array([[0, -1, 0], [0, 0, -1]]))
+    assert all(choice.values.get("per_section") == (True,) for choice in flat.fragmenters)
+    assert not any("per_section" in choice.values for choice in cubes.fragmenters)
+    in_plane = default_space(Grid((8, 8, 8)), np.array([[0, -1, 0], [0, 0, -1]]))
     assert in_plane.fragmenters == flat.fragmenters
 
 
 def test_named_components_take_the_values_that_they_know():
-    usual = default_space(VoxelGrid(), NEAREST).fragmenters
+    usual = default_space(Grid(), NEAREST).fragmenters
     values = {"threshold": [0.5, 0.6], "level": [10.0]}
-    found = named_grids("fragmenters", ["watershed", "higra-watershed"], values, usual)
-    assert [dict(grid.values) for grid in found] == [{"threshold": (0.5, 0.6)}, {"level": (10.0,)}]
-    assert named_grids("fragmenters", ["watershed"], {}, usual) == usual[:1]
-    assert named_grids("fragmenters", [], {}, usual) == usual
-    assert named_grids("fragmenters", ["threshold"], {}, usual) == (Grid("fragmenters", "threshold"),)
-    (one, other) = named_grids("fragmenters", [], {"threshold": [0.5]}, usual)
+    found = named_choices("fragmenters", ["watershed", "higra-watershed"], values, usual)
+    assert [dict(choice.values) for choice in found] == [{"threshold": (0.5, 0.6)}, {"level": (10.0,)}]
+    assert named_choices("fragmenters", ["watershed"], {}, usual) == usual[:1]
+    assert named_choices("fragmenters", [], {}, usual) == usual
+    assert named_choices("fragmenters", ["threshold"], {}, usual) == (Choices("fragmenters", "threshold"),)
+    (one, other) = named_choices("fragmenters", [], {"threshold": [0.5]}, usual)
     assert (one.name, dict(one.values)) == ("watershed", {"threshold": (0.5,)}) and other == usual[1]
 
 
 def test_the_registry_refuses_what_it_does_not_know():
-    python = (Grid("agglomerators", "python"),)
+    python = (Choices("agglomerators", "python"),)
     with pytest.raises(UnknownComponent, match="watershed"):
-        Space((Grid("fragmenters", "watreshed"),), python).check()
+        Space((Choices("fragmenters", "watreshed"),), python).check()
     with pytest.raises(InvalidParameter, match="did you mean 'threshold'"):
-        Space((Grid("fragmenters", "watershed", {"treshold": [0.5]}),), python).check()
+        Space((Choices("fragmenters", "watershed", {"treshold": [0.5]}),), python).check()
     with pytest.raises(InvalidParameter, match="must lie in"):
-        Space((Grid("fragmenters", "watershed", {"threshold": [0.5, 1.5]}),), python).check()
-    grids = named_grids("fragmenters", ["watershed"], {"treshold": [0.5]}, ())
+        Space((Choices("fragmenters", "watershed", {"threshold": [0.5, 1.5]}),), python).check()
+    choices = named_choices("fragmenters", ["watershed"], {"treshold": [0.5]}, ())
     with pytest.raises(InvalidParameter, match="has no parameter 'treshold'"):
-        Space(grids, python).check()
+        Space(choices, python).check()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +113,6 @@ def test_what_is_no_space_is_refused(tmp_path, text, said):
 
 
 def test_a_space_has_a_combination_and_not_too_many():
-    for grids in ((), (Grid("fragmenters", "watershed", {"seed_distance": list(range(1, 400))}),) * 300):
+    for choices in ((), (Choices("fragmenters", "watershed", {"seed_distance": list(range(1, 400))}),) * 300):
         with pytest.raises(InvalidParameter, match="the space"):
-            _ = Space(grids, (Grid("agglomerators", "python"),)).combinations
+            _ = Space(choices, (Choices("agglomerators", "python"),)).combinations

@@ -3,16 +3,16 @@
 import pytest
 
 from segkit.errors import BrokenComponent
-from segkit.tune import Goal, Grid, Space, search
+from segkit.tune import Choices, Goal, Space, search
 from segkit.tune.choose import THRESHOLDS
 from segkit.tune.trials import check_optuna, search_some
 
 WIDE = Space(
     (
-        Grid("fragmenters", "watershed", {"seed_distance": list(range(1, 31))}),
-        Grid("fragmenters", "threshold", {"threshold": [0.1 * k for k in range(1, 10)]}),
+        Choices("fragmenters", "watershed", {"seed_distance": list(range(1, 31))}),
+        Choices("fragmenters", "threshold", {"threshold": [0.1 * k for k in range(1, 10)]}),
     ),
-    (Grid("agglomerators", "python", {"quantile": [0.02 * k for k in range(40)]}),),
+    (Choices("agglomerators", "python", {"quantile": [0.02 * k for k in range(40)]}),),
 )
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from segkit.errors import InvalidInput, InvalidParameter, MissingFile
+from segkit.tune import Choices, Space
 
 from segkit_learned.agglomerator import Learned
 from segkit_learned.features import NAMES
@@ -139,3 +140,9 @@ def test_a_large_file_is_not_read(tmp_path, monkeypatch):
 
 def test_nothing_is_learned_of_text(content):
     assert parse_model(json.dumps({**content, "sha256": _digest(content)})).figures["volumes"] == 3
+
+
+def test_a_search_wants_the_file_before_it_begins():
+    learned = Choices("agglomerators", "learned", {"model": ["none.json"]})
+    with pytest.raises(MissingFile, match=r"none\.json does not exist"):
+        Space((Choices("fragmenters", "watershed"),), (learned,)).check()
